@@ -1,0 +1,41 @@
+"""equisct: score-guided consistency training in Equinox.
+
+Every public name is listed once, with its home, in `__init__.pyi`; it is imported at first use, so that
+`import equisct` is quick and needs nothing but the core dependencies. Every module of the package is
+checked by jaxtyping and beartype while tracing; `JAXTYPING_DISABLE=1` switches that off.
+"""
+
+import ast as _ast
+import importlib as _importlib
+import pathlib as _pathlib
+from typing import Any as _Any
+
+from jaxtyping import install_import_hook as _install_import_hook
+
+_importlib.import_module("._beartype", __name__)
+_install_import_hook("equisct", "equisct._beartype.checked")
+
+
+def _homes() -> dict[str, str | None]:
+    """Public name -> module that defines it (None: the name is itself a module), read from the stub."""
+    stub = _ast.parse(_pathlib.Path(__file__).with_suffix(".pyi").read_text())
+    imports = [node for node in stub.body if isinstance(node, _ast.ImportFrom)]
+    return {alias.name: node.module for node in imports for alias in node.names}
+
+
+_HOME = _homes()
+__all__ = sorted(_HOME)  # noqa: PLE0605  (a list of names, computed)
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'equisct' has no attribute {name!r}")
+    home = _HOME[name]
+    module = _importlib.import_module(f".{home or name}", __name__)
+    value = module if home is None else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

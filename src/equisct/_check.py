@@ -1,0 +1,38 @@
+"""Checks of settings known before tracing; a failure names the setting, what was found and what is expected.
+
+Free of JAX, so that the command line can use it before JAX is imported.
+"""
+
+import math
+
+
+def check_finite(name: str, value: float) -> None:
+    """Raises `ValueError` unless `value` is a finite number."""
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: expected a finite number, found {value}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raises `ValueError` unless `value` is finite and > 0."""
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name}: expected a finite number > 0, found {value}")
+
+
+def check_at_least(name: str, value: float, least: float) -> None:
+    """Raises `ValueError` unless `value` is finite and >= `least`."""
+    if not (math.isfinite(value) and value >= least):
+        raise ValueError(f"{name}: expected a finite number >= {least}, found {value}")
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Raises `ValueError` unless 0 <= `value` < 1."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{name}: expected a number in [0, 1), found {value}")
+
+
+def check_levels(sigma_min: float, sigma_max: float) -> None:
+    """Raises `ValueError` unless 0 < sigma_min < sigma_max, both finite."""
+    check_positive("sigma_min", sigma_min)
+    check_positive("sigma_max", sigma_max)
+    if sigma_min >= sigma_max:
+        raise ValueError(f"sigma_min: expected less than sigma_max = {sigma_max}, found {sigma_min}")

@@ -1,0 +1,33 @@
+"""The words that every signature uses.
+
+Notation: everything below `objectives` works on *one* sample; `jax.vmap` makes a
+batch. The only clock is the noise level `sigma` (variance exploding: `x_t = x + sigma z`).
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from jax import Array
+from jaxtyping import ArrayLike, Float, Int, PRNGKeyArray
+
+Sample: TypeAlias = Float[Array, "*shape"]
+"""One sample of any shape; two `Sample`s in one signature have the same shape."""
+
+Scalar: TypeAlias = Float[Array, ""]
+
+Key: TypeAlias = PRNGKeyArray
+"""A typed JAX key (`jax.random.key`)."""
+
+if TYPE_CHECKING:
+    Level: TypeAlias = float | Array
+    Step: TypeAlias = int | Array
+else:
+    Level: TypeAlias = Float[ArrayLike, ""] | int
+    Step: TypeAlias = Int[ArrayLike, ""]
+"""`Level`: a noise level sigma > 0. `Step`: the number of optimiser updates done so far."""
+
+Denoiser: TypeAlias = Callable[[Array, Level], Array]
+"""`(x_t, sigma) -> sample`: a posterior mean or an endpoint; oracles, heads and users' functions alike."""
+
+HostArray: TypeAlias = np.ndarray

@@ -1,0 +1,19 @@
+"""Data in memory: readers that check everything, and a loader that is a function of the step. Free of JAX.
+
+Notation: `images` are uint8, channel last, 0 to 255 (outside); `x` is float32, channel first, -1 to 1 (inside).
+"""
+
+from .arrays import load_npz as load_npz
+from .cifar10 import load_cifar10 as load_cifar10
+from .digits import load_digits as load_digits
+from .errors import DataError as DataError
+from .idx import load_idx as load_idx
+from .images import float_to_images as float_to_images
+from .images import images_to_float as images_to_float
+from .loader import Loader as Loader
+from .loader import batch_flips as batch_flips
+from .loader import batch_indices as batch_indices
+from .loader import epoch_permutation as epoch_permutation
+from .records import Dataset as Dataset
+from .records import ImageSet as ImageSet
+from .records import VectorSet as VectorSet

@@ -1,0 +1,125 @@
+"""Batches as a function of (seed, step): nothing to save, nothing to restore, the same on any number of hosts.
+
+Sample number `g = step batch + i` belongs to epoch `g // size`. Every epoch is a full permutation of the data set, and
+batches run across epochs, so that no sample is left out or drawn twice. The permutation is the stable order of 64-bit
+words of the Philox counter generator (Salmon et al. 2011), with key `seed` and a counter that holds the epoch; NumPy
+keeps those words, unlike its `permutation`, the same in all versions.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64, UInt64
+
+from .errors import DataError
+from .records import Dataset
+
+_ORDER, _FLIP = 0, 1
+
+
+def epoch_permutation(seed: int, epoch: int, size: int) -> Int64[np.ndarray, " size"]:
+    """The order in which one epoch visits the samples 0 to `size - 1`."""
+    return np.argsort(_words(seed, _ORDER, epoch, size), kind="stable")
+
+
+def batch_indices(step: int, *, batch: int, size: int, seed: int) -> Int64[np.ndarray, " batch"]:
+    """The samples of the (global) batch of one step."""
+    return _window(step * batch, (step + 1) * batch, size, lambda epoch: epoch_permutation(seed, epoch, size))
+
+
+def batch_flips(step: int, *, batch: int, seed: int) -> Bool[np.ndarray, " batch"]:
+    """Which items of the (global) batch of one step are mirrored: each with probability 1/2."""
+    return _words(seed, _FLIP, step, batch) >> np.uint64(63) == 1
+
+
+class Loader:
+    """The batches of a data set: `loader.batch(step)`, or endlessly `for x in loader`.
+
+    Args:
+        dataset: The samples.
+        batch: The number of samples in one batch over all processes; at most the data set.
+        seed: Chooses the order and the flips; 0 to 2^64 - 1.
+        flip: Mirror every image left to right with probability 1/2.
+        start: The step at which iteration begins.
+        process: The rank of this process, which gets rows `process batch / processes` onward of every batch.
+        processes: How many processes share a batch evenly.
+
+    Raises:
+        DataError: The data set has fewer samples than a batch, or cannot be mirrored.
+        ValueError: A number is out of range.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch: int,
+        *,
+        seed: int,
+        flip: bool = False,
+        start: int = 0,
+        process: int = 0,
+        processes: int = 1,
+    ):
+        for name, value, least in (("batch", batch, 1), ("start", start, 0), ("processes", processes, 1)):
+            _check_at_least(name, value, least)
+        _check_seed(seed)
+        if not 0 <= process < processes:
+            raise ValueError(f"process: expected 0 to {processes - 1}, found {process}")
+        if batch % processes:
+            raise ValueError(f"batch: expected a multiple of processes = {processes}, found {batch}")
+        if batch > dataset.size:
+            hint = "choose a smaller batch"
+            raise DataError("batch", f"fewer samples than a batch: {dataset.size}", f"at least {batch}", hint)
+        if flip and len(dataset.shape) != 3:
+            expected = "images (c, h, w)"
+            raise DataError("flip", f"samples of shape {dataset.shape}", expected, "only images can be mirrored")
+        self.dataset = dataset
+        self.start = start
+        self._batch, self._seed, self._flip = batch, seed, flip
+        self._rows = slice(process * batch // processes, (process + 1) * batch // processes)
+        self._permutation = functools.lru_cache(maxsize=2)(self._permute)
+
+    def _permute(self, epoch: int) -> Int64[np.ndarray, " size"]:
+        return epoch_permutation(self._seed, epoch, self.dataset.size)
+
+    def indices(self, step: int) -> Int64[np.ndarray, " rows"]:
+        """The samples of this process at one step."""
+        _check_at_least("step", step, 0)
+        first = step * self._batch
+        return _window(first + self._rows.start, first + self._rows.stop, self.dataset.size, self._permutation)
+
+    def batch(self, step: int) -> Float32[np.ndarray, "rows *shape"]:
+        """The batch of this process at one step."""
+        flips = batch_flips(step, batch=self._batch, seed=self._seed)[self._rows] if self._flip else None
+        return self.dataset.take(self.indices(step), flips)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return map(self.batch, itertools.count(self.start))
+
+
+def _window(
+    start: int, stop: int, size: int, permutation: Callable[[int], np.ndarray]
+) -> Int64[np.ndarray, " {stop-start}"]:
+    """Samples number `start` to `stop - 1` of the endless row of epochs."""
+    epochs = range(start // size, (stop - 1) // size + 1)
+    return np.concatenate([permutation(e)[max(start - e * size, 0) : stop - e * size] for e in epochs])
+
+
+def _check_at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name}: expected at least {least}, found {value}")
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed: expected an integer in [0, 2^64), found {seed}")
+
+
+def _words(seed: int, purpose: int, index: int, size: int) -> UInt64[np.ndarray, " size"]:
+    """Random 64-bit words, independent for every (seed, purpose, index)."""
+    _check_seed(seed)
+    key = np.array([seed, 0], np.uint64)
+    counter = np.array([0, 0, index, purpose], np.uint64)
+    return np.random.Philox(key=key, counter=counter).random_raw(size)

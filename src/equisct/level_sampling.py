@@ -1,0 +1,143 @@
+"""Which interval of the grid each sample trains on: laws of the noise level, and their tables for all stages.
+
+Notation: interval `j` lies between the grid's points `t_j` (teacher) and `t_{j+1}` (student); a law gives its
+probability `p_j`. A uniform number `u` in [0, 1) becomes an interval by the inverse of the cumulative sum of `p`.
+"""
+
+import abc
+import math
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jax import Array
+from jaxtyping import Float, Float64
+
+from ._check import check_finite, check_positive
+from ._types import Key, Scalar, Step
+from .curriculum import AbstractCurriculum
+from .discretization import LevelPair, karras_grid
+
+
+class AbstractLevelLaw(eqx.Module):
+    """A law over the intervals of any grid."""
+
+    @abc.abstractmethod
+    def probabilities(self, grid: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " intervals"]:
+        """The probability of each of the `len(grid) - 1` intervals of an ascending grid; they sum to 1."""
+
+
+def _log_erfc(z: float) -> float:
+    """`log(erfc(z))`, also where `erfc` itself underflows (there by the tail series, to 1e-10)."""
+    if z < 25:
+        return math.log(math.erfc(z))
+    return -(z**2) - math.log(z * math.sqrt(math.pi)) + math.log1p(-1 / (2 * z**2) + 3 / (4 * z**4) - 15 / (8 * z**6))
+
+
+def _log_erf_difference(low: float, high: float) -> float:
+    """`log(erf(high) - erf(low))` for low < high, without cancellation and without underflow."""
+    if low < 0 < high:
+        return math.log(math.erf(high) - math.erf(low))
+    near, far = min(abs(low), abs(high)), max(abs(low), abs(high))
+    log_near = _log_erfc(near)
+    return log_near + math.log(-math.expm1(_log_erfc(far) - log_near))
+
+
+class LogNormal(AbstractLevelLaw):
+    """`ln sigma ~ Normal(mean, std^2)`, cut at the grid's ends: the law of iCT (Song & Dhariwal 2024) by default.
+
+    `p_j ~ erf((ln t_{j+1} - mean) / (sqrt(2) std)) - erf((ln t_j - mean) / (sqrt(2) std))`.
+
+    Args:
+        mean: P_mean.
+        std: P_std, > 0.
+    """
+
+    mean: float = -1.1
+    std: float = 2.0
+
+    def __check_init__(self) -> None:
+        check_finite("mean", self.mean)
+        check_positive("std", self.std)
+
+    def probabilities(self, grid: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " intervals"]:
+        """The mass of each interval, in any tail: only ratios that float64 cannot hold become zero."""
+        edges = (np.log(grid) - self.mean) / (math.sqrt(2.0) * self.std)
+        log_mass = np.array([_log_erf_difference(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True)])
+        mass = np.exp(log_mass - log_mass.max())
+        return mass / mass.sum()
+
+
+class Uniform(AbstractLevelLaw):
+    """Every interval alike: the law of the first consistency training (Song et al. 2023)."""
+
+    def probabilities(self, grid: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " intervals"]:
+        """`1 / intervals` each."""
+        return np.full(len(grid) - 1, 1 / (len(grid) - 1))
+
+
+class LevelTable(eqx.Module):
+    """Grids and laws of all stages, padded to one shape: a change of stage is a change of index, not a recompilation.
+
+    Everything is computed in float64 and rounded once to float32. `cumulative` is infinite from each stage's last
+    interval on, hence no `u` reaches the padding; probabilities are realised to 1e-7, float32's step near 1.
+    """
+
+    grid: Float[np.ndarray, "stages points"]
+    cumulative: Float[np.ndarray, "stages intervals"]
+    gap: Float[np.ndarray, "stages intervals"]
+
+    @staticmethod
+    def build(
+        curriculum: AbstractCurriculum,
+        law: AbstractLevelLaw,
+        *,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+        rho: float = 7.0,
+    ) -> "LevelTable":
+        """The tables of every stage of `curriculum` on Karras grids.
+
+        Raises:
+            ValueError: for wrong levels, or a law that does not give each interval a probability.
+        """
+        stages, points = len(curriculum.points), max(curriculum.points)
+        grid = np.full((stages, points), sigma_max, np.float32)
+        cumulative = np.full((stages, points - 1), np.inf, np.float32)
+        gap = np.full((stages, points - 1), sigma_max - sigma_min, np.float32)
+        for i, n in enumerate(curriculum.points):
+            exact = karras_grid(n, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
+            probabilities = law.probabilities(exact)
+            _check_probabilities(probabilities, n - 1)
+            grid[i, :n] = exact
+            gap[i, : n - 1] = np.diff(exact)
+            cumulative[i, : n - 2] = np.cumsum(probabilities)[:-1]
+        return LevelTable(grid, cumulative, gap)
+
+    def draw(self, stage: Step, u: Scalar) -> LevelPair:
+        """The pair of levels around the interval in which `u`, uniform in [0, 1), falls at `stage`."""
+        cumulative, grid, gap = (jnp.asarray(table)[stage] for table in (self.cumulative, self.grid, self.gap))
+        interval = jnp.searchsorted(cumulative, u, side="right", method="compare_all")
+        return LevelPair(t=grid[interval + 1], r=grid[interval], gap=gap[interval])
+
+
+def _check_probabilities(found: np.ndarray, intervals: int) -> None:
+    if found.shape != (intervals,):
+        raise ValueError(f"law: expected {intervals} probabilities, found shape {found.shape}")
+    if not (np.all(found >= 0) and abs(found.sum() - 1) < 1e-9):
+        raise ValueError(f"law: expected probabilities >= 0 of sum 1, found sum {found.sum()}, least {found.min()}")
+
+
+def stratified(count: int, *, key: Key) -> Float[Array, " batch"]:
+    """One uniform number in each of `count` equal slices of [0, 1), ascending: each alone is not uniform, all are.
+
+    Any average over them has at most the variance of independent draws, and mostly far less.
+    """
+    u = (jnp.arange(count) + 0.0) / count + jr.uniform(key, (count,)) / count
+    return jnp.minimum(u, 1 - jnp.finfo(u.dtype).epsneg)  # the last sum may round to 1
+
+
+def independent(count: int, *, key: Key) -> Float[Array, " batch"]:
+    """`count` independent uniform numbers in [0, 1)."""
+    return jr.uniform(key, (count,))

@@ -1,0 +1,114 @@
+"""The consistency model, the score head, and the pair, on one sample.
+
+Notation: the torso's raw output F becomes `endpoint = c_skip x_t + c_out F(c_in x_t, c_noise)`, where the path of
+the PF-ODE through `x_t` ends; the head turns the torso's readout into `denoised` = E[x | x_t].
+"""
+
+import enum
+
+import equinox as eqx
+from jax import Array
+from jaxtyping import Float
+
+from ._tree import cut
+from ._types import Key, Level, Sample
+from .diffusion import score_from_denoised
+from .nn.interface import HeadNetwork, Torso
+from .preconditioning import AbstractPreconditioning, precondition
+
+
+class Readout(eqx.Module):
+    """What the torso shows the head: the endpoint, its last features and its noise embedding (paper section 2.1)."""
+
+    endpoint: Float[Array, "*shape"]
+    features: Float[Array, "channels *space"]
+    embedding: Float[Array, " width"]
+
+
+class ConsistencyModel(eqx.Module):
+    """A torso with its preconditioning: `(x_t, sigma, *, key=None) -> Readout`.
+
+    Args:
+        torso: `(x, c_noise, *, key=None) -> TorsoOutput`, such as `nn.ncsnpp(...)` or a network of your own.
+        preconditioning: with `BoundaryPreconditioning` the endpoint at `sigma_min` is `x_t` itself, exactly.
+    """
+
+    torso: Torso
+    preconditioning: AbstractPreconditioning
+
+    def __call__(self, x_t: Sample, sigma: Level, *, key: Key | None = None) -> Readout:
+        scalings = self.preconditioning.scalings(sigma)
+        output = self.torso(scalings.input * x_t, scalings.noise, key=key)
+        endpoint = precondition(scalings, x_t, output.raw)
+        return Readout(endpoint=endpoint, features=output.features, embedding=output.embedding)
+
+    def endpoint(self, x_t: Sample, sigma: Level) -> Sample:
+        """Where the PF-ODE's path through `x_t` at level `sigma` ends (at `sigma_min`); dropout is off."""
+        return self(x_t, sigma).endpoint
+
+
+class EndpointScaling(enum.Enum):
+    """How the endpoint is scaled where it enters the head: by `c_in` (release), not at all, or by 1 / sigma_data."""
+
+    INPUT = "input"
+    NONE = "none"
+    DATA = "data"
+
+
+class ScoreHead(eqx.Module):
+    """The transformation of the consistency model into a denoiser (paper eq. 7-9): `(x_t, sigma, readout) -> denoised`.
+
+    The endpoint is always cut: the head's gradient would damage it (paper section 2.2). With `guide` the gradient
+    reaches the torso through the features (unless `cut_features`) and the embedding (unless `cut_embedding`); without,
+    the head learns beside a plain iCT model and changes nothing in it.
+
+    Args:
+        network: `(x, endpoint, features, embedding, c_noise, *, key=None) -> raw`, such as `nn.HeadUNet(...)`.
+        preconditioning: the released code uses the boundary form, the paper's text names EDM's.
+        guide: whether the head's gradient reaches the torso.
+        cut_features: stops the gradient through the features alone.
+        cut_embedding: stops the gradient through the noise embedding alone.
+        endpoint_scaling: the scale of the endpoint in the head's input.
+        sigma_data: standard deviation of the data, for `EndpointScaling.DATA`.
+    """
+
+    network: HeadNetwork
+    preconditioning: AbstractPreconditioning
+    guide: bool = eqx.field(static=True, default=True)
+    cut_features: bool = eqx.field(static=True, default=False)
+    cut_embedding: bool = eqx.field(static=True, default=False)
+    endpoint_scaling: EndpointScaling = eqx.field(static=True, default=EndpointScaling.INPUT)
+    sigma_data: float = 0.5
+
+    def __call__(self, x_t: Sample, sigma: Level, readout: Readout, *, key: Key | None = None) -> Sample:
+        scalings = self.preconditioning.scalings(sigma)
+        scale = {
+            EndpointScaling.INPUT: scalings.input,
+            EndpointScaling.NONE: 1.0,
+            EndpointScaling.DATA: 1 / self.sigma_data,
+        }[self.endpoint_scaling]
+        features = cut(readout.features) if self.cut_features or not self.guide else readout.features
+        embedding = cut(readout.embedding) if self.cut_embedding or not self.guide else readout.embedding
+        raw = self.network(
+            scalings.input * x_t, scale * cut(readout.endpoint), features, embedding, scalings.noise, key=key
+        )
+        return precondition(scalings, x_t, raw)
+
+
+class ScoreGuidedModel(eqx.Module):
+    """A consistency model and its score head: one pass gives a one-step generator, two a diffusion model."""
+
+    cm: ConsistencyModel
+    head: ScoreHead
+
+    def endpoint(self, x_t: Sample, sigma: Level) -> Sample:
+        """Where the PF-ODE's path through `x_t` ends; the head takes no part."""
+        return self.cm.endpoint(x_t, sigma)
+
+    def denoise(self, x_t: Sample, sigma: Level) -> Sample:
+        """The posterior mean E[x | x_t] by the score head (paper eq. 7)."""
+        return self.head(x_t, sigma, self.cm(x_t, sigma))
+
+    def score(self, x_t: Sample, sigma: Level) -> Sample:
+        """The score of the noised law at `x_t` (paper eq. 8)."""
+        return score_from_denoised(self.denoise(x_t, sigma), x_t, sigma)

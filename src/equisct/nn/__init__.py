@@ -1,0 +1,15 @@
+"""Networks: one U-Net with switches, the score head's network, small MLPs; all on one channel-first sample."""
+
+from ._conv import conv2d as conv2d
+from .embedding import FourierEmbedding as FourierEmbedding
+from .embedding import PositionalEmbedding as PositionalEmbedding
+from .interface import HeadNetwork as HeadNetwork
+from .interface import Torso as Torso
+from .interface import TorsoOutput as TorsoOutput
+from .mlp import HeadMLP as HeadMLP
+from .mlp import TorsoMLP as TorsoMLP
+from .score_head import EmbeddingEntry as EmbeddingEntry
+from .score_head import HeadUNet as HeadUNet
+from .unet import SongUNet as SongUNet
+from .unet import ddpmpp as ddpmpp
+from .unet import ncsnpp as ncsnpp

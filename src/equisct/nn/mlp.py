@@ -1,0 +1,98 @@
+"""Small residual MLPs for vectors: a torso and a head network (for low-dimensional data and for tests)."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jax import Array
+from jaxtyping import Float
+
+from .._types import Key, Level
+from .embedding import FourierEmbedding, Mapping
+from .interface import TorsoOutput
+from .layers import SMALL, LayerNorm, Linear
+
+
+class _Trunk(eqx.Module):
+    """Linear entry, then `depth` residual layers `h + second(silu(first(h) + affine(e)))`."""
+
+    entry: Linear
+    firsts: tuple[Linear, ...]
+    affines: tuple[Linear, ...]
+    seconds: tuple[Linear, ...]
+
+    def __init__(self, size: int, width: int, depth: int, *, key: Key):
+        entry_key, *keys = jr.split(key, 1 + 3 * depth)
+        self.entry = Linear(size, width, key=entry_key)
+        self.firsts = tuple(Linear(width, width, key=k) for k in keys[:depth])
+        self.affines = tuple(Linear(width, width, key=k) for k in keys[depth : 2 * depth])
+        self.seconds = tuple(Linear(width, width, gain=0.5, key=k) for k in keys[2 * depth :])
+
+    def __call__(self, x: Float[Array, " size"], e: Float[Array, " width"]) -> Float[Array, " width"]:
+        h = self.entry(x)
+        for first, affine, second in zip(self.firsts, self.affines, self.seconds, strict=True):
+            h = h + second(jax.nn.silu(first(jax.nn.silu(h)) + affine(e)))
+        return jax.nn.silu(h)
+
+
+class TorsoMLP(eqx.Module):
+    """A torso for vectors of `size` numbers: `(x, c_noise, *, key=None) -> TorsoOutput`, no dropout."""
+
+    mapping: Mapping
+    trunk: _Trunk
+    out: Linear
+
+    def __init__(self, size: int, width: int = 64, *, depth: int = 3, fourier_scale: float = 1.0, key: Key):
+        embedding_key, mapping_key, trunk_key, out_key = jr.split(key, 4)
+        embedding = FourierEmbedding(width, scale=fourier_scale, key=embedding_key)
+        self.mapping = Mapping(embedding, width, width, key=mapping_key)
+        self.trunk = _Trunk(size, width, depth, key=trunk_key)
+        self.out = Linear(width, size, gain=SMALL, key=out_key)
+
+    def __call__(self, x: Float[Array, " size"], c_noise: Level, *, key: Key | None = None) -> TorsoOutput:
+        embedding = self.mapping(c_noise)
+        features = self.trunk(x, jax.nn.silu(embedding))
+        return TorsoOutput(raw=self.out(features), features=features, embedding=embedding)
+
+
+class HeadMLP(eqx.Module):
+    """A head network for vectors; reads the readout of a torso whose width is `torso_width` (default: its own)."""
+
+    norm: LayerNorm
+    mapping: Mapping
+    merge: Linear
+    trunk: _Trunk
+    out: Linear
+
+    def __init__(
+        self,
+        size: int,
+        width: int = 64,
+        *,
+        depth: int = 2,
+        torso_width: int | None = None,
+        fourier_scale: float = 1.0,
+        key: Key,
+    ):
+        torso_width = torso_width or width
+        embedding_key, mapping_key, merge_key, trunk_key, out_key = jr.split(key, 5)
+        embedding = FourierEmbedding(width, scale=fourier_scale, key=embedding_key)
+        self.norm = LayerNorm(torso_width)
+        self.mapping = Mapping(embedding, width, width, key=mapping_key)
+        self.merge = Linear(width + torso_width, width, key=merge_key)
+        self.trunk = _Trunk(2 * size + torso_width, width, depth, key=trunk_key)
+        self.out = Linear(width, size, gain=SMALL, key=out_key)
+
+    def __call__(
+        self,
+        x: Float[Array, " size"],
+        endpoint: Float[Array, " size"],
+        features: Float[Array, " torso_width"],
+        embedding: Float[Array, " torso_width"],
+        c_noise: Level,
+        *,
+        key: Key | None = None,
+    ) -> Float[Array, " size"]:
+        own = jax.nn.silu(self.mapping(c_noise))
+        e = self.merge(jnp.concatenate([own, embedding]))
+        return self.out(self.trunk(jnp.concatenate([x, endpoint, self.norm(features)]), e))

@@ -1,0 +1,255 @@
+"""One U-Net with switches: NCSN++ (the consistency model's torso) and DDPM++ (the score head's backbone).
+
+Both as Karras et al. (2022, Table 7) train them on CIFAR-10; exact parameter counts are asserted in the tests.
+"""
+
+from collections.abc import Iterator
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jax import Array
+from jaxtyping import Float
+
+from .._check import check_fraction
+from .._types import Key, Level
+from .blocks import SKIP_SCALE, PyramidDown, ResidualBlock
+from .embedding import FourierEmbedding, Mapping, PositionalEmbedding
+from .interface import TorsoOutput
+from .layers import SMALL, Conv, GroupNorm
+from .resampling import BOX, FIR, Taps
+
+
+class _Level(eqx.Module):
+    """One resolution of the encoder or decoder: an optional resampling block, then residual blocks."""
+
+    resample: ResidualBlock | None
+    pyramid: PyramidDown | None
+    blocks: tuple[ResidualBlock, ...]
+
+
+def _keys(key: Key | None) -> Iterator[Key | None]:
+    """An endless stream of keys, or of None."""
+    while True:
+        if key is None:
+            yield None
+        else:
+            key, block_key = jr.split(key)
+            yield block_key
+
+
+def _check_sizes(resolution: int, multipliers: tuple[int, ...], blocks: int, width: int) -> None:
+    for name, value in (
+        ("resolution", resolution),
+        ("blocks", blocks),
+        ("width", width),
+        ("multipliers", len(multipliers)),
+    ):
+        if value < 1:
+            raise ValueError(f"{name}: expected at least 1, found {value}")
+    divisor = 2 ** (len(multipliers) - 1)
+    if resolution % divisor:
+        raise ValueError(
+            f"resolution: expected a multiple of {divisor} for {len(multipliers)} multipliers, found {resolution}"
+        )
+
+
+class UNetBody(eqx.Module):
+    """The U-Net between its entry and its last features, channels last, driven by an activated noise embedding.
+
+    Encoder level l has `blocks` residual blocks of `width * multipliers[l]` channels, decoder levels one more.
+    Attention follows every encoder block and the last decoder block at the resolutions named in `attention`,
+    and the first bottleneck block. `pyramid` adds NCSN++'s residual input pyramid.
+    """
+
+    stem: Conv
+    encoder: tuple[_Level, ...]
+    middle: tuple[ResidualBlock, ResidualBlock]
+    decoder: tuple[_Level, ...]
+    norm: GroupNorm
+    out: Conv
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        *,
+        resolution: int,
+        width: int,
+        multipliers: tuple[int, ...],
+        blocks: int,
+        attention: tuple[int, ...],
+        embedding_width: int,
+        dropout: float,
+        taps: Taps,
+        pyramid: bool,
+        key: Key,
+    ):
+        _check_sizes(resolution, multipliers, blocks, width)
+        check_fraction("dropout", dropout)
+        keys = iter(jr.split(key, 4 + len(multipliers) * (2 * blocks + 6)))
+
+        def block(
+            c_in: int, c_out: int, *, attention: bool = False, down: bool = False, up: bool = False
+        ) -> ResidualBlock:
+            return ResidualBlock(
+                c_in, c_out, embedding_width,
+                attention=attention, dropout=dropout, down=down, up=up, taps=taps, key=next(keys),
+            )  # fmt: skip
+
+        widths = [width * multiplier for multiplier in multipliers]
+        sizes = [resolution // 2**level for level in range(len(widths))]
+        self.stem = Conv(c_in, width, key=next(keys))
+        channels, pyramid_channels, skips = width, c_in, [width]
+
+        encoder = []
+        for level, (size, c) in enumerate(zip(sizes, widths, strict=True)):
+            down = block(channels, channels, down=True) if level else None
+            step = PyramidDown(pyramid_channels, channels, taps=taps, key=next(keys)) if level and pyramid else None
+            skips += [channels] if level else []
+            pyramid_channels = channels if level else c_in
+            inputs = [channels] + [c] * (blocks - 1)
+            encoder.append(_Level(down, step, tuple(block(i, c, attention=size in attention) for i in inputs)))
+            skips += [c] * blocks
+            channels = c
+        self.encoder = tuple(encoder)
+        self.middle = (block(channels, channels, attention=True), block(channels, channels))
+
+        decoder = []
+        for level, (size, c) in reversed(list(enumerate(zip(sizes, widths, strict=True)))):
+            up = block(channels, channels, up=True) if level < len(widths) - 1 else None
+            inputs = [channels + skips.pop()] + [c + skips.pop() for _ in range(blocks)]
+            last = [False] * blocks + [size in attention]
+            layers = tuple(block(i, c, attention=a) for i, a in zip(inputs, last, strict=True))
+            decoder.append(_Level(up, None, layers))
+            channels = c
+        self.decoder = tuple(decoder)
+        self.norm = GroupNorm(channels)
+        self.out = Conv(channels, c_out, gain=SMALL, key=next(keys))
+
+    def last_features(
+        self, x: Float[Array, "h w c_in"], e: Float[Array, " embedding"], *, key: Key | None = None
+    ) -> Float[Array, "h w c_last"]:
+        """The output of the last residual block."""
+        keys = _keys(key)
+        h, pyramid = self.stem(x), x
+        skips = [h]
+        for level in self.encoder:
+            if level.resample is not None:
+                h = level.resample(h, e, key=next(keys))
+                if level.pyramid is not None:
+                    h = pyramid = (level.pyramid(pyramid) + h) * SKIP_SCALE
+                skips.append(h)
+            for block in level.blocks:
+                h = block(h, e, key=next(keys))
+                skips.append(h)
+        for block in self.middle:
+            h = block(h, e, key=next(keys))
+        for level in self.decoder:
+            if level.resample is not None:
+                h = level.resample(h, e, key=next(keys))
+            for block in level.blocks:
+                h = block(jnp.concatenate([h, skips.pop()], -1), e, key=next(keys))
+        return h
+
+    def activate(self, features: Float[Array, "h w c_last"]) -> Float[Array, "h w c_last"]:
+        """The final norm and SiLU: the input of the output convolution."""
+        return jax.nn.silu(self.norm(features))
+
+
+class SongUNet(eqx.Module):
+    """A whole U-Net on one channel-first image; a torso, or by itself a denoiser's raw network.
+
+    Call it as `(x, c_noise, *, key=None) -> TorsoOutput`, `x` of shape `(c_in, resolution, resolution)` with unit
+    variance, `c_noise = ln(sigma) / 4`, `key` only while training (dropout). `features` are the last features after the
+    final norm and SiLU (`tap_before_norm`: before them), `embedding` the noise embedding before its last SiLU
+    (`tap_after_silu`: after it).
+
+    Raises:
+        ValueError: if a size is below 1, the resolution cannot be halved often enough, or dropout is outside [0, 1).
+    """
+
+    mapping: Mapping
+    body: UNetBody
+    tap_before_norm: bool = eqx.field(static=True)
+    tap_after_silu: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        mapping: Mapping,
+        body: UNetBody,
+        *,
+        tap_before_norm: bool = False,
+        tap_after_silu: bool = False,
+    ):
+        self.mapping, self.body = mapping, body
+        self.tap_before_norm, self.tap_after_silu = tap_before_norm, tap_after_silu
+
+    def __call__(self, x: Float[Array, "c_in h w"], c_noise: Level, *, key: Key | None = None) -> TorsoOutput:
+        embedding = self.mapping(c_noise)
+        e = jax.nn.silu(embedding)
+        last = self.body.last_features(x.transpose(1, 2, 0), e, key=key)
+        activated = self.body.activate(last)
+        features = last if self.tap_before_norm else activated
+        return TorsoOutput(
+            raw=self.body.out(activated).transpose(2, 0, 1),
+            features=features.transpose(2, 0, 1),
+            embedding=e if self.tap_after_silu else embedding,
+        )
+
+
+def ncsnpp(
+    *,
+    channels: int = 3,
+    resolution: int = 32,
+    width: int = 128,
+    multipliers: tuple[int, ...] = (2, 2, 2),
+    blocks: int = 4,
+    attention: tuple[int, ...] = (16,),
+    dropout: float = 0.0,
+    fourier_scale: float = 0.02,
+    tap_before_norm: bool = False,
+    tap_after_silu: bool = False,
+    key: Key,
+) -> SongUNet:
+    """NCSN++ (Song et al. 2021): Fourier embedding, [1, 3, 3, 1] resampling, residual input pyramid.
+
+    The defaults with `dropout=0.3` are the paper's consistency model on CIFAR-10: 56,395,523 parameters.
+    `fourier_scale` 0.02 is iCT's; NCSN++'s own is 16.
+    """
+    embedding_key, mapping_key, body_key = jr.split(key, 3)
+    embedding = FourierEmbedding(2 * width, scale=fourier_scale, key=embedding_key)
+    mapping = Mapping(embedding, 2 * width, 4 * width, key=mapping_key)
+    body = UNetBody(
+        channels, channels, resolution=resolution, width=width, multipliers=multipliers, blocks=blocks,
+        attention=attention, embedding_width=4 * width, dropout=dropout, taps=FIR, pyramid=True, key=body_key,
+    )  # fmt: skip
+    return SongUNet(mapping, body, tap_before_norm=tap_before_norm, tap_after_silu=tap_after_silu)
+
+
+def ddpmpp(
+    *,
+    channels: int = 3,
+    channels_in: int | None = None,
+    resolution: int = 32,
+    width: int = 128,
+    multipliers: tuple[int, ...] = (2, 2, 2),
+    blocks: int = 4,
+    attention: tuple[int, ...] = (16,),
+    dropout: float = 0.0,
+    tap_before_norm: bool = False,
+    tap_after_silu: bool = False,
+    key: Key,
+) -> SongUNet:
+    """DDPM++ (Song et al. 2021): positional embedding, averaging and nearest-neighbour resampling, no pyramid.
+
+    The defaults have 55,732,739 parameters. `channels_in` differs from `channels` where more than the image enters.
+    """
+    mapping_key, body_key = jr.split(key)
+    mapping = Mapping(PositionalEmbedding(width), width, 4 * width, key=mapping_key)
+    body = UNetBody(
+        channels_in or channels, channels, resolution=resolution, width=width, multipliers=multipliers, blocks=blocks,
+        attention=attention, embedding_width=4 * width, dropout=dropout, taps=BOX, pyramid=False, key=body_key,
+    )  # fmt: skip
+    return SongUNet(mapping, body, tap_before_norm=tap_before_norm, tap_after_silu=tap_after_silu)

@@ -1,0 +1,1 @@
+"""What one batch costs: objectives `(model, batch, step, *, key) -> (loss, terms)`."""

@@ -1,0 +1,138 @@
+"""The template of every discrete consistency method, and improved consistency training (iCT) as its first member.
+
+Draw a pair of levels t > r, take a small step from `x_t` to `x_r`, let a cut map judge `x_r`, measure the residual:
+five slots are `levels`, `velocity`, `step`, `bootstrap`, and `distance` with `weighting`. A new method fills them anew.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jax import Array
+from jaxtyping import Float
+
+from .._random import draw_normal
+from .._types import Key, Sample, Scalar, Step
+from ..curriculum import AbstractCurriculum
+from ..diffusion import perturb
+from ..discretization import LevelPair
+from ..distance import AbstractDistance, PseudoHuber
+from ..level_sampling import AbstractLevelLaw, LevelTable, LogNormal, independent, stratified
+from ..losses import consistency_loss
+from ..model import ConsistencyModel, Readout
+from ..weighting import AbstractWeighting, InverseGap
+from .slots import Bootstrap, Stepper, Velocity, one_sample_velocity, same_weights, straight_step
+from .terms import Parts, Terms, collect_terms
+
+
+class Draw(eqx.Module):
+    """Everything random and given about one sample of a consistency step."""
+
+    x: Float[Array, "*shape"]
+    z: Float[Array, "*shape"]
+    pair: LevelPair
+    key: Key
+
+
+class Consistency(eqx.Module):
+    """The consistency objective with all five slots open; `(model, batch, step, *, key) -> (loss, Terms)`.
+
+    Args:
+        curriculum: step -> stage; how fine the grid is.
+        levels: the grids of all stages and the law of the level pairs.
+        distance: between student and teacher.
+        weighting: of a level pair.
+        velocity: where the small step's direction comes from.
+        step: takes the small step.
+        bootstrap: the map that judges the step's end; must be cut.
+        stratify: spread the batch's level draws evenly over the law (same mean, less variance).
+        share_dropout: student and teacher see the same dropout bits.
+    """
+
+    curriculum: AbstractCurriculum
+    levels: LevelTable
+    distance: AbstractDistance
+    weighting: AbstractWeighting
+    velocity: Velocity = eqx.field(static=True, default=one_sample_velocity)
+    step: Stepper = eqx.field(static=True, default=straight_step)
+    bootstrap: Bootstrap = eqx.field(static=True, default=same_weights)
+    stratify: bool = eqx.field(static=True, default=False)
+    share_dropout: bool = eqx.field(static=True, default=True)
+
+    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Draw:
+        """The noise, level pair and model key of every sample (a batched `Draw`)."""
+        level_key, noise_key, model_key = jr.split(key, 3)
+        stage = self.curriculum.stage(step)
+        spread = stratified if self.stratify else independent
+        pair = jax.vmap(lambda u: self.levels.draw(stage, u))(spread(len(batch), key=level_key))
+        z = draw_normal(batch.shape, key=noise_key).astype(batch.dtype)
+        return jax.vmap(Draw)(batch, z, pair, jr.split(model_key, len(batch)))
+
+    def sample_loss(self, cm: ConsistencyModel, draw: Draw) -> tuple[Scalar, Sample, Readout]:
+        """One sample's loss, its noisy version `x_t`, and what the student read out there."""
+        student_key, teacher_key = draw.key, draw.key if self.share_dropout else jr.split(draw.key)[0]
+        x_t = perturb(draw.x, draw.z, draw.pair.t)
+        velocity = self.velocity(draw.x, draw.z, x_t, draw.pair)
+        x_r = self.step(x_t, velocity, draw.pair)
+        student = cm(x_t, draw.pair.t, key=student_key)
+        teacher = self.bootstrap(cm)(x_r, draw.pair.r, key=teacher_key)
+        loss = consistency_loss(student.endpoint, teacher.endpoint, self.weighting(draw.pair), self.distance)
+        return loss, x_t, student
+
+    def parts(
+        self, model: ConsistencyModel, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
+    ) -> tuple[Parts, Terms]:
+        """The loss in its parts (here one), and the terms."""
+        levels = self.levels
+        draws = self.draw(batch, step, key=key)
+        losses, _, _ = jax.vmap(lambda draw: self.sample_loss(model, draw))(draws)
+        terms = collect_terms(
+            losses,
+            jnp.zeros_like(losses),
+            draws.pair.t,
+            sigma_min=levels.grid[0, 0],
+            sigma_max=levels.grid[0, -1],
+        )
+        return Parts(consistency=terms.consistency, denoising=terms.denoising), terms
+
+    def __call__(
+        self, model: ConsistencyModel, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
+    ) -> tuple[Scalar, Terms]:
+        parts, terms = self.parts(model, batch, step, key=key)
+        return parts.total(), terms
+
+
+def ConsistencyTraining(  # noqa: N802  (reads as the method's name, like the class it is a constructor of)
+    *,
+    curriculum: AbstractCurriculum,
+    distance: AbstractDistance | None = None,
+    law: AbstractLevelLaw | None = None,
+    weighting: AbstractWeighting | None = None,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    rho: float = 7.0,
+    stratify: bool = False,
+    share_dropout: bool = True,
+) -> Consistency:
+    """Improved consistency training (Song & Dhariwal 2024): one-sample velocity, same-weights teacher, 1 / gap.
+
+    Args:
+        curriculum: grid points per step, such as `Doubling(period=50_000)`.
+        distance: by default `PseudoHuber(c=0.003)`, the paper's.
+        law: of the level pairs; by default `LogNormal(mean=-1.1, std=2.0)`.
+        weighting: by default `InverseGap()`.
+        sigma_min: lowest level.
+        sigma_max: highest level.
+        rho: curvature of the grid.
+        stratify: spread the batch's level draws evenly over the law.
+        share_dropout: student and teacher see the same dropout bits.
+    """
+    levels = LevelTable.build(curriculum, law or LogNormal(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
+    return Consistency(
+        curriculum=curriculum,
+        levels=levels,
+        distance=distance or PseudoHuber(),
+        weighting=weighting or InverseGap(),
+        stratify=stratify,
+        share_dropout=share_dropout,
+    )

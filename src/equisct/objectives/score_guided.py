@@ -1,0 +1,122 @@
+"""Score-guided consistency training (the paper's Algorithm 1): consistency + head_weight * denoising of the head."""
+
+import math
+import warnings
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jax import Array
+from jaxtyping import Float
+
+from .._check import check_at_least
+from .._types import Key, Scalar, Step
+from ..curriculum import AbstractCurriculum
+from ..diffusion import perturb
+from ..distance import AbstractDistance, balanced_head_weight
+from ..level_sampling import AbstractLevelLaw, LogNormal
+from ..losses import denoising_loss
+from ..model import ScoreGuidedModel
+from ..weighting import AbstractLevelWeighting, AbstractWeighting, EDMWeighting
+from .consistency import Consistency, ConsistencyTraining, Draw
+from .terms import Parts, Terms, collect_terms
+
+IMBALANCE = 10.0
+"""Factor between a head weight and the balanced one above which the objective warns."""
+
+
+def _warn_of_imbalance(distance: AbstractDistance, head_weight: float, size: int) -> None:
+    balanced = balanced_head_weight(distance, size)
+    if balanced is None or head_weight == 0 or abs(math.log(head_weight / balanced)) < math.log(IMBALANCE):
+        return
+    warnings.warn(
+        f"head_weight: with {type(distance).__name__} on {size} elements the paper's balance between consistency and "
+        f"denoising needs about {balanced:.3g}, found {head_weight:g}",
+        stacklevel=2,
+    )
+
+
+class ScoreGuided(eqx.Module):
+    """A consistency objective and the head's denoising on the same batch; `(model, batch, step, *, key)`.
+
+    Head and student share `x_t` and its level, so the torso runs once for both (and once for the teacher). With
+    `head_law` the head has a level of its own per sample, from the continuous log-normal law, at the cost of one more
+    pass of the torso.
+
+    Args:
+        consistency: the consistency objective.
+        head_weight: lambda_SH, factor of the denoising loss, >= 0.
+        head_weighting: of the head's level, inside the denoising loss.
+        head_law: None (the student's level, as in the paper's Algorithm 1) or a law of the head's own.
+    """
+
+    consistency: Consistency
+    head_weight: float
+    head_weighting: AbstractLevelWeighting
+    head_law: LogNormal | None = None
+
+    def __check_init__(self) -> None:
+        check_at_least("head_weight", self.head_weight, 0)
+
+    def _denoising(self, model: ScoreGuidedModel, draw: Draw) -> Scalar:
+        """The head's loss at a level of its own."""
+        assert self.head_law is not None
+        level_key, noise_key, model_key = jr.split(jr.fold_in(draw.key, 1), 3)
+        sigma = jnp.exp(self.head_law.mean + self.head_law.std * jr.normal(level_key))
+        x_t = perturb(draw.x, jr.normal(noise_key, draw.x.shape), sigma)
+        denoised = model.head(x_t, sigma, model.cm(x_t, sigma, key=model_key), key=model_key)
+        return denoising_loss(denoised, draw.x, self.head_weighting.at(sigma))
+
+    def _sample_losses(self, model: ScoreGuidedModel, draw: Draw) -> tuple[Scalar, Scalar]:
+        loss, x_t, readout = self.consistency.sample_loss(model.cm, draw)
+        if self.head_law is not None:
+            return loss, self._denoising(model, draw)
+        sigma = draw.pair.t
+        denoised = model.head(x_t, sigma, readout, key=jr.fold_in(draw.key, 1))
+        return loss, denoising_loss(denoised, draw.x, self.head_weighting.at(sigma))
+
+    def parts(
+        self, model: ScoreGuidedModel, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
+    ) -> tuple[Parts, Terms]:
+        """The loss as consistency and weighted denoising, and the terms."""
+        _warn_of_imbalance(self.consistency.distance, self.head_weight, math.prod(batch.shape[1:]))
+        levels = self.consistency.levels
+        draws = self.consistency.draw(batch, step, key=key)
+        losses = jax.vmap(lambda draw: self._sample_losses(model, draw))(draws)
+        terms = collect_terms(*losses, draws.pair.t, sigma_min=levels.grid[0, 0], sigma_max=levels.grid[0, -1])
+        return Parts(consistency=terms.consistency, denoising=self.head_weight * terms.denoising), terms
+
+    def __call__(
+        self, model: ScoreGuidedModel, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
+    ) -> tuple[Scalar, Terms]:
+        parts, terms = self.parts(model, batch, step, key=key)
+        return parts.total(), terms
+
+
+def ScoreGuidedTraining(  # noqa: N802  (reads as the method's name, like the class it is a constructor of)
+    *,
+    curriculum: AbstractCurriculum,
+    distance: AbstractDistance | None = None,
+    head_weight: float = 0.3,
+    head_weighting: AbstractLevelWeighting | None = None,
+    head_law: LogNormal | None = None,
+    law: AbstractLevelLaw | None = None,
+    weighting: AbstractWeighting | None = None,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    rho: float = 7.0,
+    stratify: bool = False,
+    share_dropout: bool = True,
+) -> ScoreGuided:
+    """The paper's objective: iCT + head_weight * denoising of the head (eq. 10, Algorithm 1, Appendix B).
+
+    The authors' released code multiplies the printed 0.3 by the EDM weight, `head_weighting=EDMWeighting()`, the
+    default here; the paper's text alone reads as `ConstantWeighting()`. Warns when distance and head weight are far
+    out of the paper's balance. The other arguments are those of `ConsistencyTraining`.
+    """
+    consistency = ConsistencyTraining(
+        curriculum=curriculum, distance=distance, law=law, weighting=weighting, sigma_min=sigma_min,
+        sigma_max=sigma_max, rho=rho, stratify=stratify, share_dropout=share_dropout,
+    )  # fmt: skip
+    return ScoreGuided(consistency, head_weight, head_weighting or EDMWeighting(), head_law)

@@ -1,0 +1,66 @@
+"""The two interfaces of an oracle, and the checks their constructors share.
+
+Notation: p_sigma is the law of `x + sigma z` with `x` from the oracle and `z` unit Gaussian noise.
+"""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import ArrayLike, Float
+
+from .._concrete import check_array, concrete
+from .._types import Key, Level, Sample, Scalar
+
+
+class AbstractOracle(eqx.Module):
+    """A distribution whose noised versions are known in closed form; one sample, `jax.vmap` for many."""
+
+    @abc.abstractmethod
+    def denoise(self, x_t: Sample, sigma: Level) -> Sample:
+        """The posterior mean E[x | x_t]."""
+
+    @abc.abstractmethod
+    def score(self, x_t: Sample, sigma: Level) -> Sample:
+        """`grad log p_sigma(x_t)`."""
+
+    @abc.abstractmethod
+    def log_prob(self, x_t: Sample, sigma: Level) -> Scalar:
+        """`log p_sigma(x_t)`, the density of the noised law."""
+
+    @abc.abstractmethod
+    def sample(self, *, key: Key) -> Float[Array, "..."]:
+        """One clean sample `x`."""
+
+
+class AbstractTransportOracle(AbstractOracle):
+    """An oracle that also knows where the paths of the probability-flow ODE go."""
+
+    @abc.abstractmethod
+    def transport(self, x_t: Sample, t: Level, r: Level) -> Sample:
+        """The point at level `r` (above or below `t`, 0 allowed) of the PF-ODE path through `x_t` at level `t`."""
+
+
+def as_array(value: ArrayLike) -> Array:
+    """Field converter: `jnp.asarray` with a signature that type checkers can read."""
+    return jnp.asarray(value)
+
+
+def as_array_or_none(value: ArrayLike | None) -> Array | None:
+    """Field converter: as `as_array`, None stays None."""
+    return None if value is None else jnp.asarray(value)
+
+
+def check_modes(means: Any, std: Any, weights: Any) -> None:
+    """Raises `ValueError` unless the parameters of a mixture are finite, `std` > 0, `weights` > 0 with sum 1."""
+    check_array("means", means)
+    check_array("std", std, positive=True)
+    if weights is None:
+        return
+    check_array("weights", weights, positive=True)
+    found = concrete(weights)
+    if found is not None and abs(found.sum(dtype=np.float64) - 1) > 1e-5:
+        raise ValueError(f"weights: expected a sum of 1, found {found.sum(dtype=np.float64)}")

@@ -1,0 +1,97 @@
+"""How a raw network becomes a function of any noise level: `skip x_t + out F(input x_t, noise)`.
+
+Notation: `raw` is the network's output F; `Scalings(skip, out, input, noise)` are c_skip, c_out, c_in, c_noise.
+"""
+
+import abc
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from ._check import check_positive
+from ._types import Level, Sample, Scalar
+
+
+class Scalings(eqx.Module):
+    """The four coefficients at one level; `input` scales the network's input, `noise` is what its embedding reads."""
+
+    skip: Scalar
+    out: Scalar
+    input: Scalar
+    noise: Scalar
+
+
+class AbstractPreconditioning(eqx.Module):
+    """A level's scalings."""
+
+    @abc.abstractmethod
+    def scalings(self, sigma: Level) -> Scalings:
+        """The coefficients at level `sigma` > 0, in the precision of `sigma`."""
+
+
+def precondition(scalings: Scalings, x_t: Sample, raw: Sample) -> Sample:
+    """`c_skip x_t + c_out F`."""
+    return scalings.skip * x_t + scalings.out * raw
+
+
+def _as_float(sigma: Level) -> Scalar:
+    return 1.0 * jnp.asarray(sigma)  # an integer becomes a float; an array keeps its precision, a number stays weak
+
+
+class BoundaryPreconditioning(AbstractPreconditioning):
+    """The form of consistency models: at `sigma_min` the output is `x_t` itself (Song et al. 2023).
+
+    `c_skip = sd^2 / ((s - eps)^2 + sd^2)`, `c_out = sd (s - eps) / sqrt(s^2 + sd^2)`, `c_in = 1 / sqrt(s^2 + sd^2)`,
+    `c_noise = ln(s) / 4` with s `sigma`, sd `sigma_data`, eps `sigma_min`. At s = eps, c_skip is exactly 1 and c_out
+    exactly 0 in every precision, because s - eps is taken in that of `sigma`.
+
+    Args:
+        sigma_data: standard deviation of the data, > 0.
+        sigma_min: the lowest level, where the PF-ODE ends; > 0.
+    """
+
+    sigma_data: float = 0.5
+    sigma_min: float = eqx.field(default=0.002, converter=float)  # a NumPy float64 would drag sigma - sigma_min along
+
+    def __check_init__(self) -> None:
+        check_positive("sigma_data", self.sigma_data)
+        check_positive("sigma_min", self.sigma_min)
+
+    def scalings(self, sigma: Level) -> Scalings:
+        """See the class."""
+        sigma = _as_float(sigma)
+        above = sigma - self.sigma_min
+        norm = jnp.sqrt(sigma**2 + self.sigma_data**2)
+        return Scalings(
+            skip=1 / (1 + (above / self.sigma_data) ** 2),  # divides 1 by 1 at eps: exact even where division is not
+            out=self.sigma_data * above / norm,
+            input=1 / norm,
+            noise=jnp.log(sigma) / 4,
+        )
+
+
+class EDMPreconditioning(AbstractPreconditioning):
+    """The form of EDM's denoiser (Karras et al. 2022), which reaches `x_t` itself only as `sigma` goes to 0.
+
+    `c_skip = sd^2 / (s^2 + sd^2)`, `c_out = sd s / sqrt(s^2 + sd^2)`, `c_in = 1 / sqrt(s^2 + sd^2)`,
+    `c_noise = ln(s) / 4` with s `sigma` and sd `sigma_data`.
+
+    Args:
+        sigma_data: standard deviation of the data, > 0.
+    """
+
+    sigma_data: float = 0.5
+
+    def __check_init__(self) -> None:
+        check_positive("sigma_data", self.sigma_data)
+
+    def scalings(self, sigma: Level) -> Scalings:
+        """See the class."""
+        sigma = _as_float(sigma)
+        norm = jnp.sqrt(sigma**2 + self.sigma_data**2)
+        return Scalings(
+            skip=self.sigma_data**2 / (sigma**2 + self.sigma_data**2),
+            out=self.sigma_data * sigma / norm,
+            input=1 / norm,
+            noise=jnp.log(sigma) / 4,
+        )

@@ -1,0 +1,12 @@
+"""Samplers: they take a callable `(x_t, sigma) -> sample`, never a model class; one sample, `jax.vmap` for a batch.
+
+`consistency` needs endpoints (where a PF-ODE path ends), `probability_flow` posterior means.
+"""
+
+from .consistency import multistep as multistep
+from .consistency import one_step as one_step
+from .consistency import renoise_full as renoise_full
+from .consistency import renoise_to_level as renoise_to_level
+from .probability_flow import Churn as Churn
+from .probability_flow import euler as euler
+from .probability_flow import heun as heun

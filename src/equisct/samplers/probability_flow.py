@@ -1,0 +1,129 @@
+"""Sampling with a denoiser: fixed-step solvers of the PF-ODE, optionally with churn (Karras et al. 2022, Algorithm 2).
+
+A grid of n levels makes n steps: n - 1 between its levels, and a last one to level 0, which returns the denoiser's
+output. With a boundary-preconditioned denoiser (`denoise(x_t, sigma_min) = x_t`) that last step is the identity.
+"""
+
+import math
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jax import Array
+from jaxtyping import ArrayLike, Float
+
+from .._check import check_at_least
+from .._concrete import check_array, concrete
+from .._types import Denoiser, Key, Sample, Scalar
+from ..diffusion import euler_step, heun_step, pf_drift
+from ..discretization import karras_grid
+
+
+class Churn(eqx.Module):
+    """Fresh noise before each step whose level lies in [sigma_low, sigma_high] (Karras et al. 2022, Algorithm 2).
+
+    Args:
+        amount: S_churn; n levels raise the level by a factor `1 + min(amount / n, sqrt(2) - 1)` per step. 0 is off.
+        sigma_low: S_min.
+        sigma_high: S_max.
+        noise: S_noise, standard deviation of the fresh noise in units of what keeps the level exact.
+    """
+
+    amount: float = 0.0
+    sigma_low: float = 0.0
+    sigma_high: float = math.inf
+    noise: float = 1.0
+
+    def __check_init__(self) -> None:
+        check_at_least("amount", self.amount, 0)
+        check_at_least("sigma_low", self.sigma_low, 0)
+        check_at_least("noise", self.noise, 0)
+        if not self.sigma_high >= self.sigma_low:
+            raise ValueError(f"sigma_high: expected >= sigma_low = {self.sigma_low}, found {self.sigma_high}")
+
+
+def heun(
+    denoise: Denoiser,
+    z: Sample,
+    *,
+    levels: Float[ArrayLike, "points"] | None = None,
+    churn: Churn | None = None,
+    key: Key | None = None,
+) -> Sample:
+    """Heun's second-order solver, the EDM sampler: 2 points - 1 evaluations of `denoise`.
+
+    Args:
+        denoise: posterior mean.
+        z: unit Gaussian noise; the path starts at `levels[0] z`.
+        levels: strictly descending, > 0; by default 18 points of the Karras grid from 80 to 0.002 with rho = 7.
+        churn: fresh noise on the way; None solves the ODE, without randomness.
+        key: for the churn.
+
+    Raises:
+        ValueError: levels known before tracing are out of order or not > 0; churn without a key.
+    """
+    return _walk(heun_step, denoise, z, levels, churn, key)
+
+
+def euler(
+    denoise: Denoiser,
+    z: Sample,
+    *,
+    levels: Float[ArrayLike, "points"] | None = None,
+    churn: Churn | None = None,
+    key: Key | None = None,
+) -> Sample:
+    """Euler's first-order solver: as `heun`, with one evaluation of `denoise` per level."""
+    return _walk(_euler, denoise, z, levels, churn, key)
+
+
+def _euler(denoise: Denoiser, x_t: Sample, t: Scalar, r: Scalar) -> Sample:
+    return euler_step(x_t, pf_drift(denoise(x_t, t), x_t, t), t, r)
+
+
+def _walk(
+    step: Callable[[Denoiser, Array, Array, Array], Array],
+    denoise: Denoiser,
+    z: Array,
+    levels: ArrayLike | None,
+    churn: Churn | None,
+    key: Key | None,
+) -> Array:
+    grid = _descending(levels).astype(jnp.promote_types(z.dtype, jnp.float32))
+    churn = Churn() if churn is None else churn
+    if churn.amount > 0 and key is None:
+        raise ValueError(f"key: expected a key, because churn.amount = {churn.amount}, found None")
+    keys = None if churn.amount == 0 or key is None else jr.split(key, grid.size)
+
+    def one_step(x_t: Array, inputs: tuple[Array, Array, Key | None]) -> tuple[Array, None]:
+        t, r, noise_key = inputs
+        x_t, t = _lift(churn, grid.size, x_t, t, noise_key)
+        return step(denoise, x_t, t, r), None
+
+    body_keys, last_key = (None, None) if keys is None else (keys[:-1], keys[-1])
+    x_t, _ = jax.lax.scan(one_step, grid[0] * z, (grid[:-1], grid[1:], body_keys))
+    x_t, t = _lift(churn, grid.size, x_t, grid[-1], last_key)
+    return denoise(x_t, t)  # the Euler step to level 0: x_t + (0 - t) (x_t - denoised) / t
+
+
+def _lift(churn: Churn, points: int, x_t: Array, t: Array, noise_key: Key | None) -> tuple[Array, Array]:
+    """The sample with fresh noise, and its new level."""
+    if noise_key is None:
+        return x_t, t
+    factor = 1 + min(churn.amount / points, math.sqrt(2) - 1)
+    lifted = jnp.where((churn.sigma_low <= t) & (t <= churn.sigma_high), factor * t, t)
+    scaling = churn.noise * jnp.sqrt((lifted - t) * (lifted + t))
+    return x_t + scaling * jr.normal(noise_key, x_t.shape, x_t.dtype), lifted
+
+
+def _descending(levels: ArrayLike | None) -> Array:
+    if levels is None:
+        levels = karras_grid(18, sigma_min=0.002, sigma_max=80.0, rho=7.0)[::-1]
+    check_array("levels", levels, positive=True)
+    found = concrete(levels)
+    if found is not None and not np.all(np.diff(found) < 0):
+        raise ValueError(f"levels: expected strictly descending levels, found {found}")
+    return jnp.asarray(levels)

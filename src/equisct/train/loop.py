@@ -1,0 +1,69 @@
+"""The training loop, read in one sitting: a generator, so that a notebook can stop anywhere."""
+
+from collections.abc import Iterable, Iterator
+
+import jax.random as jr
+import numpy as np
+from jax import Array
+
+from .._check import check_at_least
+from .._types import Key
+from .state import Recipe, TrainState
+from .step import StepReport, train_step
+
+
+class NonFiniteError(RuntimeError):
+    """Several updates in a row had a loss or gradient that was not finite."""
+
+
+def fit(
+    recipe: Recipe,
+    state: TrainState,
+    batches: Iterable[Array | np.ndarray],
+    *,
+    key: Key,
+    steps: int,
+    patience: int = 5,
+) -> Iterator[tuple[TrainState, StepReport]]:
+    """Yields `(state, report)` after each update until `state.step` is `steps`; update k uses `fold_in(key, k)`.
+
+    The host looks at update k only after update k + 1 has been sent off, so that the device never waits for it. The
+    state that was yielded last is donated to the next update: keep nothing of it (copy what you need).
+
+    Args:
+        recipe: the run's constants.
+        state: where to start.
+        batches: at least as many batches as updates.
+        key: the run's training key.
+        steps: value of the step counter to stop at.
+        patience: updates in a row that may be skipped for not being finite, >= 1.
+
+    Raises:
+        NonFiniteError: when `patience` updates in a row were not finite; the model is that before them.
+        ValueError: if `steps` is negative or the batches run out.
+    """
+    check_at_least("steps", steps, 0)
+    check_at_least("patience", patience, 1)
+    source = iter(batches)
+    previous: StepReport | None = None
+    bad = 0
+    for step in range(int(state.step), steps):
+        batch = next(source, None)
+        if batch is None:
+            raise ValueError(f"batches: expected one per update until step {steps}, found none for step {step}")
+        state, report = train_step(recipe, state, batch, jr.fold_in(key, step))
+        bad = _count_bad(previous, bad, patience, step - 1)
+        previous = report
+        yield state, report
+    _count_bad(previous, bad, patience, steps - 1)
+
+
+def _count_bad(report: StepReport | None, bad: int, patience: int, step: int) -> int:
+    """The updates in a row that were not finite, up to `report`, the report of update `step`."""
+    bad = 0 if report is None or bool(report.finite) else bad + 1
+    if bad >= patience:
+        raise NonFiniteError(
+            f"loss or gradient: expected finite numbers, found {bad} updates in a row without, "
+            f"the last at step {step}; the weights are those before them"
+        )
+    return bad
