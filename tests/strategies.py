@@ -3,12 +3,20 @@
 Few shapes, because JAX compiles each operation once per shape.
 """
 
+from typing import Any
+
 import hypothesis.extra.numpy as hnp
 import jax
 import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
 from jax import Array
+
+
+def untyped(value: Any) -> Any:
+    """The value, its type hidden from pyright: for calls that are wrong on purpose."""
+    return value
+
 
 SIGMA_MIN = float(np.float32(0.002))
 SIGMA_MAX = 80.0

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+
 from equisct.diffusion import (
     denoised_from_score,
     euler_step,
@@ -12,8 +14,7 @@ from equisct.diffusion import (
     pf_drift,
     score_from_denoised,
 )
-from hypothesis import given
-from strategies import host_samples, level_pairs, levels, samples, settings
+from strategies import host_samples, level_pairs, levels, samples, settings, untyped
 from tolerances import FLOAT32_ROUNDING, FLOAT64_ROUNDING
 
 STD = 0.5
@@ -114,11 +115,11 @@ def test_orders_of_the_two_steps(t):
 
         ratio = np.asarray(errors(2**-8) / errors(2**-9))
     np.testing.assert_allclose(ratio[0], 4, rtol=0.05)
-    np.testing.assert_allclose(np.log2(np.abs(ratio[1])).min().round(1) >= 2.9, True)
+    np.testing.assert_allclose(ratio[1], 8, rtol=0.05)
 
 
 def test_everything_maps_over_a_batch():
-    x, z = jax.random.normal(jax.random.key(0), (2, 4, 3))
+    x, z = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 3)), jnp.float32)
     t, r = jnp.asarray([80.0, 2.0, 0.5, 0.01]), jnp.asarray([10.0, 1.0, 0.4, 0.002])
     x_t = jax.jit(jax.vmap(perturb))(x, z, t)
     steps = jax.jit(jax.vmap(lambda x_t, t, r: heun_step(gaussian_denoise, x_t, t, r)))(x_t, t, r)
@@ -138,7 +139,7 @@ def test_everything_maps_over_a_batch():
         (lambda: denoised_from_score(jnp.ones(2), jnp.ones(3), 1.0), "x_t"),
         (lambda: pf_drift(jnp.ones(2), jnp.ones(3), 1.0), "x_t"),
         (lambda: euler_step(jnp.ones(2), jnp.ones(2), 1.0, jnp.ones(2)), "r"),
-        (lambda: heun_step(3.0, jnp.ones(2), 1.0, 0.5), "denoise"),
+        (lambda: heun_step(untyped(3.0), jnp.ones(2), 1.0, 0.5), "denoise"),
     ],
 )
 def test_bad_calls(call, message):

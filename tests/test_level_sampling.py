@@ -6,12 +6,13 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from equisct.curriculum import Constant, Doubling, SquareRoot
 from equisct.discretization import LevelPair, karras_grid
 from equisct.level_sampling import AbstractLevelLaw, LevelTable, LogNormal, Uniform, independent, stratified
-from hypothesis import given
-from hypothesis import strategies as st
-from strategies import keys, settings
+from strategies import keys, settings, untyped
 from tolerances import FLOAT32_ROUNDING, FLOAT64_ROUNDING, half_unit
 
 ICT = Doubling(period=1)
@@ -72,7 +73,7 @@ def test_uniform_is_even():
     np.testing.assert_array_equal(Uniform().probabilities(karras_grid(5)), np.full(4, 0.25))
 
 
-P_11 = ".06263299 .18173698 .24550142 .21349445 .14244606 .08060462 .04107991 .01958009 .00894387 .00397961".split()
+P_11 = ".06263299 .18173698 .24550142 .21349445 .14244606 .08060462 .04107991 .01958009 .00894387 .00397961"
 
 SANITY = """
 11 1.472075e-2 34.6863 67.9313 0.028830 8.420 0.9654 6.263e-2 3.980e-3
@@ -97,7 +98,7 @@ def test_sanity_table(row):
 
 
 def test_printed_law():
-    for value, text in zip(LogNormal().probabilities(karras_grid(11)), P_11, strict=True):
+    for value, text in zip(LogNormal().probabilities(karras_grid(11)), P_11.split(), strict=True):
         assert abs(value - float(text)) <= half_unit(text)
 
 
@@ -170,7 +171,7 @@ def test_one_compilation_for_all_stages_and_tables_of_a_shape():
 
 def test_draw_without_jit_and_in_float64(x64):
     pair = TABLE.draw(3, jnp.asarray(0.5))
-    assert pair.t.dtype == pair.r.dtype == pair.gap.dtype == jnp.float32
+    assert [leaf.dtype for leaf in jax.tree.leaves(pair)] == [jnp.float32] * 3
     assert pair.t > pair.r
 
 
@@ -225,8 +226,8 @@ class WrongLaw(AbstractLevelLaw):
         (lambda: LevelTable.build(ICT, WrongLaw(factor=-1.0)), ValueError, r"law: expected probabilities >= 0"),
         (lambda: LevelTable.build(ICT, Uniform(), sigma_min=90.0), ValueError, r"sigma_min: expected less than"),
         (lambda: TABLE.draw(0, jnp.zeros(3)), TypeError, "u"),
-        (lambda: TABLE.draw(0.5, jnp.zeros(())), TypeError, "stage"),
-        (lambda: stratified(2, key=0), TypeError, "key"),
+        (lambda: TABLE.draw(untyped(0.5), jnp.zeros(())), TypeError, "stage"),
+        (lambda: stratified(2, key=untyped(0)), TypeError, "key"),
     ],
 )
 def test_bad_calls(call, error, message):

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from equisct._check import check_at_least, check_finite, check_fraction, check_levels, check_positive
-from equisct._tree import Frozen, count, cut, global_norm, lerp, trainable
 from hypothesis import given
 from hypothesis import strategies as st
+
+from equisct._check import check_at_least, check_finite, check_fraction, check_levels, check_positive
+from equisct._tree import Frozen, count, cut, global_norm, lerp, trainable
 from strategies import samples
 from tolerances import FLOAT32_ROUNDING
 

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+
 from equisct.discretization import LevelPair, karras_grid
 from equisct.level_sampling import LogNormal
 from equisct.preconditioning import EDMPreconditioning
@@ -14,8 +16,7 @@ from equisct.weighting import (
     InverseGap,
     SNRWeighting,
 )
-from hypothesis import given
-from strategies import level_pairs, levels, settings
+from strategies import level_pairs, levels, settings, untyped
 from tolerances import FLOAT32_ROUNDING, FLOAT64_ROUNDING, half_unit
 
 CATALOGUE = {
@@ -47,7 +48,7 @@ def test_weight_of_a_pair_is_that_of_the_student(name, levels):
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_weights_under_jit_and_vmap(name):
-    grid = karras_grid(6).astype(np.float32)
+    grid = jnp.asarray(karras_grid(6))
     pairs = jax.vmap(LevelPair.of)(grid[1:], grid[:-1])
     found = jax.jit(jax.vmap(CATALOGUE[name]))(pairs)
     expected = [CATALOGUE[name](LevelPair.of(t, r)) for t, r in zip(grid[1:], grid[:-1], strict=True)]
@@ -84,7 +85,7 @@ def test_printed_edm_weights(sigma, printed, x64):
 @pytest.mark.parametrize(("points", "mean"), [(11, "256"), (1281, "1992")])
 def test_mean_edm_weight_under_the_law_of_ict(points, mean, x64):
     grid = karras_grid(points)
-    weights = jax.vmap(EDMWeighting().at)(grid[1:])
+    weights = jax.vmap(EDMWeighting().at)(jnp.asarray(grid[1:]))
     assert abs(float(LogNormal().probabilities(grid) @ weights) - float(mean)) <= half_unit(mean)
     if points == 1281:
         assert round(float(weights[0])) == 240_512
@@ -105,9 +106,9 @@ def test_constant_weight():
     [
         (lambda: ConstantWeighting(0.0), ValueError, r"value: expected .* > 0, found 0.0"),
         (lambda: EDMWeighting(-1.0), ValueError, r"sigma_data: expected .* > 0, found -1.0"),
-        (lambda: EDMWeighting("0.5"), TypeError, "sigma_data"),
+        (lambda: EDMWeighting(untyped("0.5")), TypeError, "sigma_data"),
         (lambda: EDMWeighting().at(jnp.ones(3)), TypeError, "sigma"),
-        (lambda: InverseGap()(jnp.ones(())), TypeError, "pair"),
+        (lambda: InverseGap()(untyped(jnp.ones(()))), TypeError, "pair"),
     ],
 )
 def test_bad_calls(call, error, message):

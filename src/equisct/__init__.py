@@ -1,19 +1,24 @@
 """equisct: score-guided consistency training in Equinox.
 
 Every public name is listed once, with its home, in `__init__.pyi`; it is imported at first use, so that
-`import equisct` is quick and needs nothing but the core dependencies. Every module of the package is
-checked by jaxtyping and beartype while tracing; `JAXTYPING_DISABLE=1` switches that off.
+`import equisct` is quick and needs nothing but the core dependencies. Every module but those free of JAX (`cli`,
+`data`) is checked by jaxtyping and beartype while tracing; `JAXTYPING_DISABLE=1` switches that off.
 """
 
 import ast as _ast
 import importlib as _importlib
 import pathlib as _pathlib
+import pkgutil as _pkgutil
 from typing import Any as _Any
 
 from jaxtyping import install_import_hook as _install_import_hook
 
+# jaxtyping's decorator imports JAX, and a command must understand its arguments and data before that.
+_UNCHECKED = {"_beartype", "_check", "cli", "data"}
+_CHECKED = [f"equisct.{module.name}" for module in _pkgutil.iter_modules(__path__) if module.name not in _UNCHECKED]
+
 _importlib.import_module("._beartype", __name__)
-_install_import_hook("equisct", "equisct._beartype.checked")
+_install_import_hook(_CHECKED, "equisct._beartype.checked")
 
 
 def _homes() -> dict[str, str | None]:

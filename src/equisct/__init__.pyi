@@ -1,3 +1,4 @@
+from . import data as data
 from . import nn as nn
 from . import oracle as oracle
 from ._tree import Frozen as Frozen

@@ -56,7 +56,7 @@ class PseudoHuberRMS(AbstractDistance):
     """iCT's distance divided by sqrt(d): `(sqrt(sum_i D_i^2 + C^2) - C) / sqrt(d)`, `C = c_per_root_dim sqrt(d)`.
 
     It has iCT's shape and `PseudoHuber`'s scale (gradient's norm below 1 / sqrt(d)), so the head's weight carries over.
-    The constant is one for images, d about 3000; in a few dimensions it biases the map: take a larger value or `SquaredL2`.
+    The constant is one for images, d about 3000; in a few dimensions it biases the map: enlarge it or take `SquaredL2`.
 
     Args:
         c_per_root_dim: the root mean square residual at which it turns from quadratic to linear; > 0.

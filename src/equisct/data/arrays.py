@@ -49,9 +49,7 @@ def load_npz(path: FilePath, key: str = "images") -> ImageSet | VectorSet:
 
 def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> np.ndarray:
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise DataError(
-            where, f"compression method {member.compress_type}", "what numpy.savez or savez_compressed write"
-        )
+        raise DataError(where, f"compression method {member.compress_type}", "none or deflate, as numpy writes")
     check_expansion(where, member.compress_size, member.file_size)
     with archive.open(member) as stream:
         try:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt64
 
-from .errors import DataError
+from .errors import DataError, describe
 from .records import Dataset
 
 _ORDER, _FLIP = 0, 1
@@ -62,6 +62,9 @@ class Loader:
         process: int = 0,
         processes: int = 1,
     ):
+        if isinstance(dataset, np.ndarray):  # it has the three members too, of other meaning
+            hint = "ImageSet(images, name) or VectorSet(points, name)"
+            raise DataError("dataset", f"a {describe(dataset)}", "a data set", hint)
         for name, value, least in (("batch", batch, 1), ("start", start, 0), ("processes", processes, 1)):
             _check_at_least(name, value, least)
         _check_seed(seed)

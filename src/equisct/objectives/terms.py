@@ -54,7 +54,7 @@ def collect_terms(
 ) -> Terms:
     """The terms of a batch from each sample's two losses and student level."""
     position = jnp.log(t / sigma_min) / jnp.log(sigma_max / sigma_min)
-    member = jax.nn.one_hot(jnp.clip(jnp.floor(BINS * position), 0, BINS - 1), BINS)
+    member = jax.nn.one_hot(jnp.clip(jnp.floor(BINS * position), 0, BINS - 1).astype(int), BINS)
     return Terms(
         consistency=consistency.mean(),
         denoising=denoising.mean(),

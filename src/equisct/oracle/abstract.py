@@ -4,16 +4,21 @@ Notation: p_sigma is the law of `x + sigma z` with `x` from the oracle and `z` u
 """
 
 import abc
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import ArrayLike, Float
+from jaxtyping import Float
 
 from .._concrete import check_array, concrete
 from .._types import Key, Level, Sample, Scalar
+
+if TYPE_CHECKING:
+    Std: TypeAlias = float | Array
+else:
+    Std: TypeAlias = Level | Float[Array, "modes"]
+"""One standard deviation for every mode of a mixture, or one each."""
 
 
 class AbstractOracle(eqx.Module):
@@ -42,16 +47,6 @@ class AbstractTransportOracle(AbstractOracle):
     @abc.abstractmethod
     def transport(self, x_t: Sample, t: Level, r: Level) -> Sample:
         """The point at level `r` (above or below `t`, 0 allowed) of the PF-ODE path through `x_t` at level `t`."""
-
-
-def as_array(value: ArrayLike) -> Array:
-    """Field converter: `jnp.asarray` with a signature that type checkers can read."""
-    return jnp.asarray(value)
-
-
-def as_array_or_none(value: ArrayLike | None) -> Array | None:
-    """Field converter: as `as_array`, None stays None."""
-    return None if value is None else jnp.asarray(value)
 
 
 def check_modes(means: Any, std: Any, weights: Any) -> None:

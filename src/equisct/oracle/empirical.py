@@ -2,7 +2,6 @@
 
 import math
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -12,7 +11,11 @@ from jaxtyping import Float
 from .._concrete import check_array
 from .._types import Key, Level, Scalar
 from ..diffusion import score_from_denoised
-from .abstract import AbstractOracle, as_array
+from .abstract import AbstractOracle
+
+
+def _square_distances(x_t: Float[Array, "*shape"], points: Float[Array, "n *shape"]) -> Float[Array, "n"]:
+    return jnp.sum(jnp.square(x_t - points), axis=range(1, points.ndim))
 
 
 class Empirical(AbstractOracle):
@@ -24,7 +27,7 @@ class Empirical(AbstractOracle):
         points: the data set, one sample per row.
     """
 
-    points: Float[Array, "n *shape"] = eqx.field(converter=as_array)
+    points: Float[Array, "n *shape"]
 
     def __check_init__(self) -> None:
         check_array("points", self.points)
@@ -32,7 +35,7 @@ class Empirical(AbstractOracle):
     def log_joint(self, x_t: Float[Array, "*shape"], sigma: Level) -> Float[Array, "n"]:
         """`log Normal(x_t; points_i, sigma^2 I) / n`, per point."""
         n, size = self.points.shape[0], x_t.size
-        squares = jnp.sum(jnp.square(x_t - self.points), axis=range(1, self.points.ndim))
+        squares = _square_distances(x_t, self.points)
         return -squares / (2 * sigma**2) - size / 2 * jnp.log(2 * math.pi * sigma**2) - math.log(n)
 
     def posterior(self, x_t: Float[Array, "*shape"], sigma: Level) -> Float[Array, "n"]:

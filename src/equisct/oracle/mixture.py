@@ -2,7 +2,6 @@
 
 import math
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -11,7 +10,11 @@ from jax import Array
 from jaxtyping import Float
 
 from .._types import Key, Level, Scalar
-from .abstract import AbstractOracle, as_array, as_array_or_none, check_modes
+from .abstract import AbstractOracle, Std, check_modes
+
+
+def _square_distances(x_t: Float[Array, "size"], means: Float[Array, "modes size"]) -> Float[Array, "modes"]:
+    return jnp.sum(jnp.square(x_t - means), axis=1)
 
 
 class GaussianMixture(AbstractOracle):
@@ -23,9 +26,9 @@ class GaussianMixture(AbstractOracle):
         weights: > 0 with sum 1; None for equal weights.
     """
 
-    means: Float[Array, "modes size"] = eqx.field(converter=as_array)
-    std: Float[Array, ""] | Float[Array, "modes"] = eqx.field(converter=as_array)
-    weights: Float[Array, "modes"] | None = eqx.field(default=None, converter=as_array_or_none)
+    means: Float[Array, "modes size"]
+    std: Std
+    weights: Float[Array, "modes"] | None = None
 
     def __check_init__(self) -> None:
         check_modes(self.means, self.std, self.weights)
@@ -34,14 +37,14 @@ class GaussianMixture(AbstractOracle):
     def ring(cls, modes: int = 8, radius: float = 1.0, std: float = 0.1) -> "GaussianMixture":
         """Equal modes, evenly spaced on a circle around the origin of the plane."""
         angles = 2 * math.pi * np.arange(modes) / modes
-        return cls(radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), std)
+        return cls(jnp.asarray(radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)), std)
 
     def log_joint(self, x_t: Float[Array, "size"], sigma: Level) -> Float[Array, "modes"]:
         """`log weights_k Normal(x_t; means_k, (std_k^2 + sigma^2) I)`, per mode."""
         modes, size = self.means.shape
         weights = 1 / modes if self.weights is None else self.weights
         variance = self.std**2 + sigma**2
-        squares = jnp.sum(jnp.square(x_t - self.means), axis=-1)
+        squares = _square_distances(x_t, self.means)
         return jnp.log(weights) - squares / (2 * variance) - size / 2 * jnp.log(2 * math.pi * variance)
 
     def posterior(self, x_t: Float[Array, "size"], sigma: Level) -> Float[Array, "modes"]:

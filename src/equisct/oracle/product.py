@@ -1,6 +1,5 @@
 """Rotated products of one mixture on the line: multi-modal laws in any dimension whose flow map is in closed form."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -10,7 +9,7 @@ from jaxtyping import Float
 
 from .._concrete import check_array, concrete
 from .._types import Key, Level, Scalar
-from .abstract import AbstractTransportOracle, as_array, as_array_or_none, check_modes
+from .abstract import AbstractTransportOracle, Std, check_modes
 from .mixture import GaussianMixture
 from .monotone import monotone_map
 
@@ -27,10 +26,10 @@ class ProductMixture(AbstractTransportOracle):
         weights: > 0 with sum 1; None for equal weights.
     """
 
-    means: Float[Array, "modes"] = eqx.field(converter=as_array)
-    std: Float[Array, ""] | Float[Array, "modes"] = eqx.field(converter=as_array)
-    rotation: Float[Array, "size size"] = eqx.field(converter=as_array)
-    weights: Float[Array, "modes"] | None = eqx.field(default=None, converter=as_array_or_none)
+    means: Float[Array, "modes"]
+    std: Std
+    rotation: Float[Array, "size size"]
+    weights: Float[Array, "modes"] | None = None
 
     def __check_init__(self) -> None:
         check_modes(self.means, self.std, self.weights)
@@ -44,8 +43,8 @@ class ProductMixture(AbstractTransportOracle):
     @classmethod
     def grid(cls, size: int = 2, modes: int = 5, std: float = 0.05, *, key: Key | None = None) -> "ProductMixture":
         """Modes evenly spaced on [-1, 1] in each of `size` directions, randomly rotated if a key is given."""
-        rotation = np.eye(size) if key is None else jr.orthogonal(key, size)
-        return cls(np.linspace(-1, 1, modes), std, rotation)
+        rotation = jnp.eye(size) if key is None else jr.orthogonal(key, size)
+        return cls(jnp.linspace(-1, 1, modes), std, rotation)
 
     def _line(self) -> GaussianMixture:
         return GaussianMixture(self.means[:, None], self.std, self.weights)

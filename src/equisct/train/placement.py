@@ -13,9 +13,17 @@ T = TypeVar("T")
 AXIS = "data"
 
 
-def data_mesh() -> Mesh:
-    """A one-dimensional mesh, axis `data`, over every device of every process."""
-    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+def data_mesh(devices: int | None = None) -> Mesh:
+    """A one-dimensional mesh, axis `data`, over every device of every process, or over the first `devices`.
+
+    Raises:
+        ValueError: if there are fewer devices than asked for.
+    """
+    found = jax.devices()
+    if devices is not None and not 1 <= devices <= len(found):
+        raise ValueError(f"devices: expected 1 to {len(found)} (those there are), found {devices}")
+    chosen = found[:devices]
+    return jax.make_mesh((len(chosen),), (AXIS,), axis_types=(AxisType.Auto,), devices=chosen)
 
 
 def replicate(tree: T, mesh: Mesh) -> T:

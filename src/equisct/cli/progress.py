@@ -1,0 +1,72 @@
+"""What a person sees of a running loop: a bar on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from typing import Protocol, runtime_checkable
+
+from tqdm import tqdm
+
+
+@runtime_checkable
+class Progress(Protocol):
+    """Shows how far a run is."""
+
+    def update(self, step: int, loss: float | None, rate: float) -> None:
+        """Shows a step, the latest known loss, and images per second."""
+        ...
+
+    def close(self) -> None:
+        """Ends the display."""
+        ...
+
+
+class Bar:
+    """A tqdm bar on standard error."""
+
+    def __init__(self, total: int):
+        self._bar = tqdm(total=total, unit="step", dynamic_ncols=True, smoothing=0.05)
+
+    def update(self, step: int, loss: float | None, rate: float) -> None:
+        """Moves the bar to `step`."""
+        text = "" if loss is None else f"loss {loss:.4f}, {rate:,.0f} images/s"
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def close(self) -> None:
+        """Leaves the bar's last state on the screen."""
+        self._bar.close()
+
+
+class Lines:
+    """A line at most every ten seconds on standard error, without control characters."""
+
+    def __init__(self, total: int, every: float = 10.0):
+        self._total, self._every = total, every
+        self._start = self._last = time.monotonic()
+        self._first: int | None = None
+
+    def update(self, step: int, loss: float | None, rate: float) -> None:
+        """Prints a line if the last is long enough ago."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first, self._start = step, now
+        if step < self._total and now - self._last < self._every:
+            return
+        self._last = now
+        done = max(step - self._first, 1)
+        eta = (now - self._start) / done * (self._total - step)
+        text = "" if loss is None else f" loss {loss:.4f},"
+        print(f"step {step}/{self._total},{text} {rate:,.0f} images/s, ETA {_clock(eta)}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d}"
+
+
+def open_progress(total: int) -> Progress:
+    """A bar on a terminal, plain lines elsewhere."""
+    return Bar(total) if sys.stderr.isatty() else Lines(total)

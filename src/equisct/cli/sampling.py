@@ -1,0 +1,54 @@
+"""Drawing samples from a trained pair with each of its samplers, in chunks that fit in memory."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jax import Array
+
+from .._types import Key
+from ..discretization import karras_grid
+from ..model import ScoreGuidedModel
+from ..samplers.consistency import multistep
+from ..samplers.probability_flow import heun
+from .config import Noise
+
+CHUNK = 256
+
+Sampler = Callable[[ScoreGuidedModel, Array, Key], Array]
+"""`(model, z, key) -> sample`, one at a time."""
+
+
+def consistency_sampler(levels: Sequence[float], noise: Noise) -> Sampler:
+    """Multistep consistency sampling from `noise.sigma_max` through `levels`; with none, one step."""
+    whole = jnp.array([noise.sigma_max, *levels])
+    return lambda model, z, key: multistep(model.endpoint, z, whole, key=key, sigma_min=noise.sigma_min)
+
+
+def heun_sampler(steps: int, noise: Noise) -> Sampler:
+    """Heun's method through the score head on a Karras grid of `steps` levels: `2 steps - 1` evaluations."""
+    grid = karras_grid(steps, sigma_min=noise.sigma_min, sigma_max=noise.sigma_max, rho=noise.rho)
+    levels = jnp.asarray(grid[::-1].copy(), jnp.float32)
+    return lambda model, z, key: heun(model.denoise, z, levels=levels)
+
+
+@eqx.filter_jit
+def _draw_chunk(sampler: Sampler, model: ScoreGuidedModel, shape: tuple[int, ...], keys: Key) -> Array:
+    def one(key: Key) -> Array:
+        z_key, sampler_key = jr.split(key)
+        return sampler(model, jr.normal(z_key, shape), sampler_key)
+
+    return jax.vmap(one)(keys)
+
+
+def draw_samples(sampler: Sampler, model: Any, shape: tuple[int, ...], n: int, *, key: Key) -> np.ndarray:
+    """`n` samples of `shape`; sample i depends on the key and i alone, so all samplers start from the same noise."""
+    chunk = min(n, CHUNK)
+    padded = -(-n // chunk) * chunk
+    keys = jax.vmap(lambda i: jr.fold_in(key, i))(jnp.arange(padded))
+    chunks = [_draw_chunk(sampler, model, shape, keys[i : i + chunk]) for i in range(0, padded, chunk)]
+    return np.concatenate([np.asarray(x) for x in chunks])[:n]

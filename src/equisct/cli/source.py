@@ -1,0 +1,42 @@
+"""From the data settings to a data set in memory, checked; free of JAX, so that bad data is refused at once."""
+
+import math
+
+import numpy as np
+
+from ..data import Dataset, VectorSet, load_cifar10, load_digits, load_idx, load_npz
+from .config import CIFAR10, IDX, Data, Digits, Mixture, Npz
+
+
+def load_data(data: Data, *, seed: int) -> Dataset:
+    """The training set.
+
+    Raises:
+        DataError: if the files are missing or not what they should be.
+    """
+    match data:
+        case Digits():
+            return load_digits()
+        case CIFAR10():
+            return load_cifar10(data.path)
+        case IDX():
+            return load_idx(data.path)
+        case Npz():
+            return load_npz(data.path, data.key)
+        case Mixture():
+            return _draw(data, seed)
+
+
+def rotated_modes(mixture: Mixture) -> tuple[np.ndarray, np.ndarray]:
+    """The modes on the line and the rotation matrix of a mixture, float64."""
+    angle = math.radians(mixture.angle)
+    rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return np.linspace(-1, 1, mixture.modes), rotation
+
+
+def _draw(mixture: Mixture, seed: int) -> VectorSet:
+    """Independent samples of the rotated product mixture."""
+    generator = np.random.default_rng([seed, 2024])
+    modes, rotation = rotated_modes(mixture)
+    y = generator.choice(modes, (mixture.samples, 2)) + mixture.std * generator.normal(size=(mixture.samples, 2))
+    return VectorSet((y @ rotation.T).astype(np.float32), name="mixture")

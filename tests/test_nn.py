@@ -1,0 +1,192 @@
+"""Layers and networks: exact sizes, initialisation, resampling, taps, switches of the head, errors."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from equisct import count, trainable
+from equisct.nn import EmbeddingEntry, FourierEmbedding, HeadMLP, HeadUNet, TorsoMLP, ddpmpp, ncsnpp
+from equisct.nn.blocks import ResidualBlock
+from equisct.nn.layers import GroupNorm, LayerNorm, dropout, xavier
+from equisct.nn.resampling import BOX, FIR, downsample, upsample
+from tolerances import FLOAT32_ROUNDING
+
+KEY = jr.key(0)
+SIZES = {
+    "consistency model": (lambda key: ncsnpp(dropout=0.3, key=key), 56_395_523),
+    "ddpm++ 4 blocks": (lambda key: ddpmpp(key=key), 55_732_739),
+    "ddpm++ 8 blocks": (lambda key: ddpmpp(blocks=8, key=key), 96_947_715),
+    "ncsn++ 8 blocks (iCT-deep)": (lambda key: ncsnpp(blocks=8, key=key), 97_610_499),
+    "ddpm++ 1 block": (lambda key: ddpmpp(blocks=1, key=key), 24_821_507),
+    "ddpm++ 1 block, 6 in": (lambda key: ddpmpp(blocks=1, channels_in=6, key=key), 24_824_963),
+    "ddpm++ 1 block, 134 in": (lambda key: ddpmpp(blocks=1, channels_in=134, key=key), 24_972_419),
+    "ddpm++ 1 block, 256 in": (lambda key: ddpmpp(blocks=1, channels_in=256, key=key), 25_112_963),
+    "ddpm++ 1 block, 259 in": (lambda key: ddpmpp(blocks=1, channels_in=259, key=key), 25_116_419),
+    "ddpm++ 1 block, 262 in": (lambda key: ddpmpp(blocks=1, channels_in=262, key=key), 25_119_875),
+    "head, release": (lambda key: HeadUNet(key=key), 26_243_715),
+    "head, literal": (
+        lambda key: HeadUNet(layer_norm=False, entry_conv=False, embedding_entry=EmbeddingEntry.ADD, key=key),
+        25_120_387,
+    ),
+    "head, direct with a merged embedding": (
+        lambda key: HeadUNet(layer_norm=False, entry_conv=False, key=key),
+        25_645_187 + 1_024,  # + the layer norm of the torso's embedding
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_full_size_network_has_exactly_the_published_parameters_and_is_built_by_shape(name):
+    build, parameters = SIZES[name]
+    shapes = eqx.filter_eval_shape(build, KEY)
+    assert count(shapes) == parameters
+    assert not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(shapes))
+
+
+def test_frozen_frequencies_are_not_trainable():
+    embedding = FourierEmbedding(8, scale=0.02, key=KEY)
+    assert count(embedding) == 0
+    assert not any(jax.tree.leaves(trainable(embedding)))
+
+
+@given(st.sampled_from([(3, 3, 4, 8), (5, 7), (3, 3, 2, 2)]), st.sampled_from([1.0, 1e-5]), st.integers(0, 9))
+def test_xavier_fills_its_interval(shape, gain, seed):
+    bound = gain * math.sqrt(6 / (math.prod(shape[:-2]) * (shape[-2] + shape[-1])))
+    weights = xavier(shape, gain, key=jr.key(seed))
+    assert np.abs(weights).max() <= bound
+    assert np.abs(weights).max() > 0.7 * bound
+
+
+def test_initial_block_is_its_skip_and_biases_are_zero():
+    """The second convolution starts near zero, so a new block passes its input on, scaled."""
+    block = ResidualBlock(4, 4, 6, key=KEY)
+    x = jr.normal(KEY, (4, 4, 4))
+    np.testing.assert_allclose(block(x, jnp.ones(6)), x * math.sqrt(0.5), atol=1e-3)
+    assert not block.conv0.bias.any()
+    assert not block.affine.bias.any()
+    assert (block.norm0.scale == 1).all()
+
+
+def naive_down(x, taps):
+    padded = np.pad(x, ((len(taps) // 2 - 1,) * 2, (len(taps) // 2 - 1,) * 2, (0, 0)))
+    kernel = np.outer(taps, taps) / sum(taps) ** 2
+    h, w, k = x.shape[0] // 2, x.shape[1] // 2, len(taps)
+    windows = [[padded[2 * i : 2 * i + k, 2 * j : 2 * j + k] for j in range(w)] for i in range(h)]
+    return np.array([[np.tensordot(kernel, window, 2) for window in row] for row in windows])
+
+
+def naive_up(x, taps):
+    """Zeros between the pixels, then the filter at four times its gain."""
+    h, w, c = x.shape
+    k = len(taps)
+    spread = np.zeros((2 * h, 2 * w, c))
+    spread[::2, ::2] = x
+    padded = np.pad(spread, ((k // 2, k // 2 - 1), (k // 2, k // 2 - 1), (0, 0)))
+    kernel = 4 * np.outer(taps, taps) / sum(taps) ** 2
+    rows = range(2 * h)
+    return np.array([[np.tensordot(kernel, padded[i : i + k, j : j + k], 2) for j in range(2 * w)] for i in rows])
+
+
+@pytest.mark.parametrize("taps", [BOX, FIR])
+def test_resampling_is_the_printed_filter(taps):
+    x = np.asarray(jr.normal(KEY, (4, 6, 2)))
+    np.testing.assert_allclose(downsample(jnp.asarray(x), taps), naive_down(x, taps), rtol=0, atol=FLOAT32_ROUNDING)
+    np.testing.assert_allclose(upsample(jnp.asarray(x), taps), naive_up(x, taps), rtol=0, atol=FLOAT32_ROUNDING)
+
+
+def test_filters_that_cannot_be_used_are_refused():
+    with pytest.raises(ValueError, match=r"taps: expected a symmetric filter of two or four taps, found \(1, 2, 1\)"):
+        upsample(jnp.ones((2, 2, 1)), (1, 2, 1))
+
+
+@given(st.sampled_from([4, 8, 12]), st.integers(0, 9))
+def test_norms_normalise(channels, seed):
+    x = 3 + 5 * jr.normal(jr.key(seed), (4, 4, channels))
+    grouped = np.asarray(GroupNorm(channels)(x)).reshape(16, -1, 4 if channels > 4 else channels)
+    np.testing.assert_allclose(grouped.mean((0, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(grouped.std((0, 2)), 1, atol=1e-4)
+    at_pixels = np.asarray(LayerNorm(channels)(x))
+    np.testing.assert_allclose(at_pixels.mean(-1), 0, atol=1e-5)
+    np.testing.assert_allclose(at_pixels.std(-1), 1, atol=1e-3)
+
+
+def test_dropout_keeps_the_mean_and_repeats_with_its_key():
+    x = jnp.ones((50, 50))
+    y = dropout(x, 0.3, key=KEY)
+    assert set(np.unique(y)) == {0.0, np.float32(1 / 0.7)}
+    np.testing.assert_allclose(y.mean(), 1, atol=0.05)
+    np.testing.assert_array_equal(y, dropout(x, 0.3, key=KEY))
+    np.testing.assert_array_equal(x, dropout(x, 0.3, key=None))
+    np.testing.assert_array_equal(x, dropout(x, 0.0, key=KEY))
+
+
+SMALL = {"channels": 1, "resolution": 4, "width": 4, "multipliers": (1, 2), "blocks": 1, "attention": (2,)}
+
+
+def test_taps_are_before_and_after_what_they_say():
+    x = jr.normal(KEY, (1, 4, 4))
+    post = ncsnpp(**SMALL, key=KEY)
+    pre = ncsnpp(**SMALL, tap_before_norm=True, tap_after_silu=True, key=KEY)
+    a, b = post(x, 0.1), pre(x, 0.1)
+    np.testing.assert_array_equal(a.raw, b.raw)
+    np.testing.assert_allclose(
+        a.features, post.body.activate(b.features.transpose(1, 2, 0)).transpose(2, 0, 1), atol=FLOAT32_ROUNDING
+    )
+    np.testing.assert_allclose(jax.nn.silu(a.embedding), b.embedding, atol=FLOAT32_ROUNDING)
+    assert a.features.shape == (4, 4, 4)
+    assert a.embedding.shape == (16,)
+
+
+@pytest.mark.parametrize("entry", EmbeddingEntry)
+@pytest.mark.parametrize("entry_conv", [True, False])
+def test_head_reads_what_its_switches_let_in(entry, entry_conv):
+    head = HeadUNet(
+        **SMALL, torso_channels=4, torso_embedding=16, entry_conv=entry_conv, embedding_entry=entry, key=KEY
+    )
+    # The output layer starts near zero: enlarge it, to see differences.
+    head = eqx.tree_at(lambda h: h.body.out.weight, head, replace_fn=lambda w: 1e5 * w)
+    inputs = [jr.normal(k, s) for k, s in zip(jr.split(KEY, 4), [(1, 4, 4), (1, 4, 4), (4, 4, 4), (16,)], strict=True)]
+    raw = head(*inputs, 0.1)
+    assert raw.shape == (1, 4, 4)
+    sees = [not np.allclose(raw, head(*inputs[:i], inputs[i][::-1] + 0.5, *inputs[i + 1 :], 0.1)) for i in range(4)]
+    assert sees == [True, True, True, entry is not EmbeddingEntry.NONE]
+
+
+def test_mlps_have_the_shapes_of_a_torso_and_a_head():
+    out = TorsoMLP(3, 8, key=KEY)(jnp.ones(3), 0.1)
+    assert (out.raw.shape, out.features.shape, out.embedding.shape) == ((3,), (8,), (8,))
+    head = HeadMLP(3, 12, torso_width=8, key=KEY)
+    assert head(jnp.ones(3), jnp.ones(3), out.features, out.embedding, 0.1).shape == (3,)
+
+
+BAD = {
+    "resolution": (lambda: ncsnpp(**SMALL | {"resolution": 5}, key=KEY), "resolution: expected a multiple of 2"),
+    "blocks": (lambda: ncsnpp(**SMALL | {"blocks": 0}, key=KEY), "blocks: expected at least 1, found 0"),
+    "multipliers": (lambda: ncsnpp(**SMALL | {"multipliers": ()}, key=KEY), "multipliers: expected at least 1"),
+    "dropout": (lambda: ncsnpp(**SMALL, dropout=1.0, key=KEY), r"dropout: expected a number in \[0, 1\), found 1.0"),
+    "channels": (lambda: GroupNorm(18), "channels: expected a multiple of 4 for group norm, found 18"),
+    "embedding": (
+        lambda: HeadUNet(**SMALL, torso_channels=4, torso_embedding=8, embedding_entry=EmbeddingEntry.ADD, key=KEY),
+        "torso_embedding: expected 4 width = 16 to be added, found 8",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_setting_is_named(name):
+    call, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_image_of_another_shape_is_named():
+    net = eqx.filter_eval_shape(lambda key: ncsnpp(**SMALL, key=key), KEY)
+    with pytest.raises(TypeError, match="x"):
+        eqx.filter_eval_shape(lambda net: net(jnp.ones((4, 4)), 0.1), net)
