@@ -1,5 +1,7 @@
 """Small models and stubs that several test files share."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -49,7 +51,7 @@ class Raw(AbstractPreconditioning):
 class Function(eqx.Module):
     """A torso that is a plain function `(x_t, sigma, key) -> raw`, scaled by one trainable number."""
 
-    function: object = eqx.field(static=True)
+    function: Any = eqx.field(static=True)
     scale: jax.Array = eqx.field(default_factory=lambda: jnp.ones(()))
 
     def __call__(self, x, c_noise, *, key=None):
@@ -60,7 +62,7 @@ class Function(eqx.Module):
 class Answer(eqx.Module):
     """A head network that is a plain function `(x_t, sigma) -> raw`."""
 
-    function: object = eqx.field(static=True)
+    function: Any = eqx.field(static=True)
 
     def __call__(self, x, endpoint, features, embedding, c_noise, *, key=None):
         return self.function(x, c_noise)

@@ -1,6 +1,7 @@
 """Layers and networks: exact sizes, initialisation, resampling, taps, switches of the head, errors."""
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -127,7 +128,14 @@ def test_dropout_keeps_the_mean_and_repeats_with_its_key():
     np.testing.assert_array_equal(x, dropout(x, 0.0, key=KEY))
 
 
-SMALL = {"channels": 1, "resolution": 4, "width": 4, "multipliers": (1, 2), "blocks": 1, "attention": (2,)}
+SMALL: dict[str, Any] = {
+    "channels": 1,
+    "resolution": 4,
+    "width": 4,
+    "multipliers": (1, 2),
+    "blocks": 1,
+    "attention": (2,),
+}
 
 
 def test_taps_are_before_and_after_what_they_say():

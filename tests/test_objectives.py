@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from catalogue import function_cm, function_pair, mlp_pair, unet_pair
 from equisct import (
-    Consistency,
     L1,
+    Consistency,
     ConsistencyTraining,
     Constant,
     ConstantWeighting,
@@ -128,7 +128,7 @@ def _with_dropout(cm, rate):
 
 
 def test_exact_velocity_and_map_leave_a_residual_that_vanishes_with_the_gap():
-    """Of an Euler-stepped pair it falls like the gap squared, so like the gap once weighted; built from data it stays."""
+    """Euler-stepped, it falls like the gap squared, so like the gap once weighted; built from data it stays."""
     truth = oracle.Gaussian(mean=0.0, std=0.5)
     exact = function_cm(lambda x, sigma, key: truth.transport(x, sigma, 0.002))
     x = 0.5 * jr.normal(KEY, (4000, 1))
@@ -261,7 +261,7 @@ def test_the_template_takes_any_callables_in_its_slots():
         distance=SquaredL2(),
         weighting=ConstantWeighting(),
         velocity=lambda x, z, x_t, pair: (x_t - x) / pair.t,
-        bootstrap=cut,
+        bootstrap=lambda cm: cut(cm),
     )
     same_as = ConsistencyTraining(curriculum=CURRICULUM, distance=SquaredL2(), weighting=ConstantWeighting())
     cm = mlp_pair().cm

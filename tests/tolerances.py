@@ -23,7 +23,7 @@ FLOAT32_CANCELLING = 1e-4
 """A score at a small level in float32: x_t near 1 is known to 6e-8, the noise in it (0.002) to 3e-5 relative."""
 
 SOLVER_FLOAT64 = 1e-6
-"""`solve_pf_ode` at its float64 defaults, relative to the data's scale; measured: 1e-9 typical, 1.4e-8 the worst of 500."""
+"""`solve_pf_ode` at its float64 defaults, relative to the data's scale; measured: 1e-9 typical, 1.4e-8 worst of 500."""
 
 SOLVER_FLOAT32 = 1e-4
 """The same in float32; measured: 2e-7 typical, 7.5e-5 the worst of 500 (a point between modes, where errors grow)."""

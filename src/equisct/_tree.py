@@ -54,5 +54,6 @@ def count(tree: Any) -> int:
 
 def global_norm(tree: Any) -> Scalar:
     """The Euclidean norm over all floating-point arrays of a tree, in float32 or better."""
-    squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
+    squares = [jnp.sum(jnp.square(leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)))) for leaf in leaves]
     return jnp.sqrt(sum(squares, jnp.zeros(())))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 import jax.random as jr
 import optax
 
@@ -159,4 +160,4 @@ def build_recipe(config: Config) -> Recipe:
 def build_oracle(mixture: Mixture) -> ProductMixture:
     """The closed-form law that `Mixture` data are drawn from."""
     modes, rotation = rotated_modes(mixture)
-    return ProductMixture(modes, mixture.std, rotation)
+    return ProductMixture(jnp.asarray(modes), jnp.asarray(mixture.std), jnp.asarray(rotation))

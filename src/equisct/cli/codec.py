@@ -40,42 +40,47 @@ def from_json(found: Any) -> Config:
 def _from_json(found: Any, hint: Any, name: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _dataclass_from_json(found, hint, name)
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if _is_union(hint):
-        return _union_from_json(found, arguments, name)
-    if origin is typing.Literal:
-        ok = found in arguments
-    elif origin is tuple:
-        ok = isinstance(found, list) and all(type(item) is arguments[0] for item in found)
-    elif hint is float:
-        ok = type(found) in (int, float)
-    else:
-        ok = type(found) is (str if hint is pathlib.Path else hint)
-    if not ok:
-        raise ValueError(f"{name}: expected {hint}, found {found!r}")
-    if hint in (pathlib.Path, float):
-        return hint(found)
-    return tuple(found) if origin is tuple else found
+        return _union_from_json(found, typing.get_args(hint), name)
+    return _plain_from_json(found, hint, name)
+
+
+def _plain_from_json(found: Any, hint: Any, name: str) -> Any:
+    """A number, text, path, choice or tuple."""
+    kind, arguments = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if kind is typing.Literal and found in arguments:
+        return found
+    if kind is tuple and isinstance(found, list):
+        return tuple(_plain_from_json(item, arguments[0], name) for item in found)
+    if kind is float and type(found) in (int, float):
+        return float(found)
+    if kind is pathlib.Path and type(found) is str:
+        return pathlib.Path(found)
+    if type(found) is kind:
+        return found
+    raise ValueError(f"{name}: expected {hint}, found {found!r}")
 
 
 def _union_from_json(found: Any, members: tuple[Any, ...], name: str) -> Any:
-    if found is None and type(None) in members:
+    """None where that is a member, the single other member, or the dataclass that "kind" names."""
+    others = [member for member in members if member is not type(None)]
+    if found is None and len(others) < len(members):
         return None
-    kinds = {member.__name__: member for member in members if dataclasses.is_dataclass(member)}
-    if not kinds:
-        (member,) = (member for member in members if member is not type(None))
-        return _from_json(found, member, name)
-    kind = found.get("kind") if isinstance(found, dict) else None
+    if len(others) == 1:
+        return _from_json(found, others[0], name)
+    kinds: dict[str, Any] = {member.__name__: member for member in others}
+    fields: dict[str, Any] = dict(found) if isinstance(found, dict) else {}
+    kind = fields.pop("kind", None)
     if kind not in kinds:
         raise ValueError(f"{name}.kind: expected one of {', '.join(kinds)}, found {kind!r}")
-    return _from_json({key: value for key, value in found.items() if key != "kind"}, kinds[kind], name)
+    return _from_json(fields, kinds[kind], name)
 
 
 def _dataclass_from_json(found: Any, cls: Any, name: str) -> Any:
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]
     if not isinstance(found, dict):
-        raise ValueError(f"{name}: expected an object, found {found!r}")  # noqa: TRY004  (a wrong file, not a wrong call)
+        raise ValueError(f"{name}: expected an object, found {found!r}")  # noqa: TRY004  (a wrong file, not a call)
     for key in found:
         if key not in names:
             raise ValueError(f"{name}.{key}: expected one of {', '.join(names)}, found an unknown field")

@@ -1,5 +1,6 @@
 """A training run from its configuration to its folder: the only place that joins training, data and report."""
 
+import contextlib
 import itertools
 import json
 import math
@@ -13,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+from jax.sharding import Mesh
 
 from ..data import Dataset, Loader
 from ..diagnostics import format_agreement, measure_agreement
@@ -27,10 +29,19 @@ from .progress import open_progress
 from .sampling import consistency_sampler, draw_samples, heun_sampler
 
 
-def use_cpu_threads(config: Config) -> None:
-    """Makes JAX see one CPU device per core (or `run.devices`), as many as divide the batch; no effect on a GPU."""
-    cores = config.run.devices or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    jax.config.update("jax_num_cpu_devices", math.gcd(config.run.batch, cores or 1))
+def choose_mesh(config: Config) -> Mesh:
+    """The devices of the run: `run.devices`, or all; on a CPU one per core, as many as divide the batch.
+
+    Raises:
+        ValueError: if there are not so many, or the batch cannot be divided among them.
+    """
+    wanted = config.run.devices or math.gcd(config.run.batch, len(os.sched_getaffinity(0)))
+    with contextlib.suppress(RuntimeError):  # JAX runs already in this process: its devices stay as they are
+        jax.config.update("jax_num_cpu_devices", wanted)
+    mesh = data_mesh(wanted if jax.default_backend() == "cpu" else config.run.devices)
+    if config.run.batch % mesh.size:
+        raise ValueError(f"run.batch: expected a multiple of the {mesh.size} devices, found {config.run.batch}")
+    return mesh
 
 
 def build_by_shape(config: Config, dataset: Dataset) -> Any:
@@ -38,14 +49,14 @@ def build_by_shape(config: Config, dataset: Dataset) -> Any:
     return eqx.filter_eval_shape(lambda key: build_model(config, dataset.shape, key=key), jr.key(0))
 
 
-def train(config: Config, dataset: Dataset, folder: pathlib.Path) -> None:
+def train(config: Config, dataset: Dataset, mesh: Mesh, folder: pathlib.Path) -> None:
     """Trains, and fills `folder` (which exists) with metrics, checkpoints, curves, samples and the report."""
     init_key, train_key, sample_key = jr.split(jr.key(config.run.seed), 3)
     flip = getattr(config.data, "flip", False)
     loader = Loader(dataset, config.run.batch, seed=config.run.seed, flip=flip)
     recipe = build_recipe(config)
     model = eqx.filter_jit(build_model)(config, dataset.shape, key=init_key)
-    state = init_state(recipe, model, mesh=data_mesh(config.run.devices))
+    state = init_state(recipe, model, mesh=mesh)
 
     state, rows = _loop(config, recipe, state, loader, train_key, folder)
 

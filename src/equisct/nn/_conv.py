@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Float
@@ -45,9 +46,9 @@ def _batch(args: tuple[Array, Array], axes: tuple[int | None, int | None], *, pa
     return jax.vmap(partial(_lax_conv, padding=padding), in_axes=axes)(x, w), 0
 
 
-def _shape(x: Any, w: Any, *, padding: Padding) -> jax.core.ShapedArray:
+def _shape(x: Any, w: Any, *, padding: Padding) -> ShapedArray:
     y = jax.eval_shape(partial(_lax_conv, padding=padding), x, w)
-    return jax.core.ShapedArray(y.shape, y.dtype)
+    return ShapedArray(y.shape, y.dtype)
 
 
 _conv_p.def_impl(jax.jit(_lax_conv, static_argnames="padding"))

@@ -89,7 +89,7 @@ class Consistency(eqx.Module):
         terms = collect_terms(
             losses,
             jnp.zeros_like(losses),
-            draws.pair.t,
+            jnp.asarray(draws.pair.t),
             sigma_min=levels.grid[0, 0],
             sigma_max=levels.grid[0, -1],
         )

@@ -84,7 +84,9 @@ class ScoreGuided(eqx.Module):
         levels = self.consistency.levels
         draws = self.consistency.draw(batch, step, key=key)
         losses = jax.vmap(lambda draw: self._sample_losses(model, draw))(draws)
-        terms = collect_terms(*losses, draws.pair.t, sigma_min=levels.grid[0, 0], sigma_max=levels.grid[0, -1])
+        terms = collect_terms(
+            *losses, jnp.asarray(draws.pair.t), sigma_min=levels.grid[0, 0], sigma_max=levels.grid[0, -1]
+        )
         return Parts(consistency=terms.consistency, denoising=self.head_weight * terms.denoising), terms
 
     def __call__(

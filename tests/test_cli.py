@@ -1,0 +1,301 @@
+"""The commands: instant help, one message per mistake, a whole tiny run, samples from it, the configuration's codec."""
+
+import dataclasses
+import inspect
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from equisct.cli import codec, config, presets, progress, sample, train
+from strategies import untyped
+
+
+def run(main, capsys, *arguments):
+    """Exit code and standard error of a command."""
+    try:
+        main([str(a) for a in arguments])
+        code = 0
+    except SystemExit as exit_:
+        code = exit_.code
+    return code, capsys.readouterr()
+
+
+def open_png(path):
+    return untyped(Image.open(path))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The folder of one finished run."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    train.main(["tiny", "--run.dir", str(folder)])
+    return folder
+
+
+@pytest.mark.parametrize("command", ["train", "sample"])
+def test_help_comes_without_jax(command):
+    code = (
+        f"import sys; from equisct.cli.{command} import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: sys.exit('jax' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert "usage" in found.stdout
+
+
+def test_help_documents_every_field(capsys):
+    pages = [run(train.main, capsys, name, "--help") for name in presets.PRESETS]
+    assert all(code == 0 for code, _ in pages)
+    text = " ".join(pages[0][1].out.split())
+    for group in dataclasses.fields(config.Config):
+        if group.name in ("data", "preset"):
+            continue
+        for field in dataclasses.fields(untyped(group.default_factory)):
+            assert f"--{group.name}.{field.name.replace('_', '-')}" in text
+    assert text.count("(default:") >= 50
+
+
+def described(cls):
+    """The fields of a configuration class that have a docstring under them."""
+    source = inspect.getsource(cls).splitlines()
+    pairs = zip(source, source[1:], strict=False)
+    return {a.split(":")[0].strip() for a, b in pairs if b.strip().startswith('"""') and ":" in a}
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [config.CIFAR10, config.IDX, config.Npz, config.Mixture, config.Torso, config.Head, config.Method, config.Noise,
+     config.Optim, config.Run, config.Sample, sample.Options],
+)  # fmt: skip
+def test_every_field_has_a_description(cls):
+    assert {field.name for field in dataclasses.fields(cls)} <= described(cls)
+
+
+BAD_SETTINGS = {
+    "unknown preset": (["digit"], "digits"),
+    "no preset": ([], "Missing subcommand"),
+    "unknown flag": (["tiny", "--run.stepz", "3"], "--run.steps"),
+    "not a number": (["tiny", "--run.steps", "many"], "--run.steps"),
+    "negative batch": (["tiny", "--run.batch", "-4"], "run.batch: expected a finite number >= 1, found -4"),
+    "zero steps": (["tiny", "--run.steps", "0"], "run.steps: expected a finite number >= 1, found 0"),
+    "too few steps": (["tiny", "--run.steps", "2"], r"run.steps: expected at least one update per curriculum stage"),
+    "nan": (["tiny", "--optim.lr", "nan"], "optim.lr: expected a finite number, found nan"),
+    "infinite": (["tiny", "--noise.sigma-max", "inf"], "noise.sigma_max: expected a finite number, found inf"),
+    "negative lr": (["tiny", "--optim.lr", "-0.1"], "optim.lr: expected a finite number > 0, found -0.1"),
+    "ema": (["tiny", "--optim.ema", "1.0"], "optim.ema: expected a number in [0, 1), found 1.0"),
+    "levels": (["tiny", "--noise.sigma-min", "90"], "sigma_min: expected less than sigma_max = 80.0, found 90"),
+    "mid": (["tiny", "--sample.mid-sigma", "100"], "sample.mid_sigma: expected a level between 0.002 and 80.0"),
+    "width": (["tiny", "--torso.width", "6"], "torso.width: expected a multiple of 4, found 6"),
+    "multipliers": (["tiny", "--head.multipliers", "0"], "head.multipliers: expected whole numbers >= 1, found (0,)"),
+    "resolution": (
+        ["tiny", "--torso.multipliers", "1", "1", "1", "1", "1"],
+        "resolution: expected a multiple of 16 for 5 multipliers, found 8",
+    ),
+    "head weight": (["tiny", "--method.head-weight", "-1"], "method.head_weight: expected a finite number >= 0"),
+    "curriculum": (["tiny", "--method.last", "5"], "method.last: expected a finite number >= 10, found 5"),
+    "knee": (["tiny", "--method.c", "0"], "method.c: expected a finite number > 0, found 0"),
+    "knee of l2": (
+        ["tiny", "--method.distance", "l1", "--method.c", "1"],
+        "method.c: expected none with the distance l1",
+    ),
+    "batch beyond the data": (["tiny", "--run.batch", "1800"], "batch: found fewer samples than a batch: 1797"),
+    "devices": (["tiny", "--run.devices", "999"], "devices: expected 1 to 2 (those there are), found 999"),
+    "data": (["cifar10", "--data.path", "nowhere"], "nowhere"),
+    "npz": (["npz", "--data.path", "nowhere.npz"], "nowhere.npz"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SETTINGS)
+def test_bad_setting_gets_one_message_and_writes_nothing(name, capsys, tmp_path, monkeypatch):
+    arguments, message = BAD_SETTINGS[name]
+    monkeypatch.chdir(tmp_path)
+    code, out = run(train.main, capsys, *arguments)
+    assert code == 2
+    assert message in " ".join(out.err.replace("│", " ").split())
+    assert "Traceback" not in out.err
+    assert not list(tmp_path.iterdir())
+
+
+BAD_ARRAYS = {
+    "floats in [0, 1]": (np.random.default_rng(0).uniform(size=(20, 8, 8, 1)), "uint8"),
+    "empty": (np.zeros((0, 8, 8, 1), np.uint8), "empty"),
+    "channels first": (np.full((20, 3, 8, 8), 9, np.uint8), "(n, h, w, c)"),
+    "nan vectors": (np.full((20, 2), np.nan, np.float32), "40 NaN or infinite"),
+    "not square": (np.full((20, 8, 4, 1), 9, np.uint8), "data: expected square images, found 8 x 4"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ARRAYS)
+def test_bad_arrays_get_one_message_and_nothing_is_written(name, capsys, tmp_path, monkeypatch):
+    array, message = BAD_ARRAYS[name]
+    np.savez(tmp_path / "mine.npz", images=array)
+    monkeypatch.chdir(tmp_path)
+    code, out = run(train.main, capsys, "npz", "--data.path", "mine.npz", "--run.batch", "8", "--run.steps", "8")
+    assert code == 2
+    assert message in out.err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.npz"]
+
+
+def test_a_run_folder_in_use_is_refused(tiny, capsys):
+    before = sorted(tiny.rglob("*"))
+    code, out = run(train.main, capsys, "tiny", "--run.dir", tiny)
+    assert code == 2
+    assert "run.dir: expected a new or empty folder, found" in out.err
+    assert sorted(tiny.rglob("*")) == before
+
+
+def test_a_run_leaves_everything_in_its_folder(tiny):
+    rows = [json.loads(line) for line in (tiny / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4, 6, 8, 10, 12]
+    assert [row["points"] for row in rows] == [11, 11, 21, 21, 41, 41]
+    assert all(np.isfinite(row[name]) for row in rows for name in ("loss", "gradient_norm", "images_per_second"))
+    assert sorted(path.name for path in (tiny / "checkpoints").iterdir()) == [
+        "step_00000006.safetensors",
+        "step_00000012.safetensors",
+    ]
+    with open_png(tiny / "samples" / "step_00000012_ema.png") as picture:
+        assert picture.width > 3 * 2 * 8
+        assert picture.text == {"step": "12", "seed": "0", "preset": "tiny"}
+    with open_png(tiny / "curves.png") as picture:
+        assert picture.width > 800
+    assert (tiny / "command.txt").read_text().startswith("equisct-train tiny --run.dir")
+
+
+def test_a_runs_configuration_comes_back(tiny):
+    found = codec.from_json(json.loads((tiny / "config.json").read_text()))
+    assert found.run.dir == tiny
+    assert dataclasses.replace(found, run=presets.TINY.run) == presets.TINY
+
+
+@pytest.mark.parametrize(
+    "options", [["--sampler", "two-step"], ["--sampler", "multistep", "--levels", "0.9", "0.3"], ["--weights", "model"]]
+)
+def test_samples_of_a_run_are_reproducible(tiny, tmp_path, options, capsys):
+    found = []
+    for name in ("a.npz", "b.npz"):
+        code, _ = run(sample.main, capsys, tiny, "--n", "3", "--out", tmp_path / name, *options)
+        assert code == 0
+        found.append(np.load(tmp_path / name)["samples"])
+    assert found[0].shape == (3, 1, 8, 8)
+    np.testing.assert_array_equal(*found)
+
+
+def test_samples_as_a_picture(tiny, tmp_path, capsys):
+    code, _ = run(sample.main, capsys, tiny, "--n", "4", "--out", tmp_path / "new" / "a.png")
+    assert code == 0
+    with open_png(tmp_path / "new" / "a.png") as picture:
+        assert picture.text["sampler"] == "one-step"
+
+
+BAD_SAMPLING = {
+    "n": (["--n", "0"], "n: expected a finite number >= 1, found 0"),
+    "seed": (["--seed", "-1"], "seed: expected a finite number >= 0, found -1"),
+    "out": (["--out", "a.gif"], "out: expected a file ending in .png or .npz, found a.gif"),
+    "levels of one step": (["--levels", "0.5"], "levels: expected at most 0 with one-step"),
+    "no levels": (["--sampler", "multistep"], "levels: expected at least one with multistep, found none"),
+    "order": (["--sampler", "multistep", "--levels", "0.3", "0.9"], "levels: expected descending levels between"),
+    "heun": (["--sampler", "heun", "--heun-steps", "1"], "heun-steps: expected a finite number >= 2, found 1"),
+    "checkpoint": (["--checkpoint", "none.safetensors"], "checkpoint: expected one of equisct-train, found none"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SAMPLING)
+def test_bad_sampling_gets_one_message_and_writes_nothing(name, tiny, capsys, tmp_path, monkeypatch):
+    arguments, message = BAD_SAMPLING[name]
+    monkeypatch.chdir(tmp_path)
+    code, out = run(sample.main, capsys, tiny, *arguments)
+    assert code == 2
+    assert message in out.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
+    code, out = run(sample.main, capsys, tmp_path)
+    assert code == 2
+    assert "run: expected a folder of equisct-train with config.json, found" in out.err
+
+
+def test_a_checkpoint_of_another_model_is_refused(tiny, tmp_path, capsys):
+    other = json.loads((tiny / "config.json").read_text())
+    other["torso"]["width"] = 8
+    (tmp_path / "config.json").write_text(json.dumps(other))
+    checkpoint = tiny / "checkpoints" / "step_00000012.safetensors"
+    code, out = run(sample.main, capsys, tmp_path, "--checkpoint", checkpoint)
+    assert code == 2
+    assert "another model?" in out.err
+    code, out = run(sample.main, capsys, tmp_path)
+    assert code == 2
+    assert "run: expected a checkpoint in" in out.err
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_presets_are_valid_and_survive_the_codec(name):
+    _, preset = presets.PRESETS[name]
+    config.check(preset)
+    assert preset.preset == name
+    assert codec.from_json(json.loads(json.dumps(codec.to_json(preset)))) == preset
+
+
+@given(
+    st.floats(1e-6, 1.0), st.none() | st.floats(1e-6, 1.0), st.integers(1, 10**9), st.booleans(),
+    st.lists(st.integers(1, 8), min_size=1, max_size=4), st.none() | st.text(min_size=1),
+)  # fmt: skip
+def test_any_configuration_survives_the_codec(lr, c, steps, decay, multipliers, folder):
+    changed = dataclasses.replace(
+        presets.TINY,
+        optim=config.Optim(lr=lr, decay=decay),
+        method=config.Method(c=c),
+        torso=config.Torso(multipliers=tuple(multipliers)),
+        run=config.Run(steps=steps, dir=None if folder is None else pathlib.Path(folder)),
+    )
+    text = json.dumps(codec.to_json(changed))
+    again = codec.from_json(json.loads(text))
+    assert again == changed
+    assert json.dumps(codec.to_json(again)) == text
+
+
+BROKEN = {
+    "unknown field": (lambda c: c | {"extra": 1}, "config.extra: expected one of"),
+    "missing field": (
+        lambda c: {k: v for k, v in c.items() if k != "optim"},
+        "config.optim: expected a value, found none",
+    ),
+    "wrong type": (lambda c: c | {"run": c["run"] | {"steps": "10"}}, "config.run.steps: expected .*int.*, found '10'"),
+    "boolean for a number": (lambda c: c | {"run": c["run"] | {"steps": True}}, "config.run.steps"),
+    "wrong kind": (lambda c: c | {"data": {"kind": "os.system"}}, "config.data.kind: expected one of Digits"),
+    "wrong choice": (lambda c: c | {"method": c["method"] | {"distance": "l3"}}, "config.method.distance"),
+    "not an object": (lambda c: c | {"run": 3}, "config.run: expected an object, found 3"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_configuration_files_are_refused(name):
+    change, message = BROKEN[name]
+    with pytest.raises(ValueError, match=message):
+        codec.from_json(change(codec.to_json(presets.TINY)))
+
+
+def test_plain_progress_has_no_control_characters_and_few_lines(capsys):
+    lines = progress.Lines(100, every=3600.0)
+    for step in range(1, 101):
+        lines.update(step, 0.5, 10.0)
+    err = capsys.readouterr().err
+    assert err.splitlines() == ["step 100/100, loss 0.5000, 10 images/s, ETA 0:00"]
+
+
+def test_bar_shows_step_loss_rate_and_time_left(capsys):
+    bar = progress.Bar(10)
+    bar.update(5, 0.25, 1234.0)
+    bar.close()
+    err = capsys.readouterr().err
+    assert "5/10" in err
+    assert "loss 0.2500, 1,234 images/s" in err
+    assert "<" in err  # tqdm's time left

@@ -1,0 +1,209 @@
+"""Training: one compilation, donation, the average, skipped updates, gradient parts, devices, the loop, checkpoints."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+
+from catalogue import mlp_pair
+from equisct import ConsistencyTraining, Doubling, ScoreGuidedTraining, trainable
+from equisct.train import NonFiniteError, Recipe, data_mesh, fit, init_state, load_weights, save_weights, train_step
+from equisct.train.checkpoint import CheckpointError
+from equisct.train.step import _update
+from strategies import untyped
+from tolerances import FLOAT32_CANCELLING
+
+KEY = jr.key(7)
+CURRICULUM = Doubling(first=10, last=40, period=2)
+OBJECTIVE = ScoreGuidedTraining(curriculum=CURRICULUM)
+RECIPE = Recipe(OBJECTIVE, optax.radam(1e-2), ema_decay=0.5)
+BATCH = np.asarray(jr.normal(KEY, (4, 2)))
+BAD_BATCH = np.full_like(BATCH, np.nan)
+
+
+def arrays(tree):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array))]
+
+
+def equal(a, b):
+    return all(np.array_equal(x, y, equal_nan=True) for x, y in zip(arrays(a), arrays(b), strict=True))
+
+
+def compilations():
+    return untyped(_update)._cached._cache_size()
+
+
+def steps(recipe, state, count):
+    report = None
+    for step in range(count):
+        state, report = train_step(recipe, state, BATCH, jr.fold_in(KEY, step))
+    return state, report
+
+
+def test_whole_run_is_one_compilation_over_all_stages():
+    before = compilations()
+    state, _ = steps(RECIPE, init_state(RECIPE, mlp_pair()), 8)
+    assert compilations() - before <= 1  # none, where another test compiled it
+    assert int(state.step) == 8
+    assert int(CURRICULUM.stage(7)) == len(CURRICULUM.points) - 1
+
+
+def test_state_is_donated_and_the_model_given_is_not():
+    model = mlp_pair()
+    state = init_state(RECIPE, model)
+    steps(RECIPE, state, 1)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(eqx.filter(state.model, eqx.is_inexact_array)))
+    assert all(np.isfinite(leaf).all() for leaf in arrays(model))
+
+
+def test_training_fits_a_batch():
+    recipe = Recipe(OBJECTIVE, optax.adam(1e-2), ema_decay=0.5)
+    state, first = steps(recipe, init_state(recipe, mlp_pair()), 1)
+    last = first
+    for _ in range(15):
+        state, last = train_step(recipe, state, BATCH, jr.fold_in(KEY, 0))
+    assert float(last.terms.denoising) < 0.9 * float(first.terms.denoising)
+
+
+def test_average_is_overwritten_twice_and_then_moves():
+    state = init_state(RECIPE, mlp_pair())
+    expected: list[np.ndarray] = []
+    for step in range(4):
+        state, _ = train_step(RECIPE, state, BATCH, jr.fold_in(KEY, step))
+        weights = arrays(state.model)
+        expected = weights if step < 2 else [e + 0.5 * (w - e) for e, w in zip(expected, weights, strict=True)]
+        for e, found in zip(expected, arrays(state.ema), strict=True):
+            np.testing.assert_allclose(found, e, rtol=1e-6, atol=1e-7)
+
+
+def test_update_that_is_not_finite_changes_nothing_but_the_counters():
+    state, _ = steps(RECIPE, init_state(RECIPE, mlp_pair()), 2)
+    before = jax.tree.map(lambda leaf: leaf.copy() if eqx.is_array(leaf) else leaf, state)
+    after, report = train_step(RECIPE, state, BAD_BATCH, KEY)
+    assert not bool(report.finite)
+    assert equal((before.model, before.ema, before.optimiser_state), (after.model, after.ema, after.optimiser_state))
+    assert (int(after.step), int(after.skipped)) == (3, 1)
+
+
+def test_gradient_parts_are_those_of_each_loss_and_change_no_update():
+    split = dataclasses.replace(RECIPE, gradient_parts=True)
+    plain_state, plain = steps(RECIPE, init_state(RECIPE, mlp_pair()), 1)
+    split_state, report = steps(split, init_state(split, mlp_pair()), 1)
+    model, key = mlp_pair(), jr.fold_in(KEY, 0)
+
+    def norm(pick):
+        gradient = eqx.filter_grad(lambda m: pick(OBJECTIVE.parts(m, jnp.asarray(BATCH), 0, key=key)[0]))(model)
+        trained = eqx.filter(gradient.cm, trainable(gradient.cm))
+        return np.sqrt(sum(float((g**2).sum()) for g in jax.tree.leaves(trained)))
+
+    np.testing.assert_allclose(report.consistency_gradient_norm, norm(lambda p: p.consistency), rtol=FLOAT32_CANCELLING)
+    np.testing.assert_allclose(report.denoising_gradient_norm, norm(lambda p: p.denoising), rtol=FLOAT32_CANCELLING)
+    np.testing.assert_allclose(report.gradient_norm, plain.gradient_norm, rtol=FLOAT32_CANCELLING)
+    assert plain.consistency_gradient_norm is None
+    for a, b in zip(arrays(plain_state.model), arrays(split_state.model), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_two_devices_train_like_one():
+    one, report_one = steps(RECIPE, init_state(RECIPE, mlp_pair()), 3)
+    two, report_two = steps(RECIPE, init_state(RECIPE, mlp_pair(), mesh=data_mesh(2)), 3)
+    assert len(two.step.sharding.device_set) == 2
+    np.testing.assert_allclose(report_one.loss, report_two.loss, rtol=1e-5)
+    for a, b in zip(arrays(one.model), arrays(two.model), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_an_unguided_consistency_model_trains_alone():
+    recipe = Recipe(ConsistencyTraining(curriculum=CURRICULUM), optax.radam(1e-3))
+    state, report = steps(recipe, init_state(recipe, mlp_pair().cm), 1)
+    assert bool(report.finite)
+    assert int(state.step) == 1
+
+
+def test_loop_yields_every_update_and_repeats_train_step():
+    reports = [report for _, report in fit(RECIPE, init_state(RECIPE, mlp_pair()), [BATCH] * 5, key=KEY, steps=3)]
+    assert len(reports) == 3
+    _, last = steps(RECIPE, init_state(RECIPE, mlp_pair()), 3)
+    np.testing.assert_array_equal(reports[-1].loss, last.loss)
+
+
+def test_loop_continues_from_the_states_step():
+    state, _ = steps(RECIPE, init_state(RECIPE, mlp_pair()), 2)
+    *_, (state, last) = fit(RECIPE, state, [BATCH] * 2, key=KEY, steps=4)
+    whole, report = steps(RECIPE, init_state(RECIPE, mlp_pair()), 4)
+    np.testing.assert_array_equal(last.loss, report.loss)
+    assert equal(state, whole)
+
+
+def test_loop_halts_when_updates_stay_not_finite_and_forgives_single_ones():
+    bad_then_good = [BAD_BATCH, BAD_BATCH, BATCH] * 3
+    *_, (state, _) = fit(RECIPE, init_state(RECIPE, mlp_pair()), bad_then_good, key=KEY, steps=9, patience=3)
+    assert int(state.skipped) == 6
+    message = "expected finite numbers, found 3 updates in a row without, the last at step 3"
+    with pytest.raises(NonFiniteError, match=message):
+        list(fit(RECIPE, init_state(RECIPE, mlp_pair()), [BATCH] + [BAD_BATCH] * 9, key=KEY, steps=9, patience=3))
+
+
+def loop(**options):
+    return fit(RECIPE, init_state(RECIPE, mlp_pair()), [], key=KEY, **options)
+
+
+BAD = {
+    "ema": (lambda: Recipe(OBJECTIVE, optax.sgd(1.0), ema_decay=1.0), r"ema_decay: .* \[0, 1\), found 1.0"),
+    "steps": (
+        lambda: list(fit(RECIPE, init_state(RECIPE, mlp_pair()), [], key=KEY, steps=-1)),
+        "steps: .* >= 0, found -1",
+    ),
+    "batches": (
+        lambda: list(fit(RECIPE, init_state(RECIPE, mlp_pair()), [], key=KEY, steps=1)),
+        "batches: expected one per update until step 1, found none for step 0",
+    ),
+    "devices": (lambda: data_mesh(99), r"devices: expected 1 to \d+ \(those there are\), found 99"),
+    "indivisible": (
+        lambda: train_step(RECIPE, init_state(RECIPE, mlp_pair(), mesh=data_mesh(2)), BATCH[:3], KEY),
+        "batch: expected a multiple of the 2 devices, found 3 samples",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_call_is_named(name):
+    call, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_checkpoint_brings_back_every_bit(tmp_path):
+    model, ema = mlp_pair(0), mlp_pair(1)
+    save_weights(tmp_path / "w.safetensors", model=model, ema=ema, metadata={"step": "3"})
+    like = eqx.filter_eval_shape(mlp_pair)
+    assert equal(load_weights(tmp_path / "w.safetensors", like), ema)
+    assert equal(load_weights(tmp_path / "w.safetensors", like, group="model"), model)
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_checkpoints_that_do_not_fit_are_refused(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, model=mlp_pair(), ema=mlp_pair())
+    like = mlp_pair()
+    wider = eqx.tree_at(lambda m: m.cm.torso.out.bias, like, jnp.zeros(3))
+    more = eqx.tree_at(lambda m: m.cm.preconditioning, like, replace_fn=lambda p: (p, jnp.zeros(1)))
+    less = eqx.tree_at(lambda m: m.cm.torso.out, like, None)
+    with pytest.raises(
+        CheckpointError, match=r"array cm/torso/out/bias: expected float32 \(3,\), found float32 \(2,\)"
+    ):
+        load_weights(path, wider)
+    with pytest.raises(CheckpointError, match=r"expected an array cm/preconditioning/1 \(1,\), found none"):
+        load_weights(path, more)
+    with pytest.raises(CheckpointError, match=r"found also cm/torso/out/bias: another model"):
+        load_weights(path, less)
+    with pytest.raises(CheckpointError, match="expected a file, found none at"):
+        load_weights(tmp_path / "none.safetensors", like)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(CheckpointError, match="expected a safetensors file, found a damaged one"):
+        load_weights(path, like)
