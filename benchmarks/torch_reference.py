@@ -1,12 +1,15 @@
 """The update of `equisct` in plain PyTorch, for `step_time.py`: the yardstick and nothing else.
 
 Same architecture and sizes (NCSN++ torso with input pyramid and [1, 3, 3, 1] resampling, the release head), same
-loss, RAdam, guard against non-finite gradients and weight average; written batch first and channel first, as one would
-in PyTorch. Modules carry the names of equisct's fields, so that `check_same_function` can copy weights across by name.
+loss, RAdam, guard against non-finite gradients and weight average; batch first and channel first, as is usual there.
+Modules carry the names of equisct's fields, so that `check_same_function` can copy weights across by name.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,56 +18,48 @@ from equisct.cli.config import Config
 
 EPSILON = 1e-6
 SKIP_SCALE = math.sqrt(0.5)
-SMALL = 1e-5
+TAPS = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+FIR = torch.outer(TAPS, TAPS)[None, None]
+
+Resample: TypeAlias = Callable[[Tensor], Tensor]
 
 
-def conv(c_in: int, c_out: int, size: int = 3, *, gain: float = 1.0, padding: int | None = None) -> nn.Conv2d:
-    layer = nn.Conv2d(c_in, c_out, size, padding=size // 2 if padding is None else padding)
-    nn.init.xavier_uniform_(layer.weight, gain)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-def linear(c_in: int, c_out: int) -> nn.Linear:
-    layer = nn.Linear(c_in, c_out)
-    nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
+def conv(c_in: int, c_out: int, size: int = 3) -> nn.Conv2d:
+    return nn.Conv2d(c_in, c_out, size, padding=size // 2)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(max(1, min(32, channels // 4)), channels, eps=EPSILON)
 
 
-class Resampler(nn.Module):
-    """Halves or doubles an image, by the FIR filter [1, 3, 3, 1] or by averages and repeats."""
+def fir_down(x: Tensor, padding: int = 1) -> Tensor:
+    return F.conv2d(x, FIR.expand(x.shape[1], -1, -1, -1), stride=2, padding=padding, groups=x.shape[1])
 
-    def __init__(self, *, fir: bool):
-        super().__init__()
-        self.fir = fir
-        taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
-        self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)
 
-    def down(self, x: Tensor, padding: int = 1) -> Tensor:
-        if not self.fir:
-            return F.avg_pool2d(x, 2)
-        channels = x.shape[1]
-        return F.conv2d(x, self.kernel.expand(channels, -1, -1, -1), stride=2, padding=padding, groups=channels)
+def fir_up(x: Tensor) -> Tensor:
+    return F.conv_transpose2d(x, 4 * FIR.expand(x.shape[1], -1, -1, -1), stride=2, padding=1, groups=x.shape[1])
 
-    def up(self, x: Tensor) -> Tensor:
-        if not self.fir:
-            return F.interpolate(x, scale_factor=2)
-        channels = x.shape[1]
-        kernel = 4 * self.kernel.expand(channels, -1, -1, -1)
-        return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=channels)
+
+def box_down(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 2)
+
+
+def box_up(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2)
+
+
+def same(x: Tensor) -> Tensor:
+    return x
 
 
 class Attention(nn.Module):
+    """Single-head self-attention over all pixels, with a scaled residual."""
+
     def __init__(self, channels: int):
         super().__init__()
         self.norm = group_norm(channels)
-        self.qkv = conv(channels, 3 * channels, 1, gain=math.sqrt(0.2))
-        self.project = conv(channels, channels, 1, gain=SMALL)
+        self.qkv = conv(channels, 3 * channels, 1)
+        self.project = conv(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, -1)
@@ -73,16 +68,16 @@ class Attention(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    def __init__(self, c_in: int, c_out: int, embedding: int, *, fir: bool, attention: bool = False, resample: str = ""):
+    """Norm, SiLU, resampling, convolution, twice; skip; attention."""
+
+    def __init__(self, c_in: int, c_out: int, embedding: int, *, attention: bool = False, resample: Resample = same):
         super().__init__()
         self.norm0, self.conv0 = group_norm(c_in), conv(c_in, c_out)
-        self.affine = linear(embedding, c_out)
-        self.norm1, self.conv1 = group_norm(c_out), conv(c_out, c_out, gain=SMALL)
-        self.skip = conv(c_in, c_out, 1) if c_in != c_out or resample else nn.Identity()
+        self.affine = nn.Linear(embedding, c_out)
+        self.norm1, self.conv1 = group_norm(c_out), conv(c_out, c_out)
+        self.skip = conv(c_in, c_out, 1) if c_in != c_out or resample is not same else nn.Identity()
         self.attention = Attention(c_out) if attention else nn.Identity()
-        resampler = Resampler(fir=fir)
-        self.resample = {"": nn.Identity(), "down": resampler.down, "up": resampler.up}[resample]
-        self.resampler = resampler
+        self.resample = resample
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
         h = self.conv0(self.resample(F.silu(self.norm0(x)))) + self.affine(e)[:, :, None, None]
@@ -91,16 +86,19 @@ class ResidualBlock(nn.Module):
 
 
 class PyramidDown(nn.Module):
+    """A convolution and down-sampling that share one zero padding."""
+
     def __init__(self, c_in: int, c_out: int):
         super().__init__()
-        self.conv = conv(c_in, c_out, padding=2)
-        self.resampler = Resampler(fir=True)
+        self.conv = nn.Conv2d(c_in, c_out, 3, padding=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.resampler.down(self.conv(x), padding=0)
+        return fir_down(self.conv(x), padding=0)
 
 
 class Level(nn.Module):
+    """One resolution of encoder or decoder."""
+
     def __init__(self, resample: nn.Module | None, pyramid: nn.Module | None, blocks: list[ResidualBlock]):
         super().__init__()
         self.resample, self.pyramid, self.blocks = resample, pyramid, nn.ModuleList(blocks)
@@ -117,29 +115,31 @@ class UNetBody(nn.Module):
         widths = [width * m for m in multipliers]
         attends = [resolution // 2**level in attention for level in range(len(widths))]
 
-        def block(c_in: int, c_out: int, *, attention: bool = False, resample: str = "") -> ResidualBlock:
-            return ResidualBlock(c_in, c_out, embedding, fir=fir, attention=attention, resample=resample)
+        down, up = (fir_down, fir_up) if fir else (box_down, box_up)
+
+        def block(c_in: int, c_out: int, **options: Any) -> ResidualBlock:
+            return ResidualBlock(c_in, c_out, embedding, **options)
 
         self.stem = conv(c_in, width)
         channels, skips, encoder = width, [width], []
         for level, c in enumerate(widths):
-            down = block(channels, channels, resample="down") if level else None
+            shrink = block(channels, channels, resample=down) if level else None
             pyramid = PyramidDown(c_in if level == 1 else widths[level - 2], channels) if level and fir else None
             skips += [channels] * bool(level) + [c] * blocks
             inputs = [channels] + [c] * (blocks - 1)
-            encoder.append(Level(down, pyramid, [block(i, c, attention=attends[level]) for i in inputs]))
+            encoder.append(Level(shrink, pyramid, [block(i, c, attention=attends[level]) for i in inputs]))
             channels = c
         self.encoder = nn.ModuleList(encoder)
         self.middle = nn.ModuleList([block(channels, channels, attention=True), block(channels, channels)])
         decoder = []
         for level, c in reversed(list(enumerate(widths))):
-            up = block(channels, channels, resample="up") if level < len(widths) - 1 else None
+            grow = block(channels, channels, resample=up) if level < len(widths) - 1 else None
             inputs = [channels + skips.pop()] + [c + skips.pop() for _ in range(blocks)]
             last = [False] * blocks + [attends[level]]
-            decoder.append(Level(up, None, [block(i, c, attention=a) for i, a in zip(inputs, last, strict=True)]))
+            decoder.append(Level(grow, None, [block(i, c, attention=a) for i, a in zip(inputs, last, strict=True)]))
             channels = c
         self.decoder = nn.ModuleList(decoder)
-        self.norm, self.out = group_norm(channels), conv(channels, c_out, gain=SMALL)
+        self.norm, self.out = group_norm(channels), conv(channels, c_out)
 
     def forward(self, x: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
         h, pyramid = self.stem(x), x
@@ -169,7 +169,7 @@ class Mapping(nn.Module):
     def __init__(self, frequencies: Tensor, width: int):
         super().__init__()
         self.register_buffer("frequencies", frequencies)
-        self.first, self.second = linear(2 * len(frequencies), width), linear(width, width)
+        self.first, self.second = nn.Linear(2 * len(frequencies), width), nn.Linear(width, width)
 
     def forward(self, c_noise: Tensor) -> Tensor:
         phase = c_noise[:, None] * self.frequencies
@@ -205,7 +205,7 @@ class Head(nn.Module):
         self.layer_norm, self.group_norm = nn.LayerNorm(seen, eps=EPSILON), group_norm(seen)
         self.entry_conv = conv(2 * channels + seen, seen)
         self.mapping = Mapping(10_000 ** (-torch.arange(m) / (m - 1)), own)
-        self.embedding_norm, self.merge = nn.LayerNorm(embedding, eps=EPSILON), linear(own + embedding, own)
+        self.embedding_norm, self.merge = nn.LayerNorm(embedding, eps=EPSILON), nn.Linear(own + embedding, own)
         self.body = UNetBody(
             seen, channels, resolution=resolution, width=h.width, multipliers=h.multipliers, blocks=h.blocks,
             attention=h.attention, embedding=own, fir=False,
@@ -269,8 +269,8 @@ class Update:
     def __init__(self, config: Config, shape: tuple[int, ...], *, channels_last: bool = False, compiled: bool = False):
         self.config = config
         self.pair = Pair(config, shape)
-        self.pair.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.pair.to(memory_format=self.layout)
         self.loss = torch.compile(pair_loss) if compiled else pair_loss
         self.grid, self.cumulative = level_table(config)
         self.parameters = list(self.pair.parameters())
@@ -292,4 +292,67 @@ class Update:
             self.optimiser.step()
             with torch.no_grad():
                 torch._foreach_lerp_(self.average, self.parameters, 1 - self.config.optim.ema)
-        return float(loss)
+        return loss.item()
+
+
+def equisct_array(model: Any, name: str) -> np.ndarray:
+    """The array of an equisct pair (or of its gradient) that is called `name` here, in PyTorch's layout."""
+    first, *path, last = name.split(".")
+    node = model.cm.torso if first == "torso" else model.head.network
+    for part in path:
+        node = node[int(part)] if part.isdigit() else getattr(node, part)
+    renamed = {"weight": "scale", "bias": "shift"} if "norm" in (path or [""])[-1] else {}
+    array = np.asarray(getattr(node, renamed.get(last, last)))
+    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+
+
+def check_same_function(config: Config, shape: tuple[int, ...], tolerance: float = 1e-4) -> str:
+    """Compares endpoints, denoised samples, loss and gradient with equisct's, at the same random weights and draws.
+
+    Raises:
+        RuntimeError: if any differs by more than `tolerance` of its largest element.
+    """
+    import equinox as eqx  # noqa: PLC0415  (no process that is timed may import JAX)
+    import jax  # noqa: PLC0415
+
+    import equisct as sct  # noqa: PLC0415
+    from equisct.cli import build  # noqa: PLC0415
+
+    generator, key = np.random.default_rng(0), jax.random.key(0)
+    batch = jax.numpy.asarray(generator.uniform(-1, 1, (8, *shape)), np.float32)
+    objective = build.build_objective(config)
+
+    @eqx.filter_jit
+    def ours(model: Any) -> tuple[Any, Any, dict[str, Any]]:
+        draws = objective.consistency.draw(batch, 0, key=key)
+        x_t = jax.vmap(sct.perturb)(draws.x, draws.z, draws.pair.t)
+        loss, gradient = eqx.filter_value_and_grad(lambda model: objective(model, batch, 0, key=key)[0])(model)
+        endpoint, denoised = (jax.vmap(f)(x_t, draws.pair.t) for f in (model.endpoint, model.denoise))
+        return draws, gradient, {"endpoint": endpoint, "denoised": denoised, "loss": loss}
+
+    def shake(leaf: Any) -> Any:
+        return leaf + generator.normal(0, 0.1, leaf.shape).astype(np.float32) if eqx.is_array(leaf) else leaf
+
+    model = jax.tree.map(shake, eqx.filter_jit(build.build_model)(config, shape, key=key))
+    draws, gradient, expected = ours(model)
+    pair = Pair(config, shape)
+    with torch.no_grad():
+        for name, tensor in pair.named_parameters():
+            tensor.copy_(torch.tensor(equisct_array(model, name)).reshape(tensor.shape))
+        frequencies = torch.tensor(np.asarray(model.cm.torso.mapping.embedding.frequencies.value))
+        pair.torso.mapping.frequencies.copy_(2 * math.pi * frequencies)
+    x, z, t, r = (torch.tensor(np.asarray(a)) for a in (draws.x, draws.z, draws.pair.t, draws.pair.r))
+    endpoint, denoised = pair(x + t[:, None, None, None] * z, t, denoise=True)
+    found = {"endpoint": endpoint, "denoised": denoised, "loss": pair_loss(pair, config, x, z, t, r)}
+    found["loss"].backward()
+    for name, parameter in pair.named_parameters():
+        found[name], expected[name] = parameter.grad, equisct_array(gradient, name)
+    differences = {}
+    for name, tensor in found.items():
+        ours_, theirs = np.asarray(expected[name]), tensor.detach().numpy()
+        differences[name] = np.abs(ours_.ravel() - theirs.ravel()).max() / np.abs(ours_).max()
+    worst = max(differences, key=lambda name: differences[name])
+    report = f"{len(differences)} arrays, largest relative difference {differences[worst]:.1e} ({worst})"
+    if differences[worst] > tolerance:
+        raise RuntimeError(report)
+    return report

@@ -14,7 +14,7 @@ G = jr.normal(jr.key(2), (5, 6, 2))
 
 
 def reference(x, w, padding=1):
-    return _lax_conv(x[None], w, padding=((padding, padding),) * 2)[0]
+    return _lax_conv(x[None], w, padding=((padding, padding), (padding, padding)))[0]
 
 
 def ours(x, w, padding=1):

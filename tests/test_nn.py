@@ -174,10 +174,14 @@ def test_mlps_have_the_shapes_of_a_torso_and_a_head():
     assert head(jnp.ones(3), jnp.ones(3), out.features, out.embedding, 0.1).shape == (3,)
 
 
+def changed(settings: dict[str, Any]) -> dict[str, Any]:
+    return {**SMALL, **settings}
+
+
 BAD = {
-    "resolution": (lambda: ncsnpp(**SMALL | {"resolution": 5}, key=KEY), "resolution: expected a multiple of 2"),
-    "blocks": (lambda: ncsnpp(**SMALL | {"blocks": 0}, key=KEY), "blocks: expected at least 1, found 0"),
-    "multipliers": (lambda: ncsnpp(**SMALL | {"multipliers": ()}, key=KEY), "multipliers: expected at least 1"),
+    "resolution": (lambda: ncsnpp(**changed({"resolution": 5}), key=KEY), "resolution: expected a multiple of 2"),
+    "blocks": (lambda: ncsnpp(**changed({"blocks": 0}), key=KEY), "blocks: expected at least 1, found 0"),
+    "multipliers": (lambda: ncsnpp(**changed({"multipliers": ()}), key=KEY), "multipliers: expected at least 1"),
     "dropout": (lambda: ncsnpp(**SMALL, dropout=1.0, key=KEY), r"dropout: expected a number in \[0, 1\), found 1.0"),
     "channels": (lambda: GroupNorm(18), "channels: expected a multiple of 4 for group norm, found 18"),
     "embedding": (

@@ -142,9 +142,7 @@ def test_giving_up_is_an_error_inside_jit_and_vmap():
 
     x_t = jnp.ones((3, 2))
     assert run(x_t, jnp.asarray(70.0)).shape == x_t.shape
-    with pytest.raises(
-        RuntimeError, match=r"from t = 80.0 to r = \(traced\) .* max_steps = 9; raise max_steps, or rtol"
-    ):
+    with pytest.raises(RuntimeError, match=r"from t = 80.0 to r = \(traced\) .* max_steps = 9; raise max_steps"):
         run(x_t, jnp.asarray(1.5))
     with pytest.raises(RuntimeError, match=r"solve_pf_ode: from t = .* not finite: check x_t, and denoise"):
         run(x_t * jnp.inf, jnp.asarray(70.0))

@@ -19,6 +19,7 @@ def half_unit(printed: str) -> float:
     """Half a unit of the last digit of a printed number: what rounding to those digits may change."""
     return 0.5 * 10.0 ** int(decimal.Decimal(printed).as_tuple().exponent)
 
+
 FLOAT32_CANCELLING = 1e-4
 """A score at a small level in float32: x_t near 1 is known to 6e-8, the noise in it (0.002) to 3e-5 relative."""
 

@@ -29,7 +29,6 @@ def _homes() -> dict[str, str | None]:
 
 
 _HOME = _homes()
-__all__ = sorted(_HOME)  # noqa: PLE0605  (a list of names, computed)
 
 
 def __getattr__(name: str) -> _Any:
@@ -43,4 +42,4 @@ def __getattr__(name: str) -> _Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted(_HOME)

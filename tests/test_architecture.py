@@ -1,0 +1,308 @@
+"""The house, held by tests: layers, modules abstract or final, small files, quick imports, checked calls."""
+
+import ast
+import importlib
+import inspect
+import pathlib
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+import pytest
+
+import equisct as sct
+from catalogue import BOUNDARY, mlp_pair
+from equisct import nn, train
+from strategies import untyped
+
+ROOT = pathlib.Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "equisct"
+FILES = sorted(SOURCE.rglob("*.py"))
+TREES = {path: ast.parse(path.read_text()) for path in FILES}
+
+LAYERS = [
+    {"_types", "_check", "_random", "_tree", "_concrete", "_beartype"},
+    {"diffusion", "discretization", "curriculum", "preconditioning", "distance", "oracle", "nn"},
+    {"level_sampling", "weighting", "model", "pf_ode"},
+    {"losses", "samplers"},
+    {"objectives"},
+    {"diagnostics", "data", "train", "report"},
+    {"cli"},
+]
+"""Files and packages, from the bottom up; inside a package everything may see everything."""
+
+SIDEWAYS = {
+    ("_concrete", "_types"),
+    ("_random", "_types"),
+    ("_tree", "_types"),
+    ("oracle", "diffusion"),
+    ("report", "data"),
+}
+"""Every import within a layer: a new one is an entry here, with the review that this asks for."""
+
+NOT_CORE = {"data", "train", "report", "cli"}
+HEAVY = {"optax", "tyro", "tqdm", "sklearn", "matplotlib", "PIL", "safetensors"}
+
+
+# --- layers ---
+
+
+def unit(path: pathlib.Path) -> str:
+    """The file or package of the table that a source file belongs to."""
+    return path.relative_to(SOURCE).with_suffix("").parts[0]
+
+
+def imported(path: pathlib.Path) -> set[str]:
+    """The units that a source file imports, itself excluded."""
+    package = path.relative_to(SOURCE).parts[:-1]
+    units = set()
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            above = package[: len(package) - node.level + 1]
+            module = tuple(node.module.split(".")) if node.module else ()
+            units |= {(above + module + (alias.name,))[0] for alias in node.names}
+    return units - {unit(path)}
+
+
+def test_every_file_has_its_layer():
+    placed = [name for layer in LAYERS for name in layer]
+    assert sorted(placed) == sorted({unit(path) for path in FILES} - {"__init__"})
+
+
+def test_imports_point_down():
+    layer = {name: i for i, names in enumerate(LAYERS) for name in names}
+    edges = {(unit(path), name) for path in FILES for name in imported(path)}
+    assert edges, "no import found: the test is blind"
+    assert {(a, b) for a, b in edges if layer[a] < layer[b]} == set()
+    assert {(a, b) for a, b in edges if layer[a] == layer[b]} == SIDEWAYS
+
+
+def test_package_is_imported_relatively():
+    names = {
+        (path.name, alias.name)
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    froms = {
+        (path.name, node.module)
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and not node.level
+    }
+    assert {(file, name) for file, name in names | froms if name.split(".")[0] == "equisct"} == set()
+
+
+# --- files and code ---
+
+
+def test_no_file_is_long():
+    assert {path.name: n for path in FILES if (n := len(path.read_text().splitlines())) > 300} == {}
+
+
+def test_no_super_and_no_hasattr():
+    found = {
+        (path.name, node.lineno, node.id)
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id in ("hasattr", "super")
+    }
+    # An exception that is no module fills in its message: the one place where `super()` is Python's own idiom.
+    assert {entry for entry in found if (entry[0], entry[2]) != ("errors.py", "super")} == set()
+    assert len(found) <= 1
+
+
+def path_strings(node: ast.AST) -> list[str]:
+    """The strings at a node that are surely paths: with a slash, an operand of `/`, or an argument that names a file."""
+    if isinstance(node, ast.Constant):
+        return [node.value] if isinstance(node.value, str) and "/" in node.value else []
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        parts = [node.left, node.right]
+    elif isinstance(node, ast.Call):
+        name = ast.unparse(node.func).split(".")[-1]
+        parts = node.args if name in ("Path", "PurePath", "open", "join", "joinpath", "load", "glob") else []
+    else:
+        return []
+    return [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+
+
+EVERYTHING = [path for folder in ("src", "tests", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def test_annotations_are_evaluated_and_no_outside_folder_is_read():
+    outside = "".join(["sha", "red"])
+    for path in EVERYTHING:
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        futures = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+        assert futures == [], f"{path}: jaxtyping needs annotations that are objects, not strings"
+        paths = [text for node in nodes for text in path_strings(node)]
+        assert [text for text in paths if outside in text.split("/")] == [], path
+
+
+# --- modules: abstract or final ---
+
+
+def bases() -> dict[str, list[str]]:
+    """Class -> its bases, by their last name, for every class of the package."""
+    classes = [node for tree in TREES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    assert len({node.name for node in classes}) == len(classes), "two classes of one name"
+    return {node.name: [ast.unparse(base).split(".")[-1].split("[")[0] for base in node.bases] for node in classes}
+
+
+def modules() -> dict[str, list[str]]:
+    """The same, for the descendants of `eqx.Module` alone."""
+    every = bases()
+
+    def descends(name: str) -> bool:
+        return name == "Module" or any(descends(base) for base in every.get(name, []))
+
+    return {name: of for name, of in every.items() if descends(name)}
+
+
+def test_modules_are_abstract_or_final():
+    found = modules()
+    parents = {base for of in found.values() for base in of if base != "Module"}
+    assert len(found) > 40, "too few modules found: the test is blind"
+    assert {name for name in parents if not name.startswith("Abstract")} == set(), "a final module has a subclass"
+    assert {name for name in found if name.startswith("Abstract")} == parents, "an interface that nothing implements"
+
+
+def test_abstract_modules_cannot_be_built_and_only_they_have_abstract_methods():
+    homes = [importlib.import_module("equisct." + ".".join(path.relative_to(SOURCE).with_suffix("").parts))
+             for path in FILES if path.name != "__init__.py"]  # fmt: skip
+    classes = {name: value for home in homes for name, value in vars(home).items() if inspect.isclass(value)}
+    for name in modules():
+        assert inspect.isabstract(classes[name]) == name.startswith("Abstract"), name
+        if name.startswith("Abstract"):
+            with pytest.raises(TypeError, match="abstract"):
+                classes[name]()
+
+
+# --- public names ---
+
+
+def public_names() -> set[str]:
+    return set(dir(sct))
+
+
+def test_stub_and_modules_agree():
+    stub = ast.parse((SOURCE / "__init__.pyi").read_text())
+    for node in stub.body:
+        assert isinstance(node, ast.ImportFrom)
+        assert node.level == 1
+        home = importlib.import_module("." + (node.module or ""), "equisct") if node.module else sct
+        for alias in node.names:
+            assert alias.asname == alias.name, "`X as X`: one public home per name"
+            assert getattr(sct, alias.name) is getattr(home, alias.name), alias.name
+    assert public_names() == {alias.name for node in stub.body for alias in untyped(node).names}
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        untyped(sct).nonsense  # noqa: B018
+
+
+def test_core_needs_none_of_the_extras():
+    core = sorted(public_names() - NOT_CORE)
+    code = (
+        f"import sys, equisct\nfor name in {core}: getattr(equisct, name)\nprint(sorted(sys.modules.keys() & {HEAVY}))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.strip() == "[]"
+
+
+# --- every public function checks its arguments ---
+
+KEY = jr.key(0)
+X, Y, WHOLE = jnp.ones(2), jnp.ones(3), jnp.ones(2, int)
+TWO = jnp.array([1.0, 2.0])
+CURRICULUM = sct.Constant(3)
+OBJECTIVE = sct.ScoreGuidedTraining(curriculum=CURRICULUM)
+RECIPE = train.Recipe(OBJECTIVE, optax.sgd(1e-3))
+MODEL = mlp_pair()
+ORACLE = sct.oracle.Gaussian(shape=(2,))
+LAYERS_OF_A_STACK = jnp.ones((2, 2, 1, 1))
+
+
+def identity(x_t, sigma):
+    return x_t
+
+
+WRONG_CALLS = {
+    "balanced_head_weight": lambda: sct.balanced_head_weight(untyped(abs), 3),
+    "consistency_loss": lambda: sct.consistency_loss(X, Y, jnp.ones(()), sct.L1()),
+    "ConsistencyTraining": lambda: sct.ConsistencyTraining(curriculum=untyped(3)),
+    "denoised_from_score": lambda: sct.denoised_from_score(X, Y, 1.0),
+    "denoising_loss": lambda: sct.denoising_loss(X, X, TWO),
+    "euler": lambda: sct.euler(identity, X, levels=jnp.ones((2, 2))),
+    "euler_step": lambda: sct.euler_step(X, Y, 2.0, 1.0),
+    "heun": lambda: sct.heun(identity, WHOLE),
+    "heun_step": lambda: sct.heun_step(identity, X, TWO, 1.0),
+    "independent": lambda: sct.independent(untyped(2.5), key=KEY),
+    "karras_grid": lambda: sct.karras_grid(untyped(2.5)),
+    "measure_agreement": lambda: sct.measure_agreement(
+        MODEL, ORACLE, jnp.ones(()), samples=2, sigma_min=0.002, key=KEY
+    ),
+    "multistep": lambda: sct.multistep(identity, X, jnp.ones((1, 1)), key=KEY),
+    "one_step": lambda: sct.one_step(identity, WHOLE),
+    "perturb": lambda: sct.perturb(X, Y, 1.0),
+    "pf_drift": lambda: sct.pf_drift(X, X, TWO),
+    "pf_ode_path": lambda: sct.pf_ode_path(identity, X, jnp.ones(())),
+    "precondition": lambda: sct.precondition(BOUNDARY.scalings(1.0), X, Y),
+    "renoise_full": lambda: sct.renoise_full(TWO, 0.002),
+    "renoise_to_level": lambda: sct.renoise_to_level(TWO, 0.002),
+    "score_from_denoised": lambda: sct.score_from_denoised(X, Y, 1.0),
+    "ScoreGuidedTraining": lambda: sct.ScoreGuidedTraining(curriculum=CURRICULUM, distance=untyped(abs)),
+    "solve_pf_ode": lambda: sct.solve_pf_ode(identity, X, TWO, 1.0),
+    "stratified": lambda: sct.stratified(untyped(2.5), key=KEY),
+    "nn.conv2d": lambda: nn.conv2d(jnp.ones((4, 4, 3)), LAYERS_OF_A_STACK, padding=0),
+    "nn.ddpmpp": lambda: nn.ddpmpp(width=untyped(8.5), key=KEY),
+    "nn.ncsnpp": lambda: nn.ncsnpp(multipliers=untyped((1.5,)), key=KEY),
+    "train.data_mesh": lambda: train.data_mesh(untyped(1.5)),
+    "train.fit": lambda: list(train.fit(untyped(OBJECTIVE), untyped(None), [], key=KEY, steps=1)),
+    "train.init_state": lambda: train.init_state(untyped(OBJECTIVE), MODEL),
+    "train.load_weights": lambda: train.load_weights(untyped(3), MODEL),
+    "train.save_weights": lambda: train.save_weights(untyped(3), model=MODEL, ema=MODEL),
+    "train.train_step": lambda: train.train_step(RECIPE, untyped(MODEL), jnp.ones((2, 2)), KEY),
+}
+
+TAKES_ANYTHING = {"count", "cut", "trainable"}
+"""Verbs on any pytree."""
+
+
+def is_function(value: object) -> bool:
+    return inspect.isfunction(inspect.unwrap(untyped(value)))
+
+
+def test_table_of_wrong_calls_is_complete():
+    core = {name for name in public_names() if is_function(getattr(sct, name))}
+    inner = {f"{home}.{name}" for home, module in (("nn", nn), ("train", train))
+             for name, value in vars(module).items() if is_function(value)}  # fmt: skip
+    assert (core - TAKES_ANYTHING) | inner == set(WRONG_CALLS)
+
+
+@pytest.mark.parametrize("call", WRONG_CALLS.values(), ids=WRONG_CALLS.keys())
+def test_wrong_call_is_refused(call):
+    with pytest.raises(TypeError, match=r"(?i)type-?check|beartype|violates"):
+        call()
+
+
+WRONG_METHODS = {
+    "PseudoHuber": lambda: sct.PseudoHuber()(X, Y),
+    "LevelPair": lambda: sct.LevelPair(TWO, 1.0, 1.0),
+    "Readout": lambda: sct.Readout(X, X, jnp.ones((2, 2))),
+    "InverseGap": lambda: sct.InverseGap()(untyped(1.0)),
+    "BoundaryPreconditioning": lambda: BOUNDARY.scalings(TWO),
+    "ConsistencyModel": lambda: MODEL.cm(X, TWO),
+    "ScoreGuidedModel": lambda: MODEL.endpoint(jnp.ones((1, 2)), 1.0),
+    "ScoreGuided": lambda: OBJECTIVE(MODEL, jnp.ones(2, int), 0, key=KEY),
+    "Gaussian": lambda: ORACLE.transport(X, TWO, 1.0),
+    "Recipe": lambda: train.Recipe(OBJECTIVE, untyped("sgd")),
+}
+
+
+@pytest.mark.parametrize("call", WRONG_METHODS.values(), ids=WRONG_METHODS.keys())
+def test_wrong_method_call_is_refused(call):
+    with pytest.raises(TypeError, match=r"(?i)type-?check|beartype|violates"):
+        call()
