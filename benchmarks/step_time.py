@@ -81,6 +81,7 @@ def equisct_contestant(case: Case, threads: int, *, sharded: bool, head: bool) -
     """The library's `train_step`, after a visit to every stage of the curriculum."""
     import equinox as eqx
     import jax
+    import jax.numpy as jnp
     import jax.random as jr
 
     from equisct import count, train
@@ -91,9 +92,9 @@ def equisct_contestant(case: Case, threads: int, *, sharded: bool, head: bool) -
         jax.config.update("jax_num_cpu_devices", math.gcd(threads, config.run.batch))
     compiled: list[float] = []
 
-    def note(event: str, seconds: float, **details: str | int) -> None:
-        if event.endswith("/backend_compile_duration") and details.get("fun_name") == "jit(_update)":
-            compiled.append(seconds)
+    def note(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        if event.endswith("/backend_compile_duration") and kwargs.get("fun_name") == "jit(_update)":
+            compiled.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(note)
     pair = eqx.filter_jit(build_model)(config, case.shape, key=jr.key(0))
@@ -112,7 +113,7 @@ def equisct_contestant(case: Case, threads: int, *, sharded: bool, head: bool) -
     start = time.perf_counter()
     run(1)
     first = time.perf_counter() - start
-    stages = jax.vmap(guided.consistency.curriculum.stage)(np.arange(config.run.steps, dtype=np.int32))
+    stages = jax.vmap(guided.consistency.curriculum.stage)(jnp.arange(config.run.steps))
     for step in np.unique(np.asarray(stages), return_index=True)[1]:
         placed = jax.device_put(np.int32(step), state.step.sharding)
         state = eqx.tree_at(lambda state: state.step, state, placed)
@@ -128,7 +129,7 @@ def equisct_contestant(case: Case, threads: int, *, sharded: bool, head: bool) -
 
 def torch_contestant(case: Case, threads: int, *, channels_last: bool, compiled: bool) -> Contestant:
     """The same update by `torch_reference.py`."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     import torch_reference
 
@@ -148,7 +149,7 @@ def torch_contestant(case: Case, threads: int, *, channels_last: bool, compiled:
 
 
 def serve(name: str, case: Case, threads: int) -> None:
-    """The worker: prints its facts, then for each line `n` the milliseconds per update of n updates, then its memory."""
+    """The worker: prints its facts, then for each line `n` the mean milliseconds of n updates, then its memory."""
     if sys.platform == "linux":  # XLA sizes its thread pool by these
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     if name.startswith("torch"):
@@ -239,7 +240,7 @@ def measure(name: str, contestants: list[str], *, blocks: int, updates: int, thr
 
 def main() -> None:
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blocks", type=int, default=10)
     parser.add_argument("--updates", type=int, default=20, help="updates in a block")
     parser.add_argument("--threads", type=int, default=cores)

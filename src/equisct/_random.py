@@ -15,8 +15,10 @@ def draw_normal(shape: Sequence[int], *, key: Key) -> Array:
 
 
 def draw_uniform(shape: Sequence[int], *, bound: float, key: Key) -> Array:
-    """Uniform on `(-bound, bound)`."""
-    return jr.uniform(key, (math.prod(shape),), minval=-bound, maxval=bound).reshape(shape)
+    """Uniform on `(-bound, bound)`; drawn in powers of two, so that a whole network compiles a dozen draws."""
+    size = math.prod(shape)
+    padded = 1 << (size - 1).bit_length()
+    return bound * jr.uniform(key, (padded,), minval=-1.0, maxval=1.0)[:size].reshape(shape)
 
 
 def draw_bernoulli(shape: Sequence[int], *, probability: float, key: Key) -> Array:

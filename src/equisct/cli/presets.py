@@ -3,7 +3,7 @@
 from .config import CIFAR10, IDX, Config, Digits, Head, Method, Mixture, Npz, Optim, Run, Sample, Torso
 
 _SMALL_TORSO = Torso(width=16, multipliers=(1, 2), blocks=1, attention=(), dropout=0.0)
-_SMALL_HEAD = Head(width=16, multipliers=(1, 2), blocks=1, attention=())
+_SMALL_HEAD = Head(width=8, multipliers=(1, 2), blocks=1, attention=())
 
 DIGITS = Config(
     preset="digits",
@@ -11,8 +11,8 @@ DIGITS = Config(
     torso=_SMALL_TORSO,
     head=_SMALL_HEAD,
     method=Method(last=160, stratify=True),
-    optim=Optim(lr=1e-3, ema=0.999),
-    run=Run(steps=5_000, batch=64, save_every=5_000),
+    optim=Optim(lr=2e-3, ema=0.999, decay=True),
+    run=Run(steps=4_000, batch=64, save_every=4_000),
 )
 
 TINY = Config(
@@ -68,8 +68,8 @@ NPZ = Config(
     torso=_SMALL_TORSO,
     head=_SMALL_HEAD,
     method=Method(last=160, stratify=True),
-    optim=Optim(lr=1e-3, ema=0.999),
-    run=Run(steps=5_000, batch=64, save_every=5_000),
+    optim=Optim(lr=2e-3, ema=0.999, decay=True),
+    run=Run(steps=4_000, batch=64, save_every=4_000),
 )
 
 PRESETS: dict[str, tuple[str, Config]] = {

@@ -55,7 +55,7 @@ def train(config: Config, dataset: Dataset, mesh: Mesh, folder: pathlib.Path) ->
     flip = getattr(config.data, "flip", False)
     loader = Loader(dataset, config.run.batch, seed=config.run.seed, flip=flip)
     recipe = build_recipe(config)
-    model = eqx.filter_jit(build_model)(config, dataset.shape, key=init_key)
+    model = build_model(config, dataset.shape, key=init_key)
     state = init_state(recipe, model, mesh=mesh)
 
     state, rows = _loop(config, recipe, state, loader, train_key, folder)

@@ -10,6 +10,7 @@ import tyro
 
 from .._check import check_at_least
 from .exits import exits_cleanly
+from .xla import prefer_quick_compilation
 
 DESCRIPTION = """Draw samples from a run of equisct-train, for example
 
@@ -64,5 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command."""
     options = tyro.cli(Options, prog="equisct-sample", description=DESCRIPTION, args=arguments)
     check(options)
+    prefer_quick_compilation()
     importlib.import_module("equisct.cli.draw").draw(options)  # only now: this imports JAX
     print(f"wrote {options.n} samples to {options.out}")

@@ -13,6 +13,7 @@ from .config import Config, check
 from .exits import exits_cleanly
 from .presets import PRESETS
 from .source import load_data
+from .xla import prefer_quick_compilation
 
 DESCRIPTION = """Train a consistency model with a score head (score-guided consistency training).
 
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = parse(arguments)
     dataset = load_data(config.data, seed=config.run.seed)
     Loader(dataset, config.run.batch, seed=config.run.seed)
+    prefer_quick_compilation()
     run = importlib.import_module("equisct.cli.run")  # only now: this imports JAX
     mesh = run.choose_mesh(config)
     run.build_recipe(config)

@@ -42,7 +42,7 @@ def draw_grids(
         notes: texts stored inside the PNG, such as step and seed.
     """
     size = next(iter(panels.values())).shape[-1]
-    tiles = {title: _tile(samples, max(1, 32 // size)) for title, samples in panels.items()}
+    tiles = {title: _tile(samples, max(1, 48 // size)) for title, samples in panels.items()}
     width = sum(tile.width for tile in tiles.values()) + MARGIN * (len(tiles) + 1)
     height = max(tile.height for tile in tiles.values()) + TITLE + 2 * MARGIN
     sheet = Image.new("RGB", (width, height), "white")
