@@ -66,7 +66,6 @@ def solve(denoise, x_t, ends, tolerance, *, clock, is_scaled, solver):
 
 
 def main(precision="float64"):
-    jax.config.update("jax_enable_x64", True)
     exact_law = ProductMixture.grid(2, 5, 0.05, key=jr.key(1))
     law = jax.tree.map(lambda leaf: jnp.asarray(leaf, precision), exact_law)
     noise = 80 * jr.normal(jr.key(3), (POINTS, 2)).astype(precision)
@@ -94,4 +93,5 @@ def main(precision="float64"):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with jax.enable_x64(True):  # noqa: FBT003
+        main(*sys.argv[1:])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.stats import norm
 
@@ -21,7 +22,13 @@ ROTATION = np.array([[0.6, -0.8], [0.8, 0.6]])
 LINE, STD, WEIGHTS = np.array([1.0, -1.0, -0.25]), np.array([0.125, 0.25, 0.125]), np.array([0.5, 0.2, 0.3])
 
 
-def product(means=LINE, std=STD, rotation=ROTATION, weights=WEIGHTS, dtype=jnp.float64):
+def product(
+    means: ArrayLike = LINE,
+    std: ArrayLike = STD,
+    rotation: ArrayLike = ROTATION,
+    weights: ArrayLike = WEIGHTS,
+    dtype: type = jnp.float64,
+):
     """Always three modes in the plane and all arrays, so that every test shares one compilation per dtype."""
     return ProductMixture(*(jnp.asarray(part, dtype) for part in (means, std, rotation, weights)))
 
@@ -113,7 +120,7 @@ def test_product_against_the_definition(y, t, r):
     with jax.enable_x64(True):
         law = product(rotation=np.eye(2))
         found = transport(law, jnp.full((POINTS, 2), y), jnp.asarray(t), jnp.asarray(r))
-    assert float(found[0, 0]) == pytest.approx(expected, rel=1e-12, abs=1e-13 + 1e-15 / slope)
+    assert float(found[0, 0]) == pytest.approx(expected, rel=1e-12, abs=float(1e-13 + 1e-15 / slope))
 
 
 @given(y=st.floats(-64, 64, width=32), t=levels(), r=levels(), mean=settings(0.125, 2.0), std=settings(0.125, 2.0))

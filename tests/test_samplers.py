@@ -235,7 +235,6 @@ def test_bad_values(call, message):
         lambda: heun(LAW.denoise, Z, levels=jnp.ones((2, 2))),
         lambda: multistep(LAW.denoise, Z, jnp.ones(()), key=jr.key(0)),
         lambda: multistep(LAW.denoise, jnp.zeros(2, int), TWO_STEPS, key=jr.key(0)),
-        lambda: euler("denoise", Z),
     ],
 )
 def test_bad_types(call):
