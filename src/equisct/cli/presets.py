@@ -32,7 +32,7 @@ TOY = Config(
     torso=Torso(width=64, blocks=3, dropout=0.0, fourier_scale=1.0),
     head=Head(width=64, blocks=2),
     # In few dimensions iCT's tiny constant settles on a wrong map, and squared L2 hardly weighs the high levels.
-    method=Method(c=0.03, last=40, stratify=True),
+    method=Method(c=0.03, last=160, law_mean=0.0, stratify=True),
     noise=Noise(sigma_data=0.8),
     optim=Optim(lr=2e-3, ema=0.999, decay=True),
     run=Run(steps=10_000, batch=512, save_every=10_000),
