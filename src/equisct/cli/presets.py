@@ -12,7 +12,7 @@ DIGITS = Config(
     head=_SMALL_HEAD,
     method=Method(last=160, stratify=True),
     optim=Optim(lr=2e-3, ema=0.999, decay=True),
-    run=Run(steps=4_000, batch=64, save_every=4_000),
+    run=Run(steps=2_700, batch=64, save_every=2_700),
 )
 
 TINY = Config(
@@ -71,7 +71,7 @@ NPZ = Config(
     head=_SMALL_HEAD,
     method=Method(last=160, stratify=True),
     optim=Optim(lr=2e-3, ema=0.999, decay=True),
-    run=Run(steps=4_000, batch=64, save_every=4_000),
+    run=Run(steps=2_700, batch=64, save_every=2_700),
 )
 
 PRESETS: dict[str, tuple[str, Config]] = {
