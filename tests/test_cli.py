@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from equisct.cli import codec, config, presets, progress, sample, train
+from equisct.cli import codec, config, exits, presets, progress, sample, train
+from equisct.train import NonFiniteError
 from strategies import untyped
 
 
@@ -299,3 +300,15 @@ def test_bar_shows_step_loss_rate_and_time_left(capsys):
     assert "5/10" in err
     assert "loss 0.2500, 1,234 images/s" in err
     assert "<" in err  # tqdm's time left
+
+
+def test_errors_of_a_run_end_with_their_own_codes(capsys):
+    for error, code in ((NonFiniteError("not finite"), 3), (KeyboardInterrupt(), 130)):
+        with pytest.raises(SystemExit) as exit_, exits.stopping_cleanly("program"):
+            raise error
+        assert exit_.value.code == code
+        assert capsys.readouterr().err.startswith("program: error: ")
+    with pytest.raises(ValueError, match="a bug"), exits.stopping_cleanly("program"):
+        raise ValueError("a bug")
+    with pytest.raises(RuntimeError, match="another bug"), exits.stopping_cleanly("program"):
+        raise RuntimeError("another bug")

@@ -14,11 +14,10 @@ def make_row(reports: list[StepReport], *, step: int, points: int, images_per_se
     """One row: means over a window of updates; per-bin losses are means over the window's samples (None where none)."""
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(reports))
     terms = stacked.terms
-    counts = terms.count_per_bin.sum(0)
 
-    def per_bin(sums: np.ndarray) -> list[float | None]:
-        totals = sums.sum(0)
-        return [float(total / count) if count else None for total, count in zip(totals, counts, strict=True)]
+    def per_bin(sums: np.ndarray, counts: np.ndarray) -> list[float | None]:
+        pairs = zip(sums.sum(0), counts.sum(0), strict=True)
+        return [float(total / count) if count else None for total, count in pairs]
 
     row = {
         "step": step,
@@ -28,8 +27,8 @@ def make_row(reports: list[StepReport], *, step: int, points: int, images_per_se
         "denoising": float(terms.denoising.mean()),
         "gradient_norm": float(stacked.gradient_norm.mean()),
         "gradient_norm_std": float(stacked.gradient_norm.std()),
-        "consistency_per_bin": per_bin(terms.consistency_per_bin),
-        "denoising_per_bin": per_bin(terms.denoising_per_bin),
+        "consistency_per_bin": per_bin(terms.consistency_per_bin, terms.count_per_bin),
+        "denoising_per_bin": per_bin(terms.denoising_per_bin, terms.head_count_per_bin),
         "skipped": int((~stacked.finite).sum()),
         "images_per_second": images_per_second,
     }

@@ -35,7 +35,7 @@ def choose_mesh(config: Config) -> Mesh:
     Raises:
         ValueError: if there are not so many, or the batch cannot be divided among them.
     """
-    wanted = config.run.devices or math.gcd(config.run.batch, len(os.sched_getaffinity(0)))
+    wanted = config.run.devices or math.gcd(config.run.batch, _cores())
     with contextlib.suppress(RuntimeError):  # JAX runs already in this process: its devices stay as they are
         jax.config.update("jax_num_cpu_devices", wanted)
     mesh = data_mesh(wanted if jax.default_backend() == "cpu" else config.run.devices)
@@ -44,13 +44,19 @@ def choose_mesh(config: Config) -> Mesh:
     return mesh
 
 
+def _cores() -> int:
+    """The cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def build_by_shape(config: Config, dataset: Dataset) -> Any:
     """The model's shapes alone, so that settings that do not fit together fail before anything is written."""
     return eqx.filter_eval_shape(lambda key: build_model(config, dataset.shape, key=key), jr.key(0))
 
 
 def train(config: Config, dataset: Dataset, mesh: Mesh, folder: pathlib.Path) -> None:
-    """Trains, and fills `folder` (which exists) with metrics, checkpoints, curves, samples and the report."""
+    """Trains, and fills `folder` (which exists) with metrics, checkpoints, curves and samples (a mixture: agreement.txt)."""
     init_key, train_key, sample_key = jr.split(jr.key(config.run.seed), 3)
     flip = getattr(config.data, "flip", False)
     loader = Loader(dataset, config.run.batch, seed=config.run.seed, flip=flip)

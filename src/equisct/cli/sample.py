@@ -9,8 +9,10 @@ from typing import Literal
 import tyro
 
 from .._check import check_at_least
-from .exits import exits_cleanly
+from .exits import refusing_wrong_input, stopping_cleanly
 from .xla import prefer_quick_compilation
+
+PROGRAM = "equisct-sample"
 
 DESCRIPTION = """Draw samples from a run of equisct-train, for example
 
@@ -60,11 +62,11 @@ def check(options: Options) -> None:
         raise ValueError(f"run: expected a folder of equisct-train with config.json, found {options.run}")
 
 
-@exits_cleanly("equisct-sample")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command."""
-    options = tyro.cli(Options, prog="equisct-sample", description=DESCRIPTION, args=arguments)
-    check(options)
-    prefer_quick_compilation()
-    importlib.import_module("equisct.cli.draw").draw(options)  # only now: this imports JAX
-    print(f"wrote {options.n} samples to {options.out}")
+    with refusing_wrong_input(PROGRAM), stopping_cleanly(PROGRAM):
+        options = tyro.cli(Options, prog=PROGRAM, description=DESCRIPTION, args=arguments)
+        check(options)
+        prefer_quick_compilation()
+        importlib.import_module("equisct.cli.draw").draw(options)  # only now: this imports JAX
+        print(f"wrote {options.n} samples to {options.out}")

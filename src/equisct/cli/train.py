@@ -10,10 +10,12 @@ import tyro
 
 from ..data import Loader
 from .config import Config, check
-from .exits import exits_cleanly
+from .exits import refusing_wrong_input, stopping_cleanly
 from .presets import PRESETS
 from .source import load_data
 from .xla import prefer_quick_compilation
+
+PROGRAM = "equisct-train"
 
 DESCRIPTION = """Train a consistency model with a score head (score-guided consistency training).
 
@@ -33,7 +35,7 @@ def parse(arguments: Sequence[str] | None = None) -> Config:
     )
     config = tyro.cli(
         tyro.conf.AvoidSubcommands[choices],  # type: ignore[valid-type]
-        prog="equisct-train",
+        prog=PROGRAM,
         description=DESCRIPTION,
         args=arguments,
     )
@@ -41,20 +43,21 @@ def parse(arguments: Sequence[str] | None = None) -> Config:
     return config
 
 
-@exits_cleanly("equisct-train")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command."""
-    config = parse(arguments)
-    dataset = load_data(config.data, seed=config.run.seed)
-    Loader(dataset, config.run.batch, seed=config.run.seed)
-    prefer_quick_compilation()
-    run = importlib.import_module("equisct.cli.run")  # only now: this imports JAX
-    mesh = run.choose_mesh(config)
-    run.build_recipe(config)
-    run.build_by_shape(config, dataset)
-    folder: pathlib.Path = run.choose_folder(config)
-    config = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=folder))
-    run.write_config(config, ["equisct-train", *(sys.argv[1:] if arguments is None else arguments)], folder)
-    print(f"run folder: {folder}", file=sys.stderr)
-    run.train(config, dataset, mesh, folder)
-    print(f"done: samples, curves.png, metrics.jsonl and checkpoints are in {folder}")
+    with refusing_wrong_input(PROGRAM):
+        config = parse(arguments)
+        dataset = load_data(config.data, seed=config.run.seed)
+        Loader(dataset, config.run.batch, seed=config.run.seed)
+        prefer_quick_compilation()
+        run = importlib.import_module("equisct.cli.run")  # only now: this imports JAX
+        mesh = run.choose_mesh(config)
+        run.build_recipe(config)
+        run.build_by_shape(config, dataset)
+        folder: pathlib.Path = run.choose_folder(config)
+    with stopping_cleanly(PROGRAM):
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=folder))
+        run.write_config(config, [PROGRAM, *(sys.argv[1:] if arguments is None else arguments)], folder)
+        print(f"run folder: {folder}", file=sys.stderr)
+        run.train(config, dataset, mesh, folder)
+        print(f"done: samples, curves.png, metrics.jsonl and checkpoints are in {folder}")

@@ -1,7 +1,7 @@
 """The score head's network on images: torso features and endpoint enter a DDPM++ with one block per level.
 
-Every choice that the paper leaves open is a switch; `release_head` is the authors' released system (26,243,715
-parameters at CIFAR-10's size, the paper's "26M"), `literal_head` the paper's text read literally.
+Every choice that the paper leaves open is a switch. The defaults are the authors' released system (26,243,715
+parameters at CIFAR-10's size, the paper's "26M"); the preset `cifar10-literal` reads the paper's text literally.
 """
 
 import enum

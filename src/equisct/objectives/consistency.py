@@ -86,13 +86,8 @@ class Consistency(eqx.Module):
         levels = self.levels
         draws = self.draw(batch, step, key=key)
         losses, _, _ = jax.vmap(lambda draw: self.sample_loss(model, draw))(draws)
-        terms = collect_terms(
-            losses,
-            jnp.zeros_like(losses),
-            jnp.asarray(draws.pair.t),
-            sigma_min=levels.grid[0, 0],
-            sigma_max=levels.grid[0, -1],
-        )
+        t = jnp.asarray(draws.pair.t)
+        terms = collect_terms(losses, jnp.zeros_like(losses), t, t, levels.grid[0, 0], levels.grid[0, -1])
         return Parts(consistency=terms.consistency, denoising=terms.denoising), terms
 
     def __call__(

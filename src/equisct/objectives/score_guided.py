@@ -48,7 +48,8 @@ class ScoreGuided(eqx.Module):
         consistency: the consistency objective.
         head_weight: lambda_SH, factor of the denoising loss, >= 0.
         head_weighting: of the head's level, inside the denoising loss.
-        head_law: None (the student's level, as in the paper's Algorithm 1) or a law of the head's own.
+        head_law: None (the student's level, as in the paper's Algorithm 1) or a law of the head's own: continuous, and
+            not cut at the ends of the grid.
     """
 
     consistency: Consistency
@@ -59,22 +60,17 @@ class ScoreGuided(eqx.Module):
     def __check_init__(self) -> None:
         check_at_least("head_weight", self.head_weight, 0)
 
-    def _denoising(self, model: ScoreGuidedModel, draw: Draw) -> Scalar:
-        """The head's loss at a level of its own."""
-        assert self.head_law is not None
-        level_key, noise_key, model_key = jr.split(jr.fold_in(draw.key, 1), 3)
-        sigma = jnp.exp(self.head_law.mean + self.head_law.std * jr.normal(level_key))
-        x_t = perturb(draw.x, jr.normal(noise_key, draw.x.shape), sigma)
-        denoised = model.head(x_t, sigma, model.cm(x_t, sigma, key=model_key), key=model_key)
-        return denoising_loss(denoised, draw.x, self.head_weighting.at(sigma))
-
-    def _sample_losses(self, model: ScoreGuidedModel, draw: Draw) -> tuple[Scalar, Scalar]:
+    def _sample_losses(self, model: ScoreGuidedModel, draw: Draw) -> tuple[Scalar, Scalar, Scalar]:
+        """Both losses of one sample, and the head's level."""
+        head_key, level_key, noise_key, torso_key = jr.split(jr.fold_in(draw.key, 1), 4)
         loss, x_t, readout = self.consistency.sample_loss(model.cm, draw)
+        sigma = jnp.asarray(draw.pair.t)
         if self.head_law is not None:
-            return loss, self._denoising(model, draw)
-        sigma = draw.pair.t
-        denoised = model.head(x_t, sigma, readout, key=jr.fold_in(draw.key, 1))
-        return loss, denoising_loss(denoised, draw.x, self.head_weighting.at(sigma))
+            sigma = jnp.exp(self.head_law.mean + self.head_law.std * jr.normal(level_key))
+            x_t = perturb(draw.x, jr.normal(noise_key, draw.x.shape), sigma)
+            readout = model.cm(x_t, sigma, key=torso_key)
+        denoised = model.head(x_t, sigma, readout, key=head_key)
+        return loss, denoising_loss(denoised, draw.x, self.head_weighting.at(sigma)), sigma
 
     def parts(
         self, model: ScoreGuidedModel, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
@@ -83,10 +79,9 @@ class ScoreGuided(eqx.Module):
         _warn_of_imbalance(self.consistency.distance, self.head_weight, math.prod(batch.shape[1:]))
         levels = self.consistency.levels
         draws = self.consistency.draw(batch, step, key=key)
-        losses = jax.vmap(lambda draw: self._sample_losses(model, draw))(draws)
-        terms = collect_terms(
-            *losses, jnp.asarray(draws.pair.t), sigma_min=levels.grid[0, 0], sigma_max=levels.grid[0, -1]
-        )
+        consistency, denoising, head_t = jax.vmap(lambda draw: self._sample_losses(model, draw))(draws)
+        bounds = levels.grid[0, 0], levels.grid[0, -1]
+        terms = collect_terms(consistency, denoising, jnp.asarray(draws.pair.t), head_t, *bounds)
         return Parts(consistency=terms.consistency, denoising=self.head_weight * terms.denoising), terms
 
     def __call__(

@@ -29,7 +29,8 @@ class Terms(eqx.Module):
     """Parts of one batch for logging.
 
     `consistency` and `denoising` are the batch means before the head's weight. The `*_per_bin` arrays are sums over the
-    samples whose student level lies in each of eight bins, equally wide in ln sigma; divide by `count_per_bin`.
+    samples whose student level (for denoising: head level) lies in each of eight bins, equally wide in ln sigma; divide
+    by `count_per_bin` and `head_count_per_bin`, which differ only where the head has a level law of its own.
     """
 
     consistency: Scalar
@@ -37,6 +38,7 @@ class Terms(eqx.Module):
     consistency_per_bin: Float[Array, " bins"]
     denoising_per_bin: Float[Array, " bins"]
     count_per_bin: Float[Array, " bins"]
+    head_count_per_bin: Float[Array, " bins"]
 
 
 def bin_edges(sigma_min: float, sigma_max: float) -> np.ndarray:
@@ -48,19 +50,23 @@ def collect_terms(
     consistency: Float[Array, " batch"],
     denoising: Float[Array, " batch"],
     t: Float[Array, " batch"],
-    *,
+    head_t: Float[Array, " batch"],
     sigma_min: Level,
     sigma_max: Level,
 ) -> Terms:
-    """The terms of a batch from each sample's two losses and student level."""
-    position = jnp.log(t / sigma_min) / jnp.log(sigma_max / sigma_min)
-    member = jax.nn.one_hot(jnp.clip(jnp.floor(BINS * position), 0, BINS - 1).astype(int), BINS)
+    """The terms of a batch from each sample's two losses, student level and head level."""
+
+    def member(level: Array) -> Array:
+        position = jnp.log(level / sigma_min) / jnp.log(sigma_max / sigma_min)
+        return jax.nn.one_hot(jnp.clip(jnp.floor(BINS * position), 0, BINS - 1).astype(int), BINS)
+
     return Terms(
         consistency=consistency.mean(),
         denoising=denoising.mean(),
-        consistency_per_bin=consistency @ member,
-        denoising_per_bin=denoising @ member,
-        count_per_bin=member.sum(0),
+        consistency_per_bin=consistency @ member(t),
+        denoising_per_bin=denoising @ member(head_t),
+        count_per_bin=member(t).sum(0),
+        head_count_per_bin=member(head_t).sum(0),
     )
 
 

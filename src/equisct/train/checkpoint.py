@@ -35,7 +35,7 @@ def save_weights(path: str | os.PathLike[str], *, model: Any, ema: Any, metadata
     """Writes the arrays of a model and of its average to one file, atomically.
 
     Args:
-        path: the file, by custom `*.safetensors`; replaced if it exists.
+        path: the file, by convention `*.safetensors`; replaced if it exists.
         model: current weights.
         ema: averaged weights.
         metadata: strings to store beside them, such as the step.

@@ -37,7 +37,7 @@ class Recipe(eqx.Module):
 
 
 class TrainState(eqx.Module):
-    """What changes from update to update; all of it belongs in a checkpoint.
+    """What changes from update to update.
 
     `step` counts updates, skipped ones too; `skipped` those whose loss or gradient was not finite.
     """
