@@ -56,7 +56,7 @@ def build_by_shape(config: Config, dataset: Dataset) -> Any:
 
 
 def train(config: Config, dataset: Dataset, mesh: Mesh, folder: pathlib.Path) -> None:
-    """Trains, and fills `folder` (which exists) with metrics, checkpoints, curves and samples (a mixture: agreement.txt)."""
+    """Trains, and fills `folder`, which exists: metrics, checkpoints, curves, samples; for a mixture agreement.txt."""
     init_key, train_key, sample_key = jr.split(jr.key(config.run.seed), 3)
     flip = getattr(config.data, "flip", False)
     loader = Loader(dataset, config.run.batch, seed=config.run.seed, flip=flip)
