@@ -2,8 +2,8 @@
 
 from .config import CIFAR10, IDX, Config, Digits, Head, Method, Mixture, Noise, Npz, Optim, Run, Sample, Torso
 
-_SMALL_TORSO = Torso(width=16, multipliers=(1, 2), blocks=1, attention=(), dropout=0.0)
-_SMALL_HEAD = Head(width=8, multipliers=(1, 2), blocks=1, attention=())
+_SMALL_TORSO = Torso(width=16, multipliers=(1, 1), blocks=1, attention=(), dropout=0.0)
+_SMALL_HEAD = Head(width=8, multipliers=(1, 1), blocks=1, attention=())
 
 DIGITS = Config(
     preset="digits",
@@ -12,7 +12,7 @@ DIGITS = Config(
     head=_SMALL_HEAD,
     method=Method(last=160, stratify=True),
     optim=Optim(lr=2e-3, ema=0.999, decay=True),
-    run=Run(steps=2_700, batch=64, save_every=2_700),
+    run=Run(steps=3_800, batch=64, save_every=3_800),
 )
 
 TINY = Config(
@@ -71,7 +71,7 @@ NPZ = Config(
     head=_SMALL_HEAD,
     method=Method(last=160, stratify=True),
     optim=Optim(lr=2e-3, ema=0.999, decay=True),
-    run=Run(steps=2_700, batch=64, save_every=2_700),
+    run=Run(steps=3_800, batch=64, save_every=3_800),
 )
 
 PRESETS: dict[str, tuple[str, Config]] = {
