@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from equisct.cli import codec, config, exits, presets, progress, sample, train
+from equisct.cli import codec, config, exits, options, presets, progress, sample, train
 from equisct.train import NonFiniteError
 from strategies import untyped
 
@@ -74,7 +74,7 @@ def described(cls):
 @pytest.mark.parametrize(
     "cls",
     [config.CIFAR10, config.IDX, config.Npz, config.Mixture, config.Torso, config.Head, config.Method, config.Noise,
-     config.Optim, config.Run, config.Sample, sample.Options],
+     config.Optim, config.Run, config.Sample, options.Options],
 )  # fmt: skip
 def test_every_field_has_a_description(cls):
     assert {field.name for field in dataclasses.fields(cls)} <= described(cls)
@@ -177,12 +177,12 @@ def test_a_runs_configuration_comes_back(tiny):
 
 
 @pytest.mark.parametrize(
-    "options", [["--sampler", "two-step"], ["--sampler", "multistep", "--levels", "0.9", "0.3"], ["--weights", "model"]]
+    "choice", [["--sampler", "two-step"], ["--sampler", "multistep", "--levels", "0.9", "0.3"], ["--weights", "model"]]
 )
-def test_samples_of_a_run_are_reproducible(tiny, tmp_path, options, capsys):
+def test_samples_of_a_run_are_reproducible(tiny, tmp_path, choice, capsys):
     found = []
     for name in ("a.npz", "b.npz"):
-        code, _ = run(sample.main, capsys, tiny, "--n", "3", "--out", tmp_path / name, *options)
+        code, _ = run(sample.main, capsys, tiny, "--n", "3", "--out", tmp_path / name, *choice)
         assert code == 0
         found.append(np.load(tmp_path / name)["samples"])
     assert found[0].shape == (3, 1, 8, 8)

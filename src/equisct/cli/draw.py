@@ -14,7 +14,7 @@ from ..train import load_weights
 from .build import build_model
 from .codec import from_json
 from .config import Config, Noise
-from .sample import Options
+from .options import Options
 from .sampling import Sampler, consistency_sampler, draw_samples, heun_sampler
 
 

@@ -1,15 +1,12 @@
 """`equisct-sample RUN_DIR`: samples from a finished run, as a PNG grid or as arrays."""
 
-import dataclasses
 import importlib
-import pathlib
 from collections.abc import Sequence
-from typing import Literal
 
 import tyro
 
-from .._check import check_at_least
 from .exits import refusing_wrong_input, stopping_cleanly
+from .options import Options, check
 from .xla import prefer_quick_compilation
 
 PROGRAM = "equisct-sample"
@@ -20,46 +17,6 @@ DESCRIPTION = """Draw samples from a run of equisct-train, for example
   equisct-sample runs/digits --sampler two-step --n 100 --out two.png
   equisct-sample runs/digits --sampler multistep --levels 0.9 0.3 --out samples.npz
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What to draw and where to put it."""
-
-    run: tyro.conf.Positional[pathlib.Path]
-    """Folder of a run, with config.json and checkpoints."""
-    sampler: Literal["one-step", "two-step", "multistep", "heun"] = "one-step"
-    """Consistency sampling in one, two or more steps, or Heun's method through the score head."""
-    levels: tuple[float, ...] = ()
-    """Noise levels after the first, descending, for multistep; for two-step, one in place of the run's own."""
-    heun_steps: int = 18
-    """Levels of the Heun sampler; it takes twice that minus one evaluations."""
-    n: int = 64
-    """Number of samples."""
-    seed: int = 0
-    """Seed of the noise."""
-    weights: Literal["ema", "model"] = "ema"
-    """Averaged or current weights."""
-    checkpoint: pathlib.Path | None = None
-    """Checkpoint file; default the run's last."""
-    out: pathlib.Path = pathlib.Path("samples.png")
-    """File to write: .png for a picture, .npz for the array `samples` (float32, data units)."""
-
-
-def check(options: Options) -> None:
-    """Raises `ValueError`, naming the option, at the first that is out of its range."""
-    check_at_least("n", options.n, 1)
-    check_at_least("seed", options.seed, 0)
-    check_at_least("heun-steps", options.heun_steps, 2)
-    if options.out.suffix not in (".png", ".npz"):
-        raise ValueError(f"out: expected a file ending in .png or .npz, found {options.out}")
-    allowed = {"one-step": (0,), "two-step": (0, 1), "heun": (0,)}.get(options.sampler)
-    if allowed is not None and len(options.levels) not in allowed:
-        raise ValueError(f"levels: expected at most {allowed[-1]} with {options.sampler}, found {options.levels}")
-    if options.sampler == "multistep" and not options.levels:
-        raise ValueError("levels: expected at least one with multistep, found none")
-    if not (options.run / "config.json").is_file():
-        raise ValueError(f"run: expected a folder of equisct-train with config.json, found {options.run}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
