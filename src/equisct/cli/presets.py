@@ -12,7 +12,7 @@ DIGITS = Config(
     head=_SMALL_HEAD,
     method=Method(last=160, stratify=True),
     optim=Optim(lr=2e-3, ema=0.999, decay=True),
-    run=Run(steps=3_800, batch=64, save_every=3_800),
+    run=Run(steps=3_000, batch=64, save_every=3_000),
 )
 
 TINY = Config(
@@ -71,7 +71,7 @@ NPZ = Config(
     head=_SMALL_HEAD,
     method=Method(last=160, stratify=True),
     optim=Optim(lr=2e-3, ema=0.999, decay=True),
-    run=Run(steps=3_800, batch=64, save_every=3_800),
+    run=Run(steps=3_000, batch=64, save_every=3_000),
 )
 
 PRESETS: dict[str, tuple[str, Config]] = {
