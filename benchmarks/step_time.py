@@ -97,7 +97,7 @@ def equisct_contestant(case: Case, threads: int, *, sharded: bool, head: bool) -
             compiled.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(note)
-    pair = eqx.filter_jit(build_model)(config, case.shape, key=jr.key(0))
+    pair = build_model(config, case.shape, key=jr.key(0))
     guided = build_objective(config)
     objective, model = (guided, pair) if head else (guided.consistency, pair.cm)
     recipe = train.Recipe(objective, build_optimiser(config.optim, config.run.steps), ema_decay=config.optim.ema)

@@ -41,7 +41,7 @@ SIZES = (16, 64, 256)
 def trained(config: Config, dataset: Dataset, updates: int) -> sct.ScoreGuidedModel:
     """The preset's model after some updates."""
     recipe = build_recipe(config)
-    start = train.init_state(recipe, eqx.filter_jit(build_model)(config, dataset.shape, key=jr.key(0)))
+    start = train.init_state(recipe, build_model(config, dataset.shape, key=jr.key(0)))
     loader = Loader(dataset, config.run.batch, seed=0)
     ((state, _),) = collections.deque(train.fit(recipe, start, loader, key=jr.key(1), steps=updates), maxlen=1)
     return state.model
