@@ -122,11 +122,14 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=300, help="of training before measuring")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--batches", type=int, default=4, help="drawn by each seed")
+    parser.add_argument("--only", choices=["digits", "toy"])
     args = parser.parse_args()
     print("variance with stratified levels / without, ± standard error over seeds\n")
     print("| preset | stage | batch | same samples | new samples | share of levels and noise in the latter |")
     print("|---|---|---|---|---|---|")
     for config in (DIGITS, TOY):
+        if args.only not in (None, config.preset):
+            continue
         for row in rows(config, updates=args.updates, seeds=args.seeds, batches=args.batches):
             print("| " + " | ".join(row) + " |", flush=True)
 
