@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from equisct.cli.config import CIFAR10, Config, Head, Method, Optim, Run, Torso
+from equisct.cli.config import Config, Head, Method, Optim, Run, Torso
+from equisct.cli.data_config import CIFAR10
 from equisct.cli.presets import DIGITS
 
 

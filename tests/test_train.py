@@ -13,8 +13,8 @@ import pytest
 from catalogue import mlp_pair
 from equisct import ConsistencyTraining, Doubling, ScoreGuidedTraining, trainable
 from equisct.train import NonFiniteError, Recipe, data_mesh, fit, init_state, load_weights, save_weights, train_step
-from equisct.train.checkpoint import CheckpointError
 from equisct.train.step import _update
+from equisct.train.weights import CheckpointError
 from strategies import untyped
 from tolerances import FLOAT32_CANCELLING
 
@@ -97,7 +97,11 @@ def test_gradient_parts_are_those_of_each_loss_and_change_no_update():
     model, key = mlp_pair(), jr.fold_in(KEY, 0)
 
     def norm(pick):
-        gradient = eqx.filter_grad(lambda m: pick(OBJECTIVE.parts(m, jnp.asarray(BATCH), 0, key=key)[0]))(model)
+        gradient = eqx.filter_grad(
+            lambda m: pick(
+                OBJECTIVE.reduce(OBJECTIVE.sample_losses(m, OBJECTIVE.draw(jnp.asarray(BATCH), 0, key=key)))[0]
+            )
+        )(model)
         trained = eqx.filter(gradient.cm, trainable(gradient.cm))
         return np.sqrt(sum(float((g**2).sum()) for g in jax.tree.leaves(trained)))
 

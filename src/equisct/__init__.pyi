@@ -40,11 +40,15 @@ from .model import EndpointScaling as EndpointScaling
 from .model import Readout as Readout
 from .model import ScoreGuidedModel as ScoreGuidedModel
 from .model import ScoreHead as ScoreHead
+from .model import in_precision as in_precision
 from .objectives.consistency import Consistency as Consistency
 from .objectives.consistency import ConsistencyTraining as ConsistencyTraining
 from .objectives.score_guided import ScoreGuided as ScoreGuided
 from .objectives.score_guided import ScoreGuidedTraining as ScoreGuidedTraining
+from .objectives.terms import Objective as Objective
 from .objectives.terms import Parts as Parts
+from .objectives.terms import SampleLosses as SampleLosses
+from .objectives.terms import SplitObjective as SplitObjective
 from .objectives.terms import Terms as Terms
 from .pf_ode import pf_ode_path as pf_ode_path
 from .pf_ode import solve_pf_ode as solve_pf_ode

@@ -5,8 +5,10 @@ the PF-ODE through `x_t` ends; the head turns the torso's readout into `denoised
 """
 
 import enum
+from typing import Any, TypeVar
 
 import equinox as eqx
+import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
@@ -14,6 +16,7 @@ from ._tree import cut
 from ._types import Key, Level, Sample
 from .diffusion import score_from_denoised
 from .nn.interface import HeadNetwork, Torso
+from .nn.precision import Lowered
 from .preconditioning import AbstractPreconditioning, precondition
 
 
@@ -112,3 +115,23 @@ class ScoreGuidedModel(eqx.Module):
     def score(self, x_t: Sample, sigma: Level) -> Sample:
         """The score of the noised law at `x_t` (paper eq. 8)."""
         return score_from_denoised(self.denoise(x_t, sigma), x_t, sigma)
+
+
+T = TypeVar("T", ConsistencyModel, ScoreGuidedModel)
+
+
+def in_precision(model: T, dtype: Any) -> T:
+    """The same model with its networks computed in `dtype` (see `nn.Lowered`); float32 gives the model itself.
+
+    Parameters stay as they are: cast at the moment of use, so differentiate through this call.
+
+    Args:
+        model: a consistency model or a pair.
+        dtype: `jnp.float32`, `jnp.bfloat16` or `jnp.float16`.
+    """
+    if jnp.dtype(dtype) == jnp.float32:
+        return model
+    if isinstance(model, ScoreGuidedModel):
+        head = eqx.tree_at(lambda head: head.network, model.head, Lowered(model.head.network, dtype))
+        return ScoreGuidedModel(in_precision(model.cm, dtype), head)
+    return eqx.tree_at(lambda cm: cm.torso, model, Lowered(model.torso, dtype))

@@ -16,9 +16,10 @@ from ..nn import EmbeddingEntry, HeadMLP, HeadUNet, SongUNet, TorsoMLP, ncsnpp
 from ..objectives.score_guided import ScoreGuided, ScoreGuidedTraining
 from ..oracle import ProductMixture
 from ..preconditioning import BoundaryPreconditioning, EDMPreconditioning
-from ..train import Recipe
+from ..train import AbstractAverage, ConstantDecay, PowerFunction, Recipe
 from ..weighting import ConstantWeighting, EDMWeighting
-from .config import Config, Head, Method, Mixture, Optim, Torso
+from .config import Config, Ema, Head, Method, Optim, Torso
+from .data_config import Mixture
 from .source import rotated_modes
 
 
@@ -28,8 +29,10 @@ def build_model(config: Config, shape: tuple[int, ...], *, key: Key) -> ScoreGui
     noise = config.noise
     boundary = BoundaryPreconditioning(sigma_data=noise.sigma_data, sigma_min=noise.sigma_min)
     edm = EDMPreconditioning(sigma_data=noise.sigma_data)
-    networks = _mlps if len(shape) == 1 else _unets
-    torso, head = networks(config.torso, config.head, shape, torso_key, head_key)
+    if len(shape) == 1:
+        torso, head = _mlps(config.torso, config.head, shape, torso_key, head_key)
+    else:
+        torso, head = _unets(config.torso, config.head, shape, torso_key, head_key, remat=config.parallel.remat)
     return ScoreGuidedModel(
         ConsistencyModel(torso, boundary),
         ScoreHead(
@@ -51,7 +54,7 @@ def _mlps(torso: Torso, head: Head, shape: tuple[int, ...], torso_key: Key, head
 
 
 def _unets(
-    torso: Torso, head: Head, shape: tuple[int, ...], torso_key: Key, head_key: Key
+    torso: Torso, head: Head, shape: tuple[int, ...], torso_key: Key, head_key: Key, *, remat: bool
 ) -> tuple[SongUNet, HeadUNet]:
     channels, height, width = shape
     if height != width:
@@ -67,6 +70,7 @@ def _unets(
             dropout=torso.dropout,
             fourier_scale=torso.fourier_scale,
             tap_before_norm=torso.tap_before_norm,
+            remat=remat,
             key=torso_key,
         ),
         HeadUNet(
@@ -82,6 +86,7 @@ def _unets(
             layer_norm=head.layer_norm,
             entry_conv=head.entry_conv,
             embedding_entry=EmbeddingEntry(head.embedding),
+            remat=remat,
             key=head_key,
         ),
     )
@@ -104,12 +109,19 @@ def build_distance(method: Method) -> AbstractDistance:
     return kind(method.c)
 
 
+def build_curriculum(method: Method, steps: int) -> Doubling:
+    """The doubling curriculum, its period as configured or such that the run ends with its last stage."""
+    if method.period is None:
+        return Doubling.from_total(steps, first=method.first, last=method.last)
+    return Doubling(method.first, method.last, period=method.period)
+
+
 def build_objective(config: Config) -> ScoreGuided:
     """Score-guided consistency training with the configured curriculum, distance and weightings."""
     method, noise = config.method, config.noise
     edm = EDMWeighting(sigma_data=noise.sigma_data)
     return ScoreGuidedTraining(
-        curriculum=Doubling.from_total(config.run.steps, first=method.first, last=method.last),
+        curriculum=build_curriculum(method, config.run.steps),
         distance=build_distance(method),
         head_weight=method.head_weight,
         head_weighting=edm if method.head_weighting == "edm" else ConstantWeighting(),
@@ -150,11 +162,21 @@ def _learning_rate(optim: Optim, lr: float, steps: int) -> float | optax.Schedul
 
 
 def build_recipe(config: Config) -> Recipe:
-    """Objective, optimiser and weight average."""
-    optimiser = build_optimiser(config.optim, config.run.steps)
+    """Objective, optimiser, weight averages and how an update is computed."""
     return Recipe(
-        build_objective(config), optimiser, ema_decay=config.optim.ema, gradient_parts=config.run.gradient_parts
+        build_objective(config),
+        build_optimiser(config.optim, config.run.steps),
+        ema_decay=config.ema.decay,
+        averages=build_averages(config.ema),
+        gradient_parts=config.log.gradient_parts,
+        microbatches=config.parallel.microbatches,
+        compute_dtype=jnp.dtype(config.parallel.precision).type,
     )
+
+
+def build_averages(ema: Ema) -> tuple[AbstractAverage, ...]:
+    """The averages beside the main one: those of constant rate, then those of power-function shape."""
+    return (*map(ConstantDecay, ema.decays), *map(PowerFunction.from_std, ema.stds))
 
 
 def build_oracle(mixture: Mixture) -> ProductMixture:

@@ -1,70 +1,15 @@
 """Everything the command line can set, as plain frozen dataclasses: free of JAX, so that `--help` is instant.
 
-The docstring under a field is its help text. Values are checked by `check`, which names the flag at fault.
+The docstring under a field is its help text. Values are checked in `check.py`.
 """
 
 import dataclasses
-import math
 import pathlib
-from typing import Any, Literal
+from typing import Literal
 
 import tyro
 
-from .._check import check_at_least, check_finite, check_fraction, check_levels, check_positive
-
-
-@dataclasses.dataclass(frozen=True)
-class Digits:
-    """scikit-learn's 1,797 handwritten digits, 8x8 grey; shipped in its wheel, nothing is downloaded."""
-
-
-@dataclasses.dataclass(frozen=True)
-class CIFAR10:
-    """CIFAR-10's 50,000 training images, 32x32 colour, from the official binary version."""
-
-    path: pathlib.Path = pathlib.Path("cifar-10-batches-bin")
-    """Folder with data_batch_1.bin to data_batch_5.bin, or the archive cifar-10-binary.tar.gz."""
-    flip: bool = True
-    """Mirror each image left to right with probability 1/2."""
-
-
-@dataclasses.dataclass(frozen=True)
-class IDX:
-    """Grey images in MNIST's IDX files (Fashion-MNIST and relatives)."""
-
-    path: pathlib.Path = pathlib.Path("fashion-mnist")
-    """Folder with train-images-idx3-ubyte[.gz], or one images file."""
-    flip: bool = False
-    """Mirror each image left to right with probability 1/2."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Npz:
-    """Arrays of your own: uint8 images (n, h, w, channels) or float32 vectors (n, d) in an .npz file."""
-
-    path: pathlib.Path = pathlib.Path("images.npz")
-    """The file; it is read without pickle."""
-    key: str = "images"
-    """Name of the array in the file."""
-    flip: bool = False
-    """Mirror each image left to right with probability 1/2."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Mixture:
-    """A rotated product of two equal 1-D Gaussian mixtures: its flow map is known in closed form."""
-
-    modes: int = 3
-    """Modes per axis, evenly spaced on [-1, 1]."""
-    std: float = 0.15
-    """Standard deviation of each mode, in data units."""
-    angle: float = 30.0
-    """Rotation, in degrees."""
-    samples: int = 100_000
-    """Points drawn once for training."""
-
-
-Data = Digits | CIFAR10 | IDX | Npz | Mixture
+from .data_config import Data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +82,8 @@ class Method:
     """Standard deviation of ln sigma in the law of the noise level."""
     stratify: bool = False
     """Spread each batch's noise levels evenly over the law."""
+    period: int | None = None
+    """Updates between doublings of the grid; default run.steps divided by the number of stages."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +102,7 @@ class Noise:
 
 @dataclasses.dataclass(frozen=True)
 class Optim:
-    """RAdam and the moving average of the weights."""
+    """RAdam."""
 
     lr: float = 1e-4
     """Learning rate of the consistency model."""
@@ -171,8 +118,20 @@ class Optim:
     """Let the learning rate fall to 0 along a cosine over the last half of the run."""
     clip: float | None = None
     """Largest global gradient norm; default none."""
-    ema: float = 0.9999
-    """Share of the weight average kept at each update, in [0, 1)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ema:
+    """Moving averages of the weights."""
+
+    decay: float = 0.9999
+    """Share of the average kept at each update, in [0, 1); samples are drawn with this average."""
+    decays: tuple[float, ...] = ()
+    """Further averages at constant rates, in [0, 1)."""
+    stds: tuple[float, ...] = ()
+    """Further averages of power-function shape, by their relative width in (0, 0.28), such as 0.05 0.1."""
+    snapshot_every: int = 0
+    """Updates between stored snapshots of those of power-function shape, for other widths later; 0 stores none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,20 +145,72 @@ class Run:
     seed: int = 0
     """Seed of weights, noise and data order."""
     dir: pathlib.Path | None = None
-    """Folder to create for the run; default runs/PRESET, numbered when taken."""
+    """Folder of the run; default runs/PRESET, numbered when taken by a finished or another run."""
+    resume: Literal["auto", "must", "never"] = "auto"
+    """Go on with the run in that folder if there is one; insist on it; or refuse a folder in use."""
+    allow_change: tuple[str, ...] = ()
+    """Settings that may differ from those of the run that is resumed, such as optim.lr."""
+    save_every: int = 10_000
+    """Updates between checkpoints; one is always written at the end and when the run is told to stop."""
+    keep: int = 2
+    """Newest checkpoints to keep, >= 2."""
+    keep_every: int = 0
+    """Keep the checkpoints of every multiple of so many updates too; 0 keeps no others."""
+    patience: int = 5
+    """Updates in a row that may be skipped because loss or gradient is not finite, before the run halts."""
+    skip_steps: tuple[int, int] = (0, 0)
+    """Updates A to B - 1 are left out: a way past data on which a run has halted."""
+    dry_run: bool = False
+    """Print what would be trained, where, and the memory it needs; write nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallel:
+    """Devices, processes, precision and memory."""
+
     devices: int | None = None
     """Devices that share each batch; on a CPU, threads. Default: all; on a CPU, one per core."""
-    save_every: int = 10_000
-    """Updates between checkpoints; one is always written at the end."""
-    log_every: int = 50
+    fsdp: int = 1
+    """Devices among which parameters, averages and optimiser state are divided; 1 copies them to all."""
+    microbatches: int = 1
+    """Parts that each batch is computed in, one after the other: less memory, the same update."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic inside the networks; parameters, noise embedding, loss and its weights stay float32."""
+    remat: bool = False
+    """Compute the inside of the U-Nets' blocks again in the backward pass: less memory, about a third more time."""
+    distributed: bool = False
+    """One of several processes; found out by itself on TPU pods, SLURM, Open MPI and Kubernetes, else say below."""
+    coordinator: str | None = None
+    """Address HOST:PORT of process 0, the same in every process."""
+    processes: int | None = None
+    """Number of processes."""
+    process: int | None = None
+    """Rank of this process, from 0."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """What is recorded while training."""
+
+    every: int = 50
     """Updates between rows of metrics.jsonl."""
     gradient_parts: bool = False
-    """Log the torso's gradient norm of each loss; costs a second backward pass."""
+    """Record the torso's gradient norm of each loss too; costs a second backward pass."""
+    tensorboard: bool = True
+    """Write TensorBoard's files into the run's folder."""
+    wandb: bool = False
+    """Record for Weights & Biases too, into the run's folder, offline (needs equisct[wandb])."""
+    wandb_mode: Literal["offline", "online"] = "offline"
+    """Online sends the record to their servers while training."""
+    wandb_project: str = "equisct"
+    """Project there."""
+    profile: tuple[int, int] = (0, 0)
+    """Trace updates A to B - 1 into the run's folder, for a profiler."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """The samples drawn at the end."""
+    """Samples drawn while training and at the end."""
 
     n: int = 64
     """Samples per sampler, with the same noise for each."""
@@ -207,6 +218,8 @@ class Sample:
     """Noise level of the second of two steps."""
     heun_steps: int = 18
     """Levels of the Heun sampler through the score head (twice that minus one evaluations)."""
+    every: int = 0
+    """Updates between one- and two-step grids while training, from the same noise each time; 0 draws at the end only."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,74 +237,16 @@ class Config:
     noise: Noise = dataclasses.field(default_factory=Noise)
     """Noise levels."""
     optim: Optim = dataclasses.field(default_factory=Optim)
-    """Optimiser and weight average."""
+    """Optimiser."""
+    ema: Ema = dataclasses.field(default_factory=Ema)
+    """Weight averages."""
     run: Run = dataclasses.field(default_factory=Run)
     """Length, seed and place of the run."""
+    parallel: Parallel = dataclasses.field(default_factory=Parallel)
+    """Devices, precision and memory."""
+    log: Log = dataclasses.field(default_factory=Log)
+    """What is recorded."""
     sample: Sample = dataclasses.field(default_factory=Sample)
-    """Samples at the end."""
+    """Samples."""
     preset: tyro.conf.Suppress[str] = "custom"
     """Name of the preset this started from."""
-
-
-def check(config: Config) -> None:
-    """Raises `ValueError`, naming the flag, at the first setting that is out of its range."""
-    _check_finite_floats(config)
-    torso, head, method, noise, optim, run, sample = (
-        config.torso, config.head, config.method, config.noise, config.optim, config.run, config.sample,
-    )  # fmt: skip
-    for name, net in (("torso", torso), ("head", head)):
-        check_at_least(f"{name}.width", net.width, 4)
-        check_at_least(f"{name}.blocks", net.blocks, 1)
-        check_fraction(f"{name}.dropout", net.dropout)
-        if not net.multipliers or min(net.multipliers) < 1:
-            raise ValueError(f"{name}.multipliers: expected whole numbers >= 1, found {net.multipliers}")
-        if net.width % 4:
-            raise ValueError(f"{name}.width: expected a multiple of 4, found {net.width}")
-    check_positive("torso.fourier_scale", torso.fourier_scale)
-    if method.c is not None:
-        check_positive("method.c", method.c)
-    check_at_least("method.head_weight", method.head_weight, 0)
-    check_at_least("method.first", method.first, 1)
-    check_at_least("method.last", method.last, method.first)
-    check_positive("method.law_std", method.law_std)
-    check_levels(noise.sigma_min, noise.sigma_max)
-    check_positive("noise.rho", noise.rho)
-    check_positive("noise.sigma_data", noise.sigma_data)
-    check_positive("optim.lr", optim.lr)
-    for name, value in (("head_lr", optim.head_lr), ("clip", optim.clip)):
-        if value is not None:
-            check_positive(f"optim.{name}", value)
-    for name, value in (("b1", optim.b1), ("b2", optim.b2), ("ema", optim.ema)):
-        check_fraction(f"optim.{name}", value)
-    check_at_least("optim.warmup", optim.warmup, 0)
-    for name, value in (("steps", run.steps), ("batch", run.batch), ("save_every", run.save_every)):
-        check_at_least(f"run.{name}", value, 1)
-    check_at_least("run.log_every", run.log_every, 1)
-    check_at_least("run.seed", run.seed, 0)
-    if run.devices is not None:
-        check_at_least("run.devices", run.devices, 1)
-    stages = math.log2(method.last // method.first) + 1
-    if run.steps < stages:
-        raise ValueError(
-            f"run.steps: expected at least one update per curriculum stage ({stages:g}), found {run.steps}"
-        )
-    check_at_least("sample.n", sample.n, 1)
-    check_at_least("sample.heun_steps", sample.heun_steps, 2)
-    if not noise.sigma_min < sample.mid_sigma < noise.sigma_max:
-        raise ValueError(
-            f"sample.mid_sigma: expected a level between {noise.sigma_min} and {noise.sigma_max}, "
-            f"found {sample.mid_sigma}"
-        )
-    if isinstance(config.data, Mixture):
-        check_at_least("data.modes", config.data.modes, 1)
-        check_positive("data.std", config.data.std)
-        check_at_least("data.samples", config.data.samples, run.batch)
-
-
-def _check_finite_floats(node: Any, name: str = "") -> None:
-    for field in dataclasses.fields(node):
-        value, flag = getattr(node, field.name), f"{name}{field.name}"
-        if dataclasses.is_dataclass(value):
-            _check_finite_floats(value, f"{flag}.")
-        elif isinstance(value, float):
-            check_finite(flag, value)

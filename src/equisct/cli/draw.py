@@ -1,50 +1,44 @@
 """The work of `equisct-sample`: load a run's model, draw, write."""
 
-import json
 import pathlib
+from typing import Any
 
 import equinox as eqx
 import jax.random as jr
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from ..model import ScoreGuidedModel
 from ..report import draw_grids, draw_scatters
-from ..train import load_weights
-from .build import build_model
-from .codec import from_json
+from ..train import PowerFunction, TrainState, init_state, read_checkpoint, reconstruct
+from ..train.checkpoint import checkpoint_notes
+from .build import build_model, build_recipe
 from .config import Config, Noise
+from .folder import read_config
 from .options import Options
 from .sampling import Sampler, consistency_sampler, draw_samples, heun_sampler
 
 
-def _last_checkpoint(run: pathlib.Path) -> pathlib.Path:
-    found = sorted((run / "checkpoints").glob("step_*.safetensors"))
-    if not found:
-        raise ValueError(f"run: expected a checkpoint in {run / 'checkpoints'}, found none")
-    return found[-1]
+def load_run(run: pathlib.Path, step: int | None) -> tuple[Config, int, TrainState]:
+    """A run's configuration, and the state of its checkpoint at `step` (None: the newest whole one).
+
+    Raises:
+        CheckpointError: if there is none, or it is of another model.
+    """
+    config = read_config(run)
+    step, notes = checkpoint_notes(run / "checkpoints", step)
+    shape = tuple(notes["shape"])
+    recipe = build_recipe(config)
+    like = eqx.filter_eval_shape(lambda key: init_state(recipe, build_model(config, shape, key=key)), jr.key(0))
+    return config, step, read_checkpoint(run / "checkpoints", like, step)
 
 
-def _shape(checkpoint: pathlib.Path) -> tuple[int, ...]:
-    """The shape of one sample, from the checkpoint's header."""
-    try:
-        with safe_open(checkpoint, framework="numpy") as file:
-            shape = json.loads((file.metadata() or {})["shape"])
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"checkpoint: expected one of equisct-train, found {checkpoint} ({error})") from error
-    if not (isinstance(shape, list) and len(shape) in (1, 3) and all(type(n) is int and n > 0 for n in shape)):
-        raise ValueError(f"checkpoint: expected the shape of a sample in {checkpoint}, found {shape}")
-    return tuple(shape)
-
-
-def load_run(run: pathlib.Path, checkpoint: pathlib.Path, weights: str) -> tuple[Config, ScoreGuidedModel]:
-    """The configuration of a run and its model with the weights of a checkpoint."""
-    try:
-        config = from_json(json.loads((run / "config.json").read_text()))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"run: expected JSON in {run / 'config.json'}, found {error}") from error
-    like = eqx.filter_eval_shape(lambda key: build_model(config, _shape(checkpoint), key=key), jr.key(0))
-    return config, load_weights(checkpoint, like, group=weights)
+def choose_weights(options: Options, state: TrainState, step: int) -> ScoreGuidedModel:
+    """The averaged or the current weights, or an average of the width asked for, made from the run's snapshots."""
+    if options.std is None:
+        return state.ema if options.weights == "ema" else state.model
+    model, residual = reconstruct(options.run / "averages", state.model, PowerFunction.from_std(options.std), None)
+    print(f"average of relative width {options.std:g} from snapshots; its profile is off by {100 * residual:.2g} %")
+    return model
 
 
 def _sampler(options: Options, config: Config, noise: Noise) -> Sampler:
@@ -63,16 +57,18 @@ def _sampler(options: Options, config: Config, noise: Noise) -> Sampler:
 
 def draw(options: Options) -> None:
     """Draws and writes the samples that `options` ask for."""
-    checkpoint = options.checkpoint or _last_checkpoint(options.run)
-    config, model = load_run(options.run, checkpoint, options.weights)
+    config = read_config(options.run)
     sampler = _sampler(options, config, config.noise)
-    shape = _shape(checkpoint)
+    config, step, state = load_run(options.run, options.step)
+    model = choose_weights(options, state, step)
+    _, notes = checkpoint_notes(options.run / "checkpoints", step)
+    shape: tuple[int, ...] = tuple(notes["shape"])
     samples = draw_samples(sampler, model, shape, options.n, key=jr.key(options.seed))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     if options.out.suffix == ".npz":
         np.savez(options.out, samples=samples)
     elif len(shape) == 3:
-        notes = {"sampler": options.sampler, "seed": str(options.seed), "checkpoint": checkpoint.name}
-        draw_grids({options.sampler: samples}, options.out, notes=notes)
+        facts: dict[str, Any] = {"sampler": options.sampler, "seed": options.seed, "step": step}
+        draw_grids({options.sampler: samples}, options.out, notes={name: str(fact) for name, fact in facts.items()})
     else:
         draw_scatters({options.sampler: samples}, options.out)

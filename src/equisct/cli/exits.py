@@ -1,11 +1,21 @@
-"""Exit codes, and the one place where an expected error becomes one message: 0 done, 2 wrong input, 3 not finite."""
+"""Exit codes, and the one place where an expected error becomes one message."""
 
 import contextlib
 import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
-WRONG_INPUT, NOT_FINITE, INTERRUPTED = 2, 3, 130
+WRONG_INPUT = 2
+NOT_FINITE = 3
+IN_USE = 4
+OUT_OF_MEMORY = 5
+CHECKPOINT = 6
+STOPPED = 75
+"""Told to stop, saved, and to be run again: EX_TEMPFAIL."""
+FORCED = 130
+
+_CODES = {"NonFiniteError": NOT_FINITE, "FolderInUseError": IN_USE, "CheckpointError": CHECKPOINT}
+"""By name: their modules import JAX."""
 
 
 @contextlib.contextmanager
@@ -15,19 +25,36 @@ def refusing_wrong_input(program: str) -> Iterator[None]:
         yield
     except ValueError as error:
         _fail(program, error, WRONG_INPUT)
+    except KeyboardInterrupt:
+        _fail(program, "interrupted", FORCED)
 
 
 @contextlib.contextmanager
 def stopping_cleanly(program: str) -> Iterator[None]:
-    """While a run goes on: a non-finite halt and Ctrl-C become one message each; any other error is a bug and shows."""
+    """While a run goes on: what is foreseen becomes one message and a code of its own; any other error is a bug."""
     try:
         yield
-    except RuntimeError as error:
-        if type(error).__name__ != "NonFiniteError":  # by name: its module imports JAX
-            raise
-        _fail(program, error, NOT_FINITE)
     except KeyboardInterrupt:
-        _fail(program, "interrupted; the checkpoints written so far are in the run folder", INTERRUPTED)
+        _fail(program, "interrupted", FORCED)
+    except Exception as error:
+        code = _CODES.get(type(error).__name__)
+        if code is None and "RESOURCE_EXHAUSTED" in str(error):
+            code, error = OUT_OF_MEMORY, RuntimeError(advice_on_memory(str(error)))
+        if code is None:
+            raise
+        _fail(program, error, code)
+
+
+def advice_on_memory(error: str) -> str:
+    """What to do where a device's memory does not suffice."""
+    return (
+        f"a device's memory does not suffice: {' '.join(error.split())[:300]}\n"
+        "what helps, in order (equisct-train ... --run.dry-run shows the memory of each choice):\n"
+        "  --parallel.microbatches 4        activations of a quarter of the batch at a time; same update\n"
+        "  --parallel.precision bfloat16    half the memory for activations\n"
+        "  --parallel.remat                 keeps only the blocks' outputs; about a third more time\n"
+        "  --parallel.fsdp N                parameters, averages and optimiser divided among N devices"
+    )
 
 
 def _fail(program: str, error: object, code: int) -> NoReturn:

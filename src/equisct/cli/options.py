@@ -27,8 +27,10 @@ class Options:
     """Seed of the noise."""
     weights: Literal["ema", "model"] = "ema"
     """Averaged or current weights."""
-    checkpoint: pathlib.Path | None = None
-    """Checkpoint file; default the run's last."""
+    std: float | None = None
+    """Draw with an average of this relative width instead, from the run's snapshots (ema.snapshot-every)."""
+    step: int | None = None
+    """Updates done at the checkpoint to load; default the newest that is whole."""
     out: pathlib.Path = pathlib.Path("samples.png")
     """File to write: .png for a picture, .npz for the array `samples` (float32, data units)."""
 
@@ -38,6 +40,10 @@ def check(options: Options) -> None:
     check_at_least("n", options.n, 1)
     check_at_least("seed", options.seed, 0)
     check_at_least("heun-steps", options.heun_steps, 2)
+    if options.step is not None:
+        check_at_least("step", options.step, 0)
+    if options.std is not None and not 0 < options.std < 0.28:
+        raise ValueError(f"std: expected a relative width in (0, 0.28), found {options.std}")
     if options.out.suffix not in (".png", ".npz"):
         raise ValueError(f"out: expected a file ending in .png or .npz, found {options.out}")
     allowed = {"one-step": (0,), "two-step": (0, 1), "heun": (0,)}.get(options.sampler)

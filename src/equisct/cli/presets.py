@@ -1,6 +1,7 @@
 """The presets of `equisct-train`: complete configurations, each with its cost and what to expect."""
 
-from .config import CIFAR10, IDX, Config, Digits, Head, Method, Mixture, Noise, Npz, Optim, Run, Sample, Torso
+from .config import Config, Ema, Head, Log, Method, Noise, Optim, Run, Sample, Torso
+from .data_config import CIFAR10, IDX, Digits, Mixture, Npz
 
 _SMALL_TORSO = Torso(width=16, multipliers=(1, 1), blocks=1, attention=(), dropout=0.0)
 _SMALL_HEAD = Head(width=8, multipliers=(1, 1), blocks=1, attention=())
@@ -11,7 +12,8 @@ DIGITS = Config(
     torso=_SMALL_TORSO,
     head=_SMALL_HEAD,
     method=Method(last=160, stratify=True),
-    optim=Optim(lr=2e-3, ema=0.999, decay=True),
+    optim=Optim(lr=2e-3, decay=True),
+    ema=Ema(0.999),
     run=Run(steps=3_000, batch=64, save_every=3_000),
 )
 
@@ -21,8 +23,10 @@ TINY = Config(
     torso=Torso(width=4, multipliers=(1,), blocks=1, attention=(), dropout=0.1),
     head=Head(width=4, multipliers=(1,), blocks=1, attention=()),
     method=Method(last=40, stratify=True),
-    optim=Optim(lr=1e-3, ema=0.9),
-    run=Run(steps=12, batch=8, save_every=6, log_every=2),
+    optim=Optim(lr=1e-3),
+    ema=Ema(0.9),
+    run=Run(steps=12, batch=8, save_every=6),
+    log=Log(every=2),
     sample=Sample(n=4, heun_steps=4),
 )
 
@@ -34,15 +38,16 @@ TOY = Config(
     # In few dimensions iCT's tiny constant settles on a wrong map, and squared L2 hardly weighs the high levels.
     method=Method(c=0.03, last=160, law_mean=0.0, stratify=True),
     noise=Noise(sigma_data=0.8),
-    optim=Optim(lr=2e-3, ema=0.999, decay=True),
+    optim=Optim(lr=2e-3, decay=True),
+    ema=Ema(0.999),
     run=Run(steps=10_000, batch=512, save_every=10_000),
     sample=Sample(n=1024),
 )
 
 _PAPER_RUN = Run(steps=400_000, batch=1024)
-_PAPER_OPTIM = Optim(lr=1e-4, ema=0.99993)
+_PAPER_OPTIM, _PAPER_EMA = Optim(lr=1e-4), Ema(0.99993)
 
-CIFAR = Config(preset="cifar10", data=CIFAR10(), optim=_PAPER_OPTIM, run=_PAPER_RUN)
+CIFAR = Config(preset="cifar10", data=CIFAR10(), optim=_PAPER_OPTIM, ema=_PAPER_EMA, run=_PAPER_RUN)
 
 CIFAR_LITERAL = Config(
     preset="cifar10-literal",
@@ -51,6 +56,7 @@ CIFAR_LITERAL = Config(
     head=Head(layer_norm=False, entry_conv=False, embedding="add", preconditioning="edm", endpoint_scaling="none"),
     method=Method(head_weighting="constant"),
     optim=_PAPER_OPTIM,
+    ema=_PAPER_EMA,
     run=_PAPER_RUN,
 )
 
@@ -60,7 +66,8 @@ FASHION = Config(
     torso=Torso(width=32, multipliers=(1, 2), blocks=2, attention=(), dropout=0.1),
     head=Head(width=32, multipliers=(1, 2), blocks=1, attention=()),
     method=Method(last=320, stratify=True),
-    optim=Optim(lr=3e-4, ema=0.9995),
+    optim=Optim(lr=3e-4),
+    ema=Ema(0.9995),
     run=Run(steps=50_000, batch=256),
 )
 
@@ -70,7 +77,8 @@ NPZ = Config(
     torso=_SMALL_TORSO,
     head=_SMALL_HEAD,
     method=Method(last=160, stratify=True),
-    optim=Optim(lr=2e-3, ema=0.999, decay=True),
+    optim=Optim(lr=2e-3, decay=True),
+    ema=Ema(0.999),
     run=Run(steps=3_000, batch=64, save_every=3_000),
 )
 

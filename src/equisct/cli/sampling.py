@@ -45,10 +45,24 @@ def _draw_chunk(sampler: Sampler, model: ScoreGuidedModel, shape: tuple[int, ...
     return jax.vmap(one)(keys)
 
 
-def draw_samples(sampler: Sampler, model: Any, shape: tuple[int, ...], n: int, *, key: Key) -> np.ndarray:
-    """`n` samples of `shape`; sample i depends on the key and i alone, so all samplers start from the same noise."""
+def draw_samples(
+    sampler: Sampler,
+    model: Any,
+    shape: tuple[int, ...],
+    n: int,
+    *,
+    key: Key,
+    between: Callable[[], None] = lambda: None,
+) -> np.ndarray:
+    """`n` samples of `shape`; sample i depends on the key and i alone, so all samplers start from the same noise.
+
+    `between` is called before each chunk; it may raise to stop.
+    """
     chunk = min(n, CHUNK)
     padded = -(-n // chunk) * chunk
     keys = jax.vmap(lambda i: jr.fold_in(key, i))(jnp.arange(padded))
-    chunks = [_draw_chunk(sampler, model, shape, keys[i : i + chunk]) for i in range(0, padded, chunk)]
-    return np.concatenate([np.asarray(x) for x in chunks])[:n]
+    chunks = []
+    for i in range(0, padded, chunk):
+        between()
+        chunks.append(np.asarray(_draw_chunk(sampler, model, shape, keys[i : i + chunk])))
+    return np.concatenate(chunks)[:n]

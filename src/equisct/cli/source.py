@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from ..data import Dataset, VectorSet, load_cifar10, load_digits, load_idx, load_npz
-from .config import CIFAR10, IDX, Data, Digits, Mixture, Npz
+from .data_config import CIFAR10, IDX, Data, Digits, Mixture, Npz
 
 
 def load_data(data: Data, *, seed: int) -> Dataset:

@@ -1,16 +1,20 @@
-"""`equisct-train PRESET [--group.field VALUE ...]`: JAX is imported only after the command line has been understood."""
+"""`equisct-train PRESET|from-config FILE|resume RUN [--group.field VALUE ...]`: JAX is imported only once all is read."""
 
 import dataclasses
 import importlib
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 
 import tyro
 
 from ..data import Loader
-from .config import Config, check
-from .exits import refusing_wrong_input, stopping_cleanly
+from ..tracking import redact
+from .check import check
+from .config import Config
+from .exits import STOPPED, refusing_wrong_input, stopping_cleanly
+from .folder import changes, choose_folder, locked, read_config, read_config_file, read_status, refused_changes
 from .presets import PRESETS
 from .source import load_data
 from .xla import prefer_quick_compilation
@@ -24,22 +28,75 @@ Choose a preset, then change what you like, for example
   equisct-train digits
   equisct-train digits --run.steps 2000 --method.head-weight 0.1
   equisct-train cifar10 --data.path cifar-10-batches-bin
+  equisct-train from-config runs/digits/config.json --run.seed 1
+  equisct-train resume runs/digits
+
+The same command again goes on with a run that was stopped. resume RUN goes on with its stored settings, from-config FILE
+starts a new run with those of a file; both take the settings as flags too, to change some.
 """
 
 
 def parse(arguments: Sequence[str] | None = None) -> Config:
     """The configuration of a command line, checked; exits with code 2 and one message if it is wrong."""
-    choices = tyro.extras.subcommand_type_from_defaults(
-        {name: config for name, (_, config) in PRESETS.items()},
-        {name: text for name, (text, _) in PRESETS.items()},
-    )
-    config = tyro.cli(
-        tyro.conf.AvoidSubcommands[choices],  # type: ignore[valid-type]
-        prog=PROGRAM,
-        description=DESCRIPTION,
-        args=arguments,
-    )
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] in (["from-config"], ["resume"]):
+        config = _parse_stored(*words)
+    else:
+        choices = tyro.extras.subcommand_type_from_defaults(
+            {name: config for name, (_, config) in PRESETS.items()},
+            {name: text for name, (text, _) in PRESETS.items()},
+        )
+        config = tyro.cli(
+            tyro.conf.AvoidSubcommands[choices],  # type: ignore[valid-type]
+            prog=PROGRAM,
+            description=DESCRIPTION,
+            args=words,
+        )
     check(config)
+    return config
+
+
+def _parse_stored(word: str, *rest: str) -> Config:
+    """`from-config FILE` or `resume RUN`, with flags after it."""
+    if not rest or rest[0].startswith("-"):
+        raise ValueError(
+            f"{word}: expected {'a file' if word == 'from-config' else 'a run folder'} after it, found none"
+        )
+    path, *flags = rest
+    if word == "resume":
+        stored = read_config(pathlib.Path(path))
+        run = dataclasses.replace(stored.run, dir=pathlib.Path(path), resume="must", allow_change=(), dry_run=False)
+    else:
+        stored = read_config_file(pathlib.Path(path))
+        run = dataclasses.replace(stored.run, dir=None, resume="auto", allow_change=(), dry_run=False)
+    default = dataclasses.replace(stored, run=run)
+    return tyro.cli(
+        tyro.conf.AvoidSubcommands[Config],
+        prog=f"{PROGRAM} {word} {path}",
+        description=DESCRIPTION,
+        args=flags,
+        default=default,
+    )
+
+
+def resolve(config: Config, stored: Config | None) -> Config:
+    """The configuration to train with: the command's, after a comparison with that of the run it goes on with.
+
+    Raises:
+        ValueError: if it changes what a run that goes on may not change; names the settings.
+    """
+    if stored is None:
+        return config
+    refused = refused_changes(stored, config)
+    if refused:
+        shown = "\n  ".join(map(str, refused))
+        names = " ".join(change.name for change in refused)
+        raise ValueError(
+            f"run.allow_change: expected the settings of the run in {stored.run.dir}, found others:\n  {shown}\n"
+            f"take another --run.dir, or allow them: --run.allow-change {names}"
+        )
+    for change in changes(stored, config):
+        print(f"changed: {change}", file=sys.stderr)
     return config
 
 
@@ -49,15 +106,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
         config = parse(arguments)
         dataset = load_data(config.data, seed=config.run.seed)
         Loader(dataset, config.run.batch, seed=config.run.seed)
+        folder, stored = choose_folder(config)
+        config = resolve(dataclasses.replace(config, run=dataclasses.replace(config.run, dir=folder)), stored)
+        if stored is not None and _is_finished(folder, config):
+            print(f"the run in {folder} is finished: {read_status(folder).get('step')} updates")
+            return
         prefer_quick_compilation()
-        run = importlib.import_module("equisct.cli.run")  # only now: this imports JAX
-        mesh = run.choose_mesh(config)
-        run.build_recipe(config)
+        places = importlib.import_module("equisct.cli.places")  # only now: these import JAX
+        run = importlib.import_module("equisct.cli.run")
+        places.join_processes(config.parallel)
+        mesh = places.choose_mesh(config)
         run.build_by_shape(config, dataset)
-        folder: pathlib.Path = run.choose_folder(config)
-    with stopping_cleanly(PROGRAM):
-        config = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=folder))
-        run.write_config(config, [PROGRAM, *(sys.argv[1:] if arguments is None else arguments)], folder)
+        if config.run.dry_run:
+            print(importlib.import_module("equisct.cli.plan").describe(config, dataset, mesh, stored is not None))
+            return
+        importlib.import_module("equisct.cli.halt").check_halts(config, folder)
+    command = shlex.join([PROGRAM, "resume", str(folder)])
+    with stopping_cleanly(PROGRAM), places.locked_together(folder):
+        words = [PROGRAM, *(sys.argv[1:] if arguments is None else arguments)]
         print(f"run folder: {folder}", file=sys.stderr)
-        run.train(config, dataset, mesh, folder)
+        try:
+            run.train(config, dataset, mesh, folder, command=words, resume_command=command)
+        except importlib.import_module("equisct.cli.interrupt").Interrupted:
+            print(f"{PROGRAM}: stopped and saved; go on with\n  {redact(command)}", file=sys.stderr)
+            sys.exit(STOPPED)
         print(f"done: samples, curves.png, metrics.jsonl and checkpoints are in {folder}")
+
+
+def _is_finished(folder: pathlib.Path, config: Config) -> bool:
+    status = read_status(folder)
+    return status.get("status") == "finished" and status.get("step", 0) >= config.run.steps

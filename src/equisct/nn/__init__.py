@@ -8,6 +8,7 @@ from .interface import Torso as Torso
 from .interface import TorsoOutput as TorsoOutput
 from .mlp import HeadMLP as HeadMLP
 from .mlp import TorsoMLP as TorsoMLP
+from .precision import Lowered as Lowered
 from .score_head import EmbeddingEntry as EmbeddingEntry
 from .score_head import HeadUNet as HeadUNet
 from .unet import SongUNet as SongUNet

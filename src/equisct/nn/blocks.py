@@ -10,7 +10,7 @@ from jax import Array
 from jaxtyping import Float
 
 from .._types import Key
-from .layers import SMALL, Conv, GroupNorm, Linear, dropout
+from .layers import SMALL, Conv, GroupNorm, Linear, at_least_float32, dropout
 from .resampling import BOX, Taps, downsample, upsample
 
 SKIP_SCALE = math.sqrt(0.5)
@@ -33,7 +33,7 @@ class Attention(eqx.Module):
     def __call__(self, x: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
         channels = x.shape[-1]
         q, k, v = jnp.split(self.qkv(self.norm(x)).reshape(-1, 3 * channels), 3, axis=-1)
-        weights = jax.nn.softmax(q @ k.T / math.sqrt(channels), axis=-1)
+        weights = jax.nn.softmax(at_least_float32(q @ k.T / math.sqrt(channels)), axis=-1).astype(v.dtype)
         return (x + self.project(weights @ v).reshape(x.shape)) * SKIP_SCALE
 
 

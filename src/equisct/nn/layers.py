@@ -22,6 +22,11 @@ SMALL = 1e-5
 """Gain of the layers that start near zero (second convolution, attention output, final convolution)."""
 
 
+def at_least_float32(x: Array) -> Array:
+    """The array in float32, or in its own precision where that is higher: statistics are never taken in bfloat16."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def xavier(shape: Sequence[int], gain: float, *, key: Key) -> Array:
     """Uniform Xavier weights; the last two axes are inputs and outputs, those before are the kernel's area."""
     area = math.prod(shape[:-2])
@@ -76,11 +81,12 @@ class GroupNorm(eqx.Module):
         self.scale, self.shift = jnp.ones(channels), jnp.zeros(channels)
 
     def __call__(self, x: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
+        dtype, x = x.dtype, at_least_float32(x)
         # Space first, then the channels of a group: both reductions run along contiguous channels.
         mean = self._mean_of_groups(x.mean((0, 1)))
         centred = x - mean
         variance = self._mean_of_groups(jnp.square(centred).mean((0, 1)))
-        return centred * (jax.lax.rsqrt(variance + 1e-6) * self.scale) + self.shift
+        return (centred * (jax.lax.rsqrt(variance + 1e-6) * self.scale) + self.shift).astype(dtype)
 
     def _mean_of_groups(self, value: Float[Array, " c"]) -> Float[Array, " c"]:
         groups = value.reshape(self.groups, -1)
@@ -97,9 +103,10 @@ class LayerNorm(eqx.Module):
         self.scale, self.shift = jnp.ones(channels), jnp.zeros(channels)
 
     def __call__(self, x: Float[Array, "*axes c"]) -> Float[Array, "*axes c"]:
+        dtype, x = x.dtype, at_least_float32(x)
         centred = x - x.mean(-1, keepdims=True)
         variance = jnp.square(centred).mean(-1, keepdims=True)
-        return centred * jax.lax.rsqrt(variance + 1e-6) * self.scale + self.shift
+        return (centred * jax.lax.rsqrt(variance + 1e-6) * self.scale + self.shift).astype(dtype)
 
 
 def dropout(x: Float[Array, "*shape"], rate: float, *, key: Key | None) -> Float[Array, "*shape"]:

@@ -29,7 +29,7 @@ class _Trunk(eqx.Module):
         self.seconds = tuple(Linear(width, width, gain=0.5, key=k) for k in keys[2 * depth :])
 
     def __call__(self, x: Float[Array, " size"], e: Float[Array, " width"]) -> Float[Array, " width"]:
-        h = self.entry(x)
+        h, e = self.entry(x), e.astype(x.dtype)
         for first, affine, second in zip(self.firsts, self.affines, self.seconds, strict=True):
             h = h + second(jax.nn.silu(first(jax.nn.silu(h)) + affine(e)))
         return jax.nn.silu(h)

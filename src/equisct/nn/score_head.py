@@ -46,6 +46,7 @@ class HeadUNet(eqx.Module):
         layer_norm: layer norm over the channels of the features, before the group norm that is always there.
         entry_conv: `conv3x3(silu(u))` to `torso_channels` channels before the U-Net (else `u` enters directly).
         embedding_entry: how the torso's noise embedding enters.
+        remat: compute the inside of the blocks again in the backward pass instead of keeping it.
 
     Raises:
         ValueError: if ADD is chosen and `torso_embedding` is not `4 width`.
@@ -75,6 +76,7 @@ class HeadUNet(eqx.Module):
         layer_norm: bool = True,
         entry_conv: bool = True,
         embedding_entry: EmbeddingEntry = EmbeddingEntry.MERGE,
+        remat: bool = False,
         key: Key,
     ):
         own_width = 4 * width
@@ -92,7 +94,7 @@ class HeadUNet(eqx.Module):
         self.body = UNetBody(
             torso_channels if entry_conv else concatenated, channels, resolution=resolution, width=width,
             multipliers=multipliers, blocks=blocks, attention=attention, embedding_width=own_width, dropout=dropout,
-            taps=BOX, pyramid=False, key=body_key,
+            taps=BOX, pyramid=False, remat=remat, key=body_key,
         )  # fmt: skip
         self.embedding_entry = embedding_entry
 

@@ -22,7 +22,7 @@ from ..losses import consistency_loss
 from ..model import ConsistencyModel, Readout
 from ..weighting import AbstractWeighting, InverseGap
 from .slots import Bootstrap, Stepper, Velocity, one_sample_velocity, same_weights, straight_step
-from .terms import Parts, Terms, collect_terms
+from .terms import Parts, SampleLosses, Terms, collect_terms
 
 
 class Draw(eqx.Module):
@@ -79,21 +79,21 @@ class Consistency(eqx.Module):
         loss = consistency_loss(student.endpoint, teacher.endpoint, self.weighting(draw.pair), self.distance)
         return loss, x_t, student
 
-    def parts(
-        self, model: ConsistencyModel, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
-    ) -> tuple[Parts, Terms]:
-        """The loss in its parts (here one), and the terms."""
-        levels = self.levels
-        draws = self.draw(batch, step, key=key)
+    def sample_losses(self, model: ConsistencyModel, draws: Draw) -> SampleLosses:
+        """The losses of a batch of draws, sample by sample."""
         losses, _, _ = jax.vmap(lambda draw: self.sample_loss(model, draw))(draws)
         t = jnp.asarray(draws.pair.t)
-        terms = collect_terms(losses, jnp.zeros_like(losses), t, t, levels.grid[0, 0], levels.grid[0, -1])
+        return SampleLosses(consistency=losses, denoising=jnp.zeros_like(losses), t=t, head_t=t)
+
+    def reduce(self, losses: SampleLosses) -> tuple[Parts, Terms]:
+        """The loss in its parts (here one), and the terms."""
+        terms = collect_terms(losses, self.levels.grid[0, 0], self.levels.grid[0, -1])
         return Parts(consistency=terms.consistency, denoising=terms.denoising), terms
 
     def __call__(
         self, model: ConsistencyModel, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
     ) -> tuple[Scalar, Terms]:
-        parts, terms = self.parts(model, batch, step, key=key)
+        parts, terms = self.reduce(self.sample_losses(model, self.draw(batch, step, key=key)))
         return parts.total(), terms
 
 

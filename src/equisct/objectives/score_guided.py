@@ -20,7 +20,7 @@ from ..losses import denoising_loss
 from ..model import ScoreGuidedModel
 from ..weighting import AbstractLevelWeighting, AbstractWeighting, EDMWeighting
 from .consistency import Consistency, ConsistencyTraining, Draw
-from .terms import Parts, Terms, collect_terms
+from .terms import Parts, SampleLosses, Terms, collect_terms
 
 IMBALANCE = 10.0
 """Factor between a head weight and the balanced one above which the objective warns."""
@@ -60,8 +60,13 @@ class ScoreGuided(eqx.Module):
     def __check_init__(self) -> None:
         check_at_least("head_weight", self.head_weight, 0)
 
-    def _sample_losses(self, model: ScoreGuidedModel, draw: Draw) -> tuple[Scalar, Scalar, Scalar]:
-        """Both losses of one sample, and the head's level."""
+    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Draw:
+        """The noise, level pair and model key of every sample (a batched `Draw`)."""
+        _warn_of_imbalance(self.consistency.distance, self.head_weight, math.prod(batch.shape[1:]))
+        return self.consistency.draw(batch, step, key=key)
+
+    def _sample_loss(self, model: ScoreGuidedModel, draw: Draw) -> SampleLosses:
+        """Both losses of one sample."""
         head_key, level_key, noise_key, torso_key = jr.split(jr.fold_in(draw.key, 1), 4)
         loss, x_t, readout = self.consistency.sample_loss(model.cm, draw)
         sigma = jnp.asarray(draw.pair.t)
@@ -70,24 +75,23 @@ class ScoreGuided(eqx.Module):
             x_t = perturb(draw.x, jr.normal(noise_key, draw.x.shape), sigma)
             readout = model.cm(x_t, sigma, key=torso_key)
         denoised = model.head(x_t, sigma, readout, key=head_key)
-        return loss, denoising_loss(denoised, draw.x, self.head_weighting.at(sigma)), sigma
+        denoising = denoising_loss(denoised, draw.x, self.head_weighting.at(sigma))
+        return SampleLosses(consistency=loss, denoising=denoising, t=jnp.asarray(draw.pair.t), head_t=sigma)
 
-    def parts(
-        self, model: ScoreGuidedModel, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
-    ) -> tuple[Parts, Terms]:
+    def sample_losses(self, model: ScoreGuidedModel, draws: Draw) -> SampleLosses:
+        """Both losses of a batch of draws, sample by sample, the denoising before the head's weight."""
+        return jax.vmap(lambda draw: self._sample_loss(model, draw))(draws)
+
+    def reduce(self, losses: SampleLosses) -> tuple[Parts, Terms]:
         """The loss as consistency and weighted denoising, and the terms."""
-        _warn_of_imbalance(self.consistency.distance, self.head_weight, math.prod(batch.shape[1:]))
-        levels = self.consistency.levels
-        draws = self.consistency.draw(batch, step, key=key)
-        consistency, denoising, head_t = jax.vmap(lambda draw: self._sample_losses(model, draw))(draws)
-        bounds = levels.grid[0, 0], levels.grid[0, -1]
-        terms = collect_terms(consistency, denoising, jnp.asarray(draws.pair.t), head_t, *bounds)
+        grid = self.consistency.levels.grid
+        terms = collect_terms(losses, grid[0, 0], grid[0, -1])
         return Parts(consistency=terms.consistency, denoising=self.head_weight * terms.denoising), terms
 
     def __call__(
         self, model: ScoreGuidedModel, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
     ) -> tuple[Scalar, Terms]:
-        parts, terms = self.parts(model, batch, step, key=key)
+        parts, terms = self.reduce(self.sample_losses(model, self.draw(batch, step, key=key)))
         return parts.total(), terms
 
 

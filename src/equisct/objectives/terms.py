@@ -46,38 +46,57 @@ def bin_edges(sigma_min: float, sigma_max: float) -> np.ndarray:
     return np.geomspace(sigma_min, sigma_max, BINS + 1)
 
 
-def collect_terms(
-    consistency: Float[Array, " batch"],
-    denoising: Float[Array, " batch"],
-    t: Float[Array, " batch"],
-    head_t: Float[Array, " batch"],
-    sigma_min: Level,
-    sigma_max: Level,
-) -> Terms:
-    """The terms of a batch from each sample's two losses, student level and head level."""
+class SampleLosses(eqx.Module):
+    """The losses of each sample and the levels they were taken at: `(batch,)` arrays, or numbers for one sample."""
+
+    consistency: Float[Array, "*batch"]
+    denoising: Float[Array, "*batch"]
+    t: Float[Array, "*batch"]
+    head_t: Float[Array, "*batch"]
+
+
+def collect_terms(losses: SampleLosses, sigma_min: Level, sigma_max: Level) -> Terms:
+    """The terms of a batch."""
 
     def member(level: Array) -> Array:
         position = jnp.log(level / sigma_min) / jnp.log(sigma_max / sigma_min)
         return jax.nn.one_hot(jnp.clip(jnp.floor(BINS * position), 0, BINS - 1).astype(int), BINS)
 
+    of_student, of_head = member(losses.t), member(losses.head_t)
     return Terms(
-        consistency=consistency.mean(),
-        denoising=denoising.mean(),
-        consistency_per_bin=consistency @ member(t),
-        denoising_per_bin=denoising @ member(head_t),
-        count_per_bin=member(t).sum(0),
-        head_count_per_bin=member(head_t).sum(0),
+        consistency=losses.consistency.mean(),
+        denoising=losses.denoising.mean(),
+        consistency_per_bin=losses.consistency @ of_student,
+        denoising_per_bin=losses.denoising @ of_head,
+        count_per_bin=of_student.sum(0),
+        head_count_per_bin=of_head.sum(0),
     )
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """What training needs: a batch in, `(loss, terms)` out; the objective owns the randomness.
-
-    An objective that also has `parts` (the same call, `(Parts, Terms)` out) can have its gradient norms reported
-    per part.
-    """
+    """What training needs: a batch in, `(loss, terms)` out; the objective owns the randomness."""
 
     def __call__(self, model: Any, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> tuple[Scalar, Any]:
         """The loss of one batch at optimiser update `step`, and anything to log."""
+        ...
+
+
+@runtime_checkable
+class SplitObjective(Objective, Protocol):
+    """An objective in three steps, so that a batch can be computed in parts and its gradient taken by parts.
+
+    `objective(model, batch, step, key=key)` equals `reduce(sample_losses(model, draw(batch, step, key=key)))`.
+    """
+
+    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Any:
+        """Everything random and given about the batch; every array's first axis is the batch."""
+        ...
+
+    def sample_losses(self, model: Any, draws: Any) -> Any:
+        """What the samples of some draws contribute, each alone; every array's first axis is that of the draws."""
+        ...
+
+    def reduce(self, losses: Any) -> tuple[Parts, Any]:
+        """The loss in its parts (means over the samples), and anything to log."""
         ...

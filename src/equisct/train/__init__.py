@@ -1,12 +1,21 @@
-"""Training: `Recipe`, `TrainState`, `train_step`, `fit`, and the checkpoint of a run (needs `equisct[train]`)."""
+"""Training: `Recipe`, `TrainState`, `train_step`, `fit`, and the checkpoints of a run (needs `equisct[train]`)."""
 
-from .checkpoint import load_weights as load_weights
-from .checkpoint import save_weights as save_weights
+from .averages import AbstractAverage as AbstractAverage
+from .averages import ConstantDecay as ConstantDecay
+from .averages import PowerFunction as PowerFunction
+from .checkpoint import CheckpointStore as CheckpointStore
+from .checkpoint import read_checkpoint as read_checkpoint
 from .loop import NonFiniteError as NonFiniteError
 from .loop import fit as fit
 from .placement import data_mesh as data_mesh
+from .posthoc import reconstruct as reconstruct
+from .posthoc import save_snapshot as save_snapshot
 from .state import Recipe as Recipe
 from .state import TrainState as TrainState
 from .state import init_state as init_state
 from .step import StepReport as StepReport
+from .step import compile_step as compile_step
 from .step import train_step as train_step
+from .weights import CheckpointError as CheckpointError
+from .weights import load_weights as load_weights
+from .weights import save_weights as save_weights

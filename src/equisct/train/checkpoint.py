@@ -1,102 +1,248 @@
-"""The weights of a run in one safetensors file: named by their place in the model, checked on the way in.
+"""Checkpoints of a run: the whole state by Orbax, in the background, each with a manifest that is checked on load.
 
-A file holds two groups, `model/` and `ema/`; nothing in it can run code. It is written to a temporary name and renamed.
+One folder per step, `5000/`. A step counts once its manifest stands (see `manifest`). A damaged one is renamed to
+`5000.damaged`, and the one before it is loaded. Old ones go only after a newer one counts. Arrays are stored by name
+and laid out anew on load, so a run may go on with any number of devices.
 """
 
-import os
+import concurrent.futures
 import pathlib
+import shutil
+import warnings
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+from .._check import check_at_least
+from .manifest import DamagedError, read_manifest, write_manifest
+from .weights import CheckpointError, check_same, named_arrays, with_arrays
 
 T = TypeVar("T")
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be read or does not fit the model."""
-
-
-def _name(path: tuple[Any, ...]) -> str:
-    return "/".join(str(getattr(entry, "name", getattr(entry, "idx", getattr(entry, "key", entry)))) for entry in path)
-
-
-def _named(tree: Any) -> dict[str, Any]:
-    """Every array of a tree (or shape, from `eqx.filter_eval_shape`) by its path."""
-    is_leaf = lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)  # noqa: E731
-    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if is_leaf(leaf)}
-
-
-def save_weights(path: str | os.PathLike[str], *, model: Any, ema: Any, metadata: dict[str, str] | None = None) -> None:
-    """Writes the arrays of a model and of its average to one file, atomically.
+class CheckpointStore:
+    """The checkpoints in one folder; one process (or one job of several) writes at a time.
 
     Args:
-        path: the file, by convention `*.safetensors`; replaced if it exists.
-        model: current weights.
-        ema: averaged weights.
-        metadata: strings to store beside them, such as the step.
+        folder: made if it does not exist; nothing else should be in it.
+        keep: how many of the newest to keep, >= 2.
+        keep_every: keep every step that is a multiple of this too; 0 keeps no others.
+        warn: called with a sentence when a damaged checkpoint is left aside.
     """
-    path = pathlib.Path(path)
-    groups = {"model": model, "ema": ema}
-    arrays = {
-        f"{group}/{name}": np.asarray(leaf) for group, tree in groups.items() for name, leaf in _named(tree).items()
-    }
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        save_file(arrays, temporary, metadata=metadata)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        *,
+        keep: int = 2,
+        keep_every: int = 0,
+        warn: Callable[[str], None] = warnings.warn,
+    ):
+        check_at_least("keep", keep, 2)
+        check_at_least("keep_every", keep_every, 0)
+        self._folder, self._keep, self._keep_every, self._warn = folder.absolute(), keep, keep_every, warn
+        self._checkpointer = ocp.StandardCheckpointer()
+        self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._saving: concurrent.futures.Future[None] | None = None
+        if _is_first():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+
+    def steps(self) -> list[int]:
+        """The steps of which there is a folder with a manifest, ascending; whether they are whole shows on load."""
+        return _steps(self._folder)
+
+    def save(self, step: int, tree: Any, notes: dict[str, Any]) -> None:
+        """Begins to store a tree's arrays and notes (JSON); returns once the arrays may change again.
+
+        Raises:
+            CheckpointError: if the save before this one failed.
+        """
+        self.wait()
+        place, arrays = self._folder / str(step), _own_copy(named_arrays(tree))
+        leaves = {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in arrays.items()}
+        try:
+            if _is_first() and place.exists():
+                _remove(place)
+            self._checkpointer.save(place, arrays)
+        except Exception as error:
+            raise self._failed(place, arrays, error) from error
+        self._saving = self._worker.submit(self._finish, place, arrays, {"leaves": leaves, "notes": notes})
+
+    def _finish(self, place: pathlib.Path, arrays: dict[str, Any], notes: dict[str, Any]) -> None:
+        try:
+            self._checkpointer.wait_until_finished()
+            if _is_first():
+                write_manifest(place, notes)
+        except Exception as error:
+            raise self._failed(place, arrays, error) from error
+        if _is_first():
+            self._prune()
+
+    def _failed(self, place: pathlib.Path, arrays: dict[str, Any], error: Exception) -> CheckpointError:
+        if _is_first():
+            self._sweep()
+        needed = sum(leaf.size * leaf.dtype.itemsize for leaf in arrays.values())
+        free = shutil.disk_usage(self._folder).free
+        cause = " ".join(str(error).split())[:200]
+        return CheckpointError(
+            f"checkpoint {place}: expected to write about {needed:,} bytes, found {free:,} free "
+            f"({type(error).__name__}: {cause}); earlier checkpoints are whole"
+        )
+
+    def wait(self) -> None:
+        """Waits for the save that is under way.
+
+        Raises:
+            CheckpointError: if it failed.
+        """
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
+
+    def restore(self, like: T) -> tuple[int, T, dict[str, Any]] | None:
+        """The newest whole checkpoint as `(step, tree, notes)`; None where there is none.
+
+        Args:
+            like: a tree of the same structure; its arrays, or shapes with shardings, say where each array goes.
+
+        Raises:
+            CheckpointError: if a whole checkpoint is of another tree; names the first array that differs.
+        """
+        chosen = self._choose() if _is_first() else -1
+        if jax.process_count() > 1:
+            chosen = int(multihost_utils.broadcast_one_to_all(np.int64(chosen)))
+        if chosen < 0:
+            return None
+        place = self._folder / str(chosen)
+        notes = read_manifest(place)
+        return chosen, _load(self._checkpointer, place, like, notes), notes["notes"]
+
+    def _choose(self) -> int:
+        """The newest step whose files are all as written; damaged ones above it are renamed. -1: none."""
+        for step in reversed(self.steps()):
+            place = self._folder / str(step)
+            try:
+                read_manifest(place)
+            except DamagedError as error:
+                aside = place.with_name(f"{step}.damaged")
+                _remove(aside)
+                place.rename(aside)
+                self._warn(f"checkpoint {step} is damaged and left aside: {error}")
+            else:
+                return step
+        return -1
+
+    def _sweep(self) -> None:
+        """Removes what a killed process left: unfinished saves and deletions."""
+        for path in self._folder.iterdir():
+            unfinished = ".orbax-checkpoint-tmp" in path.name or path.name.endswith(".deleting")
+            if unfinished or (path.name.isdecimal() and path.is_dir() and not any(path.iterdir())):
+                _remove(path)
+            elif path.name.isdecimal() and not (path / "MANIFEST.json").is_file():
+                aside = path.with_name(f"{path.name}.damaged")
+                _remove(aside)
+                path.rename(aside)
+                self._warn(
+                    f"checkpoint {path.name} has no manifest, so it was never finished or is damaged: left aside"
+                )
+
+    def _prune(self) -> None:
+        """Deletes the steps that need not be kept; each is renamed first, so that no half of one is ever seen."""
+        steps = self.steps()
+        for step in steps[: -self._keep]:
+            if not (self._keep_every and step % self._keep_every == 0):
+                place = self._folder / str(step)
+                going = place.with_name(f"{step}.deleting")
+                place.rename(going)
+                _remove(going)
+
+    def close(self) -> None:
+        """Waits for the save that is under way and ends the background work.
+
+        Raises:
+            CheckpointError: if that save failed.
+        """
+        try:
+            self.wait()
+        finally:
+            self._worker.shutdown()
+            self._checkpointer.close()
 
 
-def load_weights(path: str | os.PathLike[str], like: T, *, group: str = "ema") -> T:
-    """The model `like` (arrays or shapes, from `eqx.filter_eval_shape`) with the weights of one group of a file.
-
-    Args:
-        path: a file of `save_weights`.
-        like: a model of the same structure, shapes and dtypes.
-        group: "ema" or "model".
+def checkpoint_notes(folder: pathlib.Path, step: int | None = None) -> tuple[int, dict[str, Any]]:
+    """The step and the notes of a checkpoint: of `step`, or of the newest that is whole. Changes nothing.
 
     Raises:
-        CheckpointError: if the file is missing or damaged, or holds another model; names the first differing array.
+        CheckpointError: if there is none, or that of `step` is damaged.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint: expected a file, found none at {path}")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            names = [name for name in file.keys() if name.startswith(f"{group}/")]  # noqa: SIM118  (not a mapping)
-            found = {name.removeprefix(f"{group}/"): file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"checkpoint: expected a safetensors file, found a damaged one at {path} ({error})"
-        ) from error
-    expected = _named(like)
-    _check_same(expected, found, path)
-    arrays, rest = eqx.partition(like, lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct))
-    loaded = jax.tree_util.tree_map_with_path(lambda where, _: jnp.asarray(found[_name(where)]), arrays)
-    return eqx.combine(loaded, rest)
+    found = _steps(folder)
+    if step is not None and step not in found:
+        raise CheckpointError(f"checkpoint: expected one of the steps {found} in {folder}, found {step}")
+    problems = []
+    for each in reversed(found if step is None else [step]):
+        try:
+            return each, read_manifest(folder / str(each))["notes"]
+        except DamagedError as error:
+            problems.append(str(error))
+    raise CheckpointError(f"checkpoint: expected a whole one in {folder}, found {'; '.join(problems) or 'none'}")
 
 
-def _check_same(expected: dict[str, Any], found: dict[str, np.ndarray], path: pathlib.Path) -> None:
-    """Raises `CheckpointError` at the first array that is missing, left over, or of another shape or dtype."""
-    for name, leaf in expected.items():
-        if name not in found:
-            raise CheckpointError(
-                f"checkpoint {path}: expected an array {name} {leaf.shape}, found none: another model?"
-            )
-        array = found[name]
-        if array.shape != leaf.shape or array.dtype != leaf.dtype:
-            raise CheckpointError(
-                f"checkpoint {path}: array {name}: expected {leaf.dtype} {leaf.shape}, "
-                f"found {array.dtype} {array.shape}: another model?"
-            )
-    extra = sorted(set(found) - set(expected))
-    if extra:
-        raise CheckpointError(
-            f"checkpoint {path}: expected {len(expected)} arrays, found also {extra[0]}: another model?"
-        )
+def read_checkpoint(folder: pathlib.Path, like: T, step: int | None = None) -> T:
+    """The tree of a checkpoint, for whoever only reads: that of `step`, or the newest that is whole.
+
+    Args:
+        folder: of a `CheckpointStore`, which another process may be writing to.
+        like: a tree of the same structure; its arrays, or shapes with shardings, say where each array goes.
+        step: which one.
+
+    Raises:
+        CheckpointError: if there is none, it is damaged, or it is of another tree.
+    """
+    chosen, _ = checkpoint_notes(folder, step)
+    place = folder.absolute() / str(chosen)
+    with ocp.StandardCheckpointer() as checkpointer:
+        return _load(checkpointer, place, like, read_manifest(place))
+
+
+def _load(checkpointer: Any, place: pathlib.Path, like: T, notes: dict[str, Any]) -> T:
+    expected = named_arrays(like)
+    found = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (dtype, shape) in notes["leaves"].items()}
+    check_same(expected, found, place)
+    target = {name: _target(leaf) for name, leaf in expected.items()}
+    return with_arrays(like, checkpointer.restore(place, target))
+
+
+def _steps(folder: pathlib.Path) -> list[int]:
+    found = [path for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
+    return sorted(int(path.name) for path in found if (path / "MANIFEST.json").is_file())
+
+
+def _is_first() -> bool:
+    return jax.process_index() == 0
+
+
+def _own_copy(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Copies where the backend might hand out the very memory that the next update overwrites: on a CPU."""
+    if jax.default_backend() != "cpu":
+        return arrays
+    return {name: jnp.copy(leaf) if _is_spread(leaf) else np.array(leaf) for name, leaf in arrays.items()}
+
+
+def _is_spread(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+
+
+def _target(leaf: Any) -> jax.ShapeDtypeStruct:
+    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _remove(path: pathlib.Path) -> None:
+    if path.exists():
+        shutil.rmtree(path)

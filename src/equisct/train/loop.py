@@ -13,7 +13,17 @@ from .step import StepReport, train_step
 
 
 class NonFiniteError(RuntimeError):
-    """Several updates in a row had a loss or gradient that was not finite."""
+    """Several updates in a row had a loss or gradient that was not finite.
+
+    Args:
+        message: in words.
+        step: the last of these updates.
+        state: the training state, with weights that are finite; a `TrainState`.
+    """
+
+    def __init__(self, message: str, step: int, state: TrainState):
+        super().__init__(message)
+        self.step, self.state = step, state
 
 
 def fit(
@@ -33,7 +43,7 @@ def fit(
     Args:
         recipe: the run's constants.
         state: where to start.
-        batches: at least as many batches as updates.
+        batches: at least as many batches as updates, the first that of update `state.step`.
         key: the run's training key.
         steps: value of the step counter to stop at.
         patience: updates in a row that may be skipped for not being finite, >= 1.
@@ -46,24 +56,23 @@ def fit(
     check_at_least("patience", patience, 1)
     source = iter(batches)
     previous: StepReport | None = None
-    bad = 0
     for step in range(int(state.step), steps):
         batch = next(source, None)
         if batch is None:
             raise ValueError(f"batches: expected one per update until step {steps}, found none for step {step}")
         state, report = train_step(recipe, state, batch, jr.fold_in(key, step))
-        bad = _count_bad(previous, bad, patience, step - 1)
+        _check_finite(previous, patience, step - 1, state)
         previous = report
         yield state, report
-    _count_bad(previous, bad, patience, steps - 1)
+    _check_finite(previous, patience, steps - 1, state)
 
 
-def _count_bad(report: StepReport | None, bad: int, patience: int, step: int) -> int:
-    """The updates in a row that were not finite, up to `report`, the report of update `step`."""
-    bad = 0 if report is None or bool(report.finite) else bad + 1
+def _check_finite(report: StepReport | None, patience: int, step: int, state: TrainState) -> None:
+    bad = 0 if report is None else int(report.skipped_in_row)
     if bad >= patience:
         raise NonFiniteError(
             f"loss or gradient: expected finite numbers, found {bad} updates in a row without, "
-            f"the last at step {step}; the weights are those before them"
+            f"the last at step {step}; the weights are those before them",
+            step,
+            state,
         )
-    return bad

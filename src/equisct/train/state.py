@@ -10,10 +10,11 @@ from jax import Array
 from jax.sharding import Mesh
 from jaxtyping import Int
 
-from .._check import check_fraction
+from .._check import check_at_least, check_fraction
 from .._tree import trainable
-from ..objectives.terms import Objective
-from .placement import replicate
+from ..objectives.terms import Objective, SplitObjective
+from .averages import AbstractAverage
+from .placement import place
 
 
 class Recipe(eqx.Module):
@@ -23,30 +24,47 @@ class Recipe(eqx.Module):
         objective: `(model, batch, step, *, key) -> (loss, terms)`.
         optimiser: an optax transformation over the model's trainable arrays.
         ema_decay: share of the old average kept at each update, in [0, 1); sampling uses the average.
+        averages: further weight averages to keep beside it, such as `PowerFunction(6.94)`.
         gradient_parts: also report the torso's gradient norm of the consistency and the denoising part; costs a second
-            backward pass and needs an objective with `parts`.
+            backward pass and needs a `SplitObjective`.
+        microbatches: parts that each batch is computed in, one after the other, >= 1: less memory for activations, the
+            same update. More than one needs a `SplitObjective`.
+        compute_dtype: of the networks' inside, such as `jnp.bfloat16`; parameters, noise embedding, loss and its
+            weights are float32 whatever it is.
     """
 
     objective: Objective
     optimiser: optax.GradientTransformation
     ema_decay: float = 0.9999
+    averages: tuple[AbstractAverage, ...] = ()
     gradient_parts: bool = eqx.field(static=True, default=False)
+    microbatches: int = eqx.field(static=True, default=1)
+    compute_dtype: Any = eqx.field(static=True, default=jnp.float32)
 
     def __check_init__(self) -> None:
         check_fraction("ema_decay", self.ema_decay)
+        check_at_least("microbatches", self.microbatches, 1)
+        splits = isinstance(self.objective, SplitObjective)
+        for name, asked in (("gradient_parts", self.gradient_parts), ("microbatches", self.microbatches > 1)):
+            if asked and not splits:
+                found = type(self.objective).__name__
+                raise ValueError(f"{name}: expected an objective with draw, sample_losses and reduce, found {found}")
 
 
 class TrainState(eqx.Module):
     """What changes from update to update.
 
-    `step` counts updates, skipped ones too; `skipped` those whose loss or gradient was not finite.
+    `averages` are those of `Recipe.averages`, in their order. `step` counts updates, skipped ones too; `skipped` those
+    whose loss or gradient was not finite, `skipped_in_row` the last of them in a row.
     """
 
     model: Any
     ema: Any
+    averages: tuple[Any, ...]
     optimiser_state: Any
     step: Int[Array, ""]
     skipped: Int[Array, ""]
+    skipped_in_row: Int[Array, ""]
     mesh: Mesh | None = eqx.field(static=True, default=None)
 
 
@@ -55,17 +73,19 @@ def init_state(recipe: Recipe, model: Any, *, mesh: Mesh | None = None) -> Train
 
     Args:
         recipe: the run's constants.
-        model: what the recipe's objective takes.
+        model: what the recipe's objective takes; the same in every process.
         mesh: devices to train on (`data_mesh()`); None is JAX's default device.
     """
     zero = jnp.zeros((), jnp.int32)
     state = TrainState(
         model=model,
         ema=model,
+        averages=(model,) * len(recipe.averages),
         optimiser_state=jax.jit(recipe.optimiser.init)(eqx.filter(model, trainable(model))),
         step=zero,
         skipped=zero,
+        skipped_in_row=zero,
         mesh=mesh,
     )
     copy = jax.tree.map(lambda leaf: leaf.copy() if eqx.is_array(leaf) else leaf, state)
-    return copy if mesh is None else replicate(copy, mesh)
+    return copy if mesh is None else place(copy, mesh)

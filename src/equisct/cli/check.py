@@ -1,0 +1,139 @@
+"""Checks of a configuration: each failure names the flag, what was found and what is expected. Free of JAX."""
+
+import dataclasses
+import math
+from typing import Any
+
+from .._check import check_at_least, check_finite, check_fraction, check_levels, check_positive
+from .config import Config, Ema, Head, Method, Noise, Optim, Parallel, Run, Sample, Torso
+from .data_config import Mixture
+
+
+def check(config: Config) -> None:
+    """Raises `ValueError`, naming the flag, at the first setting that is out of its range."""
+    _check_finite_floats(config)
+    _check_network("torso", config.torso)
+    _check_network("head", config.head)
+    check_positive("torso.fourier_scale", config.torso.fourier_scale)
+    _check_method(config.method, config.run.steps)
+    _check_noise(config.noise)
+    _check_optim(config.optim)
+    _check_ema(config.ema)
+    _check_run(config.run)
+    _check_parallel(config.parallel, config.run.batch)
+    check_at_least("log.every", config.log.every, 1)
+    _check_range("log.profile", config.log.profile)
+    _check_sample(config.sample, config.noise)
+    if isinstance(config.data, Mixture):
+        check_at_least("data.modes", config.data.modes, 1)
+        check_positive("data.std", config.data.std)
+        check_at_least("data.samples", config.data.samples, config.run.batch)
+
+
+def _check_network(name: str, net: Torso | Head) -> None:
+    check_at_least(f"{name}.width", net.width, 4)
+    check_at_least(f"{name}.blocks", net.blocks, 1)
+    check_fraction(f"{name}.dropout", net.dropout)
+    if not net.multipliers or min(net.multipliers) < 1:
+        raise ValueError(f"{name}.multipliers: expected whole numbers >= 1, found {net.multipliers}")
+    if net.width % 4:
+        raise ValueError(f"{name}.width: expected a multiple of 4, found {net.width}")
+
+
+def _check_method(method: Method, steps: int) -> None:
+    if method.c is not None:
+        check_positive("method.c", method.c)
+    check_at_least("method.head_weight", method.head_weight, 0)
+    check_at_least("method.first", method.first, 1)
+    check_at_least("method.last", method.last, method.first)
+    check_positive("method.law_std", method.law_std)
+    stages = math.log2(method.last // method.first) + 1
+    if method.period is not None:
+        check_at_least("method.period", method.period, 1)
+    elif 1 <= steps < stages:
+        raise ValueError(f"run.steps: expected at least one update per curriculum stage ({stages:g}), found {steps}")
+
+
+def _check_noise(noise: Noise) -> None:
+    check_levels(noise.sigma_min, noise.sigma_max)
+    check_positive("noise.rho", noise.rho)
+    check_positive("noise.sigma_data", noise.sigma_data)
+
+
+def _check_optim(optim: Optim) -> None:
+    check_positive("optim.lr", optim.lr)
+    for name, value in (("head_lr", optim.head_lr), ("clip", optim.clip)):
+        if value is not None:
+            check_positive(f"optim.{name}", value)
+    for name, value in (("b1", optim.b1), ("b2", optim.b2)):
+        check_fraction(f"optim.{name}", value)
+    check_at_least("optim.warmup", optim.warmup, 0)
+
+
+def _check_ema(ema: Ema) -> None:
+    for name, rates in (("decay", (ema.decay,)), ("decays", ema.decays)):
+        for rate in rates:
+            check_fraction(f"ema.{name}", rate)
+    for std in ema.stds:
+        if not 0 < std < 0.28:
+            raise ValueError(f"ema.stds: expected relative widths in (0, 0.28), found {std}")
+    check_at_least("ema.snapshot_every", ema.snapshot_every, 0)
+    if ema.snapshot_every and not ema.stds:
+        raise ValueError("ema.stds: expected at least one with ema.snapshot_every, such as 0.05 0.1, found none")
+
+
+def _check_run(run: Run) -> None:
+    for name, value in (("steps", run.steps), ("batch", run.batch), ("save_every", run.save_every)):
+        check_at_least(f"run.{name}", value, 1)
+    check_at_least("run.seed", run.seed, 0)
+    check_at_least("run.keep", run.keep, 2)
+    check_at_least("run.keep_every", run.keep_every, 0)
+    check_at_least("run.patience", run.patience, 1)
+    _check_range("run.skip_steps", run.skip_steps)
+
+
+def _check_parallel(parallel: Parallel, batch: int) -> None:
+    for name in ("devices", "processes"):
+        value = getattr(parallel, name)
+        if value is not None:
+            check_at_least(f"parallel.{name}", value, 1)
+    check_at_least("parallel.fsdp", parallel.fsdp, 1)
+    check_at_least("parallel.microbatches", parallel.microbatches, 1)
+    if batch % parallel.microbatches:
+        raise ValueError(
+            f"parallel.microbatches: expected a divisor of run.batch = {batch}, found {parallel.microbatches}"
+        )
+    told = [parallel.coordinator is not None, parallel.processes is not None, parallel.process is not None]
+    if any(told) and not (all(told) and parallel.distributed):
+        raise ValueError(
+            "parallel.coordinator, processes, process: expected all three with parallel.distributed, or none, "
+            f"found {parallel.coordinator}, {parallel.processes}, {parallel.process}"
+        )
+    if parallel.process is not None and not 0 <= parallel.process < (parallel.processes or 1):
+        raise ValueError(f"parallel.process: expected 0 to {(parallel.processes or 1) - 1}, found {parallel.process}")
+
+
+def _check_sample(sample: Sample, noise: Noise) -> None:
+    check_at_least("sample.n", sample.n, 1)
+    check_at_least("sample.heun_steps", sample.heun_steps, 2)
+    check_at_least("sample.every", sample.every, 0)
+    if not noise.sigma_min < sample.mid_sigma < noise.sigma_max:
+        raise ValueError(
+            f"sample.mid_sigma: expected a level between {noise.sigma_min} and {noise.sigma_max}, "
+            f"found {sample.mid_sigma}"
+        )
+
+
+def _check_range(name: str, found: tuple[int, int]) -> None:
+    if not 0 <= found[0] <= found[1]:
+        raise ValueError(f"{name}: expected two updates A <= B, both >= 0, found {found}")
+
+
+def _check_finite_floats(node: Any, name: str = "") -> None:
+    for field in dataclasses.fields(node):
+        value, flag = getattr(node, field.name), f"{name}{field.name}"
+        if dataclasses.is_dataclass(value):
+            _check_finite_floats(value, f"{flag}.")
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float):
+                check_finite(flag, number)

@@ -1,0 +1,248 @@
+"""The loop of one process: updates, rows, checkpoints, grids, and the ways it may end."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from ..data import Dataset
+from ..report import draw_curves
+from ..tracking import read_rows
+from ..train import (
+    CheckpointError,
+    CheckpointStore,
+    NonFiniteError,
+    PowerFunction,
+    Recipe,
+    TrainState,
+    fit,
+    save_snapshot,
+)
+from .config import Config
+from .data_config import Mixture
+from .halt import write_report
+from .interrupt import Interrupted, Interruption
+from .pictures import draw_sheet, on_this_process, record_sheet, report_agreement
+from .progress import open_progress
+from .recorder import Recorder
+from .source import open_loader
+
+FAILED_SAVES = 3
+"""Saves in a row that may fail before the run ends."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run's constants: what to train, on what, where, and under which name it is gone on with."""
+
+    config: Config
+    dataset: Dataset
+    mesh: Mesh
+    folder: pathlib.Path
+    resume_command: str
+    recipe: Recipe
+    train_key: Any
+    sample_key: Any
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes and speaks for all."""
+        return jax.process_index() == 0
+
+
+class Loop:
+    """One process's way from a state to the end of the run.
+
+    Args:
+        job: the run's constants.
+        store: where checkpoints go.
+        recorder: where everything else goes.
+        interruption: whether to stop.
+        saved: the step of the checkpoint that the run goes on from, or None.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        store: CheckpointStore,
+        recorder: Recorder,
+        interruption: Interruption,
+        *,
+        saved: int | None,
+    ):
+        self._job, self._store, self._recorder, self._interruption = job, store, recorder, interruption
+        self._saved, self._failures = saved, 0
+        self.step = saved or 0
+
+    def to_the_end(self, state: TrainState) -> TrainState:
+        """Updates up to the last; those that are to be skipped are passed over."""
+        first, end = self._job.config.run.skip_steps
+        steps = self._job.config.run.steps
+        progress = open_progress(steps) if self._job.leads else None
+        try:
+            state = self._updates(state, min(first, steps) if first < end else steps, progress)
+            if first < end and int(state.step) < steps:
+                state = _jump(state, max(min(end, steps), int(state.step)))
+                state = self._updates(state, steps, progress)
+        finally:
+            if progress is not None:
+                progress.close()
+        return state
+
+    def _updates(self, state: TrainState, until: int, progress: Any) -> TrainState:
+        job, recorder, config = self._job, self._recorder, self._job.config
+        start = int(state.step)
+        if start >= until:
+            return state
+        processes = {"process": jax.process_index(), "processes": jax.process_count()}
+        with contextlib.closing(open_loader(job.dataset, config, start=start, **processes)) as loader:
+            batches = recorder.throughput.time_batches(loader)
+            updates = fit(job.recipe, state, batches, key=job.train_key, steps=until, patience=config.run.patience)
+            waiting = None  # the report of the update before, looked at while the next one runs
+            try:
+                for step in range(start + 1, until + 1):
+                    state, report = next(updates) if step > start + 1 else self._first(updates)
+                    if waiting is not None:
+                        recorder.add(*waiting)
+                    waiting = (step, report)
+                    told = self._interruption.told(step)
+                    if told or self._is_due(step):
+                        recorder.add(*waiting)
+                        waiting, self.step = None, step
+                        self._look_after(state, told=told)
+                    if progress is not None:
+                        progress.update(step, recorder.loss, recorder.rate)
+                next(updates, None)  # looks at the last report
+            except NonFiniteError as error:
+                self._halt(error, loader)
+                raise
+        return state
+
+    def _first(self, updates: Any) -> Any:
+        """The first update, which compiles; waits for it."""
+        with self._recorder.throughput.compiling():
+            return jax.block_until_ready(next(updates))
+
+    def _is_due(self, step: int) -> bool:
+        config = self._job.config
+        every = (config.log.every, config.run.save_every, config.ema.snapshot_every, config.sample.every)
+        at_profile = step in config.log.profile
+        return step == config.run.steps or at_profile or any(n and step % n == 0 for n in every)
+
+    def _look_after(self, state: TrainState, *, told: bool) -> None:
+        """What is to be done after an update whose report is in: trace, save, snapshot, draw, stop."""
+        config, step = self._job.config, self.step
+        self._trace()
+        if config.ema.snapshot_every and step % config.ema.snapshot_every == 0:
+            self._snapshot(state)
+        if step % config.run.save_every == 0 or step == config.run.steps:
+            self._save(state)
+        if config.sample.every and step % config.sample.every == 0 and step != config.run.steps and not told:
+            self._draw(state, final=False)
+        if told:
+            self._save(state)
+            self._settle()
+            raise Interrupted
+
+    def _trace(self) -> None:
+        first, end = self._job.config.log.profile
+        if first < end and self._job.leads:
+            if self.step == first:
+                jax.profiler.start_trace(str(self._job.folder / "profile"))
+            if self.step == end:
+                jax.profiler.stop_trace()
+
+    def _save(self, state: TrainState) -> None:
+        """Begins a checkpoint; a failure is told, and forgiven a few times in a row."""
+        if self._saved == self.step:
+            return
+        self._settle()
+        self._recorder.flush()
+        images = self.step * self._job.config.run.batch
+        notes = self._recorder.notes() | {"shape": list(self._job.dataset.shape), "images": images}
+        try:
+            self._store.save(self.step, state, notes)
+        except CheckpointError as error:
+            self._failed(error)
+        else:
+            self._recorder.event("save", step=self.step)
+            self._saved = self.step
+
+    def _settle(self) -> None:
+        """Waits for the save before."""
+        try:
+            self._store.wait()
+        except CheckpointError as error:
+            self._saved = None
+            self._failed(error)
+        else:
+            self._failures = 0
+
+    def _failed(self, error: CheckpointError) -> None:
+        self._failures += 1
+        self._recorder.warn(f"{error} (save number {self._failures} in a row that failed)")
+        if self._failures >= FAILED_SAVES:
+            raise error
+
+    def _snapshot(self, state: TrainState) -> None:
+        kept = [
+            (rule, average)
+            for rule, average in zip(self._job.recipe.averages, state.averages, strict=True)
+            if isinstance(rule, PowerFunction)
+        ]
+        trees = on_this_process([average for _, average in kept])
+        if self._job.leads:
+            folder = self._job.folder / "averages"
+            folder.mkdir(exist_ok=True)
+            save_snapshot(folder, trees, [rule for rule, _ in kept], self.step)
+
+    def _draw(self, state: TrainState, *, final: bool) -> None:
+        models = on_this_process({"ema": state.ema, "model": state.model})
+        if self._job.leads:
+            job = self._job
+            paths = draw_sheet(
+                job.config, models, job.dataset.shape, job.sample_key, job.folder,
+                step=self.step, interruption=self._interruption, final=final,
+            )  # fmt: skip
+            record_sheet(self._recorder, self.step, paths)
+
+    def finish(self, state: TrainState) -> None:
+        """The last checkpoint is whole; then curves, samples, and for a mixture the distance from the truth."""
+        self.step = int(state.step)
+        for _ in range(FAILED_SAVES):
+            self._save(state)
+            self._settle()
+            if self._saved == self.step:
+                break
+        job = self._job
+        if job.leads:
+            draw_curves(read_rows(job.folder / "metrics.jsonl"), job.folder / "curves.png")
+        self._draw(state, final=True)
+        self._interruption.check()
+        if isinstance(job.config.data, Mixture):
+            model = on_this_process(state.ema)
+            if job.leads:
+                report_agreement(job.config, model, job.sample_key, job.folder)
+
+    def _halt(self, error: NonFiniteError, loader: Any) -> None:
+        """Notes the update at fault and writes a report about it."""
+        job, step = self._job, error.step
+        self.step = step
+        self._recorder.event("halt", step=step)
+        if jax.process_count() == 1:
+            key = jax.random.fold_in(job.train_key, step)
+            batch, indices = loader.batch(step), loader.indices(step)
+            path = write_report(job.recipe, error.state, batch, indices, key, job.folder, step=step)
+            self._recorder.warn(f"a report about the last of these updates is in {path}")
+
+
+def _jump(state: TrainState, step: int) -> TrainState:
+    """The state with another count of updates, nothing else changed."""
+    placed = jax.device_put(np.int32(step), state.step.sharding)
+    return eqx.tree_at(lambda state: state.step, state, placed)

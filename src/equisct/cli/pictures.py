@@ -1,0 +1,89 @@
+"""The pictures of a run: grids of samples from one fixed noise while it goes, and the whole sheet at its end."""
+
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from PIL import Image
+
+from ..diagnostics import format_agreement, measure_agreement
+from ..model import ScoreGuidedModel
+from ..report import draw_grids, draw_scatters
+from .build import build_oracle
+from .config import Config
+from .data_config import Mixture
+from .interrupt import Interruption
+from .recorder import Recorder
+from .sampling import Sampler, consistency_sampler, draw_samples, heun_sampler
+
+
+def on_this_process(model: Any) -> Any:
+    """The model with every array whole in this process; all processes call it together."""
+    if jax.process_count() == 1:
+        return model
+    return multihost_utils.process_allgather(model, tiled=True)
+
+
+def draw_sheet(
+    config: Config,
+    models: dict[str, ScoreGuidedModel],
+    shape: tuple[int, ...],
+    key: Any,
+    folder: pathlib.Path,
+    *,
+    step: int,
+    interruption: Interruption,
+    final: bool = True,
+) -> dict[str, pathlib.Path]:
+    """One picture per entry of `models`, `samples/step_NNNNNNNN_NAME.png`: one step, two steps and, at the end, Heun."""
+    sample, noise = config.sample, config.noise
+    samplers: dict[str, Sampler] = {
+        "one step": consistency_sampler((), noise),
+        f"two steps (mid {sample.mid_sigma:g})": consistency_sampler((sample.mid_sigma,), noise),
+    }
+    if final:
+        samplers[f"Heun {sample.heun_steps} through the head"] = heun_sampler(sample.heun_steps, noise)
+    paths = {}
+    for name, model in models.items():
+        panels = {
+            title: draw_samples(sampler, model, shape, sample.n, key=key, between=interruption.check)
+            for title, sampler in samplers.items()
+        }
+        paths[name] = folder / "samples" / f"step_{step:08d}_{name}.png"
+        notes = {"step": str(step), "weights": name, "seed": str(config.run.seed), "preset": config.preset}
+        _draw(panels, shape, paths[name], notes)
+    return paths
+
+
+def _draw(panels: dict[str, np.ndarray], shape: tuple[int, ...], path: pathlib.Path, notes: dict[str, str]) -> None:
+    if len(shape) == 3:
+        finite = {title: np.nan_to_num(samples, nan=-1.0) for title, samples in panels.items()}
+        draw_grids(finite, path, notes=notes)
+    else:
+        draw_scatters(panels, path)
+
+
+def record_sheet(recorder: Recorder, step: int, paths: dict[str, pathlib.Path]) -> None:
+    """Hands the pictures of `draw_sheet` to the trackers."""
+    for name, path in paths.items():
+        with Image.open(path) as picture:
+            recorder.image(step, f"samples/{name}", np.asarray(picture.convert("RGB")))
+
+
+def report_agreement(config: Config, model: ScoreGuidedModel, key: Any, folder: pathlib.Path) -> None:
+    """Prints and stores how far the pair is from the mixture's exact flow map and posterior mean."""
+    assert isinstance(config.data, Mixture)
+    noise = config.noise
+    levels = jnp.array([0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, noise.sigma_max])
+    agreement = measure_agreement(
+        model, build_oracle(config.data), levels, samples=2_000, sigma_min=noise.sigma_min, key=key
+    )
+    text = (
+        "Distance from the truth (data units; data within about 1.5): one-step endpoint against the diffrax\n"
+        "solution of the exact PF-ODE, score head against the exact posterior mean.\n" + format_agreement(agreement)
+    )
+    print(text)
+    (folder / "agreement.txt").write_text(text + "\n")

@@ -1,0 +1,61 @@
+"""What a run would be, without running it: `--run.dry-run`."""
+
+import json
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import numpy as np
+from jax.sharding import Mesh
+
+from .._tree import count
+from ..data import Dataset
+from ..train import Recipe, TrainState, compile_step, init_state
+from ..train.placement import state_sharding
+from .build import build_model, build_recipe
+from .codec import to_json
+from .config import Config
+
+
+def describe(config: Config, dataset: Dataset, mesh: Mesh, goes_on: bool) -> str:
+    """The settings, sizes, memory per device (from the compiled step) and places of a run, in words."""
+    recipe = build_recipe(config)
+    state = state_by_shape(recipe, config, dataset.shape, mesh)
+    rows = np.zeros((config.run.batch // jax.process_count(), *dataset.shape), np.float32)
+    program = compile_step(recipe, state, rows, jr.key(0))
+    run, memory = config.run, program.memory_analysis()
+    kept = memory.argument_size_in_bytes
+    costs = program.cost_analysis() or {}
+    batch = dataset.take(np.arange(min(run.batch, dataset.size)))
+    lines = {
+        "settings": json.dumps(to_json(config)),
+        "data": f"{dataset.size:,} samples of shape {dataset.shape}; first batch {batch.min():.3g} to {batch.max():.3g}, "
+        f"mean {batch.mean():.3g}, standard deviation {batch.std():.3g} (noise.sigma_data is {config.noise.sigma_data:g})",
+        "parameters": f"{count(state.model.cm):,} in the consistency model, {count(state.model.head):,} in the score head",
+        "length": f"{run.steps:,} updates of {run.batch:,} samples: {run.steps * run.batch / dataset.size:,.1f} epochs "
+        f"of {dataset.size / run.batch:,.1f} updates",
+        "devices": f"{mesh.size} x {mesh.devices.flat[0].device_kind}, mesh {dict(mesh.shape)}, "
+        f"{jax.process_count()} process(es)",
+        "memory": f"per device {_mebibytes(kept)} for state and batch, {_mebibytes(memory.temp_size_in_bytes)} while an "
+        f"update runs, {_mebibytes(kept + memory.temp_size_in_bytes)} in all",
+        "work": f"{costs.get('flops', float('nan')) / 1e9:,.2f} GFLOP per update and device",
+        "folder": f"{run.dir} ({'goes on with the run there' if goes_on else 'new'})",
+    }
+    return "\n".join(f"{name + ':':12} {text}" for name, text in lines.items())
+
+
+def state_by_shape(recipe: Recipe, config: Config, shape: tuple[int, ...], mesh: Mesh) -> TrainState:
+    """The shapes of the state before the first update, each with its layout on the mesh."""
+    make = lambda key: init_state(recipe, build_model(config, shape, key=key), mesh=mesh)  # noqa: E731
+
+    def laid_out(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=state_sharding(leaf.shape, mesh))
+
+    return jax.tree.map(laid_out, eqx.filter_eval_shape(make, jr.key(0)))
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"

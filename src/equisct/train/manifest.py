@@ -1,0 +1,95 @@
+"""The manifest of a checkpoint: size and SHA-256 of every file in its folder, and notes; a folder without is none.
+
+Written last, to a temporary name, flushed to the disk and renamed; it carries a digest of its own content. So a
+checkpoint is either whole and known to be, or not there.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+NAME = "MANIFEST.json"
+FORMAT = 1
+
+
+class DamagedError(ValueError):
+    """A checkpoint whose files are not those that were written; the message names the first."""
+
+
+def write_manifest(folder: pathlib.Path, notes: dict[str, Any]) -> None:
+    """Hashes every file below `folder` and writes the manifest, which makes the checkpoint count.
+
+    Args:
+        folder: holds all files of the checkpoint, none of which may change any more.
+        notes: anything JSON can hold; comes back from `read_manifest`.
+    """
+    files = {str(path.relative_to(folder)): _describe(path) for path in _files(folder)}
+    content = {"format": FORMAT, "files": files, "notes": notes}
+    write_durably(folder / NAME, json.dumps(content | {"digest": _digest(content)}, indent=1))
+
+
+def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
+    """The notes of a checkpoint, after every file has been read and compared.
+
+    Raises:
+        DamagedError: if the manifest or a file is missing, of another size or of another content.
+    """
+    path = folder / NAME
+    try:
+        found = json.loads(path.read_text())
+        digest = found.pop("digest")
+        if digest != _digest(found):
+            raise DamagedError(f"{path}: expected digest {digest}, found {_digest(found)}")
+        if found["format"] != FORMAT:
+            raise DamagedError(
+                f"{path}: expected format {FORMAT}, found {found['format']}: another version's checkpoint?"
+            )
+        files, notes = dict(found["files"]), dict(found["notes"])
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(f"{path}: expected a manifest, found none that can be read ({error!r})") from error
+    for name, expected in files.items():
+        place = folder / name
+        if not place.is_file():
+            raise DamagedError(f"{place}: expected {expected['size']} bytes, found no file")
+        if place.stat().st_size != expected["size"]:
+            raise DamagedError(f"{place}: expected {expected['size']} bytes, found {place.stat().st_size}")
+        if _describe(place) != expected:
+            raise DamagedError(f"{place}: expected SHA-256 {expected['sha256']}, found another")
+    return notes
+
+
+def write_durably(path: pathlib.Path, text: str) -> None:
+    """Writes a text file so that after any crash either the old or the new one is there, whole."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: pathlib.Path) -> None:
+    """Makes the names in a folder durable, where the system can."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _files(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (NAME, NAME + ".tmp"))
+
+
+def _describe(path: pathlib.Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"size": path.stat().st_size, "sha256": digest}
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

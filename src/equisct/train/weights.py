@@ -1,0 +1,110 @@
+"""The weights of a run in one safetensors file: named by their place in the model, checked on the way in.
+
+A file holds two groups, `model/` and `ema/`; nothing in it can run code. It is written to a temporary name and renamed.
+"""
+
+import os
+import pathlib
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+T = TypeVar("T")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read or does not fit the model."""
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return "/".join(str(getattr(entry, "name", getattr(entry, "idx", getattr(entry, "key", entry)))) for entry in path)
+
+
+def _is_array(leaf: Any) -> bool:
+    return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def named_arrays(tree: Any) -> dict[str, Any]:
+    """Every array of a tree (or shape, from `eqx.filter_eval_shape`) by its path."""
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if _is_array(leaf)}
+
+
+def with_arrays(tree: T, arrays: dict[str, Any]) -> T:
+    """The tree with every array (or shape) replaced by that of its name."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: arrays[_name(path)] if _is_array(leaf) else leaf, tree)
+
+
+def save_weights(path: str | os.PathLike[str], *, model: Any, ema: Any, metadata: dict[str, str] | None = None) -> None:
+    """Writes the arrays of a model and of its average to one file, atomically.
+
+    Args:
+        path: the file, by convention `*.safetensors`; replaced if it exists.
+        model: current weights.
+        ema: averaged weights.
+        metadata: strings to store beside them, such as the step.
+    """
+    path = pathlib.Path(path)
+    groups = {"model": model, "ema": ema}
+    arrays = {
+        f"{group}/{name}": np.asarray(leaf)
+        for group, tree in groups.items()
+        for name, leaf in named_arrays(tree).items()
+    }
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        save_file(arrays, temporary, metadata=metadata)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_weights(path: str | os.PathLike[str], like: T, *, group: str = "ema") -> T:
+    """The model `like` (arrays or shapes, from `eqx.filter_eval_shape`) with the weights of one group of a file.
+
+    Args:
+        path: a file of `save_weights`.
+        like: a model of the same structure, shapes and dtypes.
+        group: "ema" or "model".
+
+    Raises:
+        CheckpointError: if the file is missing or damaged, or holds another model; names the first differing array.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint: expected a file, found none at {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = [name for name in file.keys() if name.startswith(f"{group}/")]  # noqa: SIM118  (not a mapping)
+            found = {name.removeprefix(f"{group}/"): file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"checkpoint: expected a safetensors file, found a damaged one at {path} ({error})"
+        ) from error
+    expected = named_arrays(like)
+    check_same(expected, found, path)
+    return with_arrays(like, {name: jnp.asarray(array) for name, array in found.items()})
+
+
+def check_same(expected: dict[str, Any], found: dict[str, Any], path: pathlib.Path) -> None:
+    """Raises `CheckpointError` at the first array that is missing, left over, or of another shape or dtype."""
+    for name, leaf in expected.items():
+        if name not in found:
+            raise CheckpointError(
+                f"checkpoint {path}: expected an array {name} {leaf.shape}, found none: another model?"
+            )
+        array = found[name]
+        if array.shape != leaf.shape or array.dtype != leaf.dtype:
+            raise CheckpointError(
+                f"checkpoint {path}: array {name}: expected {leaf.dtype} {leaf.shape}, "
+                f"found {array.dtype} {array.shape}: another model?"
+            )
+    extra = sorted(set(found) - set(expected))
+    if extra:
+        raise CheckpointError(
+            f"checkpoint {path}: expected {len(expected)} arrays, found also {extra[0]}: another model?"
+        )
