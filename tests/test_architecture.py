@@ -28,7 +28,7 @@ LAYERS = [
     {"level_sampling", "weighting", "model", "pf_ode"},
     {"losses", "samplers"},
     {"objectives"},
-    {"diagnostics", "data", "train", "report"},
+    {"diagnostics", "data", "train", "report", "tracking"},
     {"cli"},
 ]
 """Files and packages, from the bottom up; inside a package everything may see everything."""
@@ -42,7 +42,7 @@ SIDEWAYS = {
 }
 """Every import within a layer: a new one is an entry here, with the review that this asks for."""
 
-NOT_CORE = {"data", "train", "report", "cli"}
+NOT_CORE = {"data", "train", "report", "tracking", "cli"}
 HEAVY = {"optax", "tyro", "tqdm", "sklearn", "matplotlib", "PIL", "safetensors"}
 
 

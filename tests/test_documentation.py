@@ -22,7 +22,7 @@ import pytest
 import tyro
 
 import equisct as sct
-from equisct import data, nn, oracle, train
+from equisct import data, nn, oracle, tracking, train
 from equisct.cli import config, sample
 from equisct.cli import train as train_command
 from equisct.cli.build import build_model
@@ -213,7 +213,7 @@ def explained_aliases(module: types.ModuleType) -> set[str]:
 
 PUBLIC = {name: getattr(sct, name) for name in dir(sct)} | {
     f"{home.__name__.split('.')[-1]}.{name}": value
-    for home in (nn, oracle, data, train)
+    for home in (nn, oracle, data, tracking, train)
     for name, value in vars(home).items()
     if not (name.startswith("_") or inspect.ismodule(value))
 }

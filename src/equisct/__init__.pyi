@@ -1,6 +1,7 @@
 from . import data as data
 from . import nn as nn
 from . import oracle as oracle
+from . import tracking as tracking
 from ._tree import Frozen as Frozen
 from ._tree import count as count
 from ._tree import cut as cut
