@@ -11,60 +11,14 @@ from typing import Any, Literal
 import tyro
 
 from .._check import check_at_least, check_finite, check_fraction, check_levels, check_positive
-
-
-@dataclasses.dataclass(frozen=True)
-class Digits:
-    """scikit-learn's 1,797 handwritten digits, 8x8 grey; shipped in its wheel, nothing is downloaded."""
-
-
-@dataclasses.dataclass(frozen=True)
-class CIFAR10:
-    """CIFAR-10's 50,000 training images, 32x32 colour, from the official binary version."""
-
-    path: pathlib.Path = pathlib.Path("cifar-10-batches-bin")
-    """Folder with data_batch_1.bin to data_batch_5.bin, or the archive cifar-10-binary.tar.gz."""
-    flip: bool = True
-    """Mirror each image left to right with probability 1/2."""
-
-
-@dataclasses.dataclass(frozen=True)
-class IDX:
-    """Grey images in MNIST's IDX files (Fashion-MNIST and relatives)."""
-
-    path: pathlib.Path = pathlib.Path("fashion-mnist")
-    """Folder with train-images-idx3-ubyte[.gz], or one images file."""
-    flip: bool = False
-    """Mirror each image left to right with probability 1/2."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Npz:
-    """Arrays of your own: uint8 images (n, h, w, channels) or float32 vectors (n, d) in an .npz file."""
-
-    path: pathlib.Path = pathlib.Path("images.npz")
-    """The file; it is read without pickle."""
-    key: str = "images"
-    """Name of the array in the file."""
-    flip: bool = False
-    """Mirror each image left to right with probability 1/2."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Mixture:
-    """A rotated product of two equal 1-D Gaussian mixtures: its flow map is known in closed form."""
-
-    modes: int = 3
-    """Modes per axis, evenly spaced on [-1, 1]."""
-    std: float = 0.15
-    """Standard deviation of each mode, in data units."""
-    angle: float = 30.0
-    """Rotation, in degrees."""
-    samples: int = 100_000
-    """Points drawn once for training."""
-
-
-Data = Digits | CIFAR10 | IDX | Npz | Mixture
+from .data_config import CIFAR10 as CIFAR10
+from .data_config import IDX as IDX
+from .data_config import ArrayRecord as ArrayRecord
+from .data_config import Data, check_data
+from .data_config import Digits as Digits
+from .data_config import ImageFiles as ImageFiles
+from .data_config import Mixture as Mixture
+from .data_config import Npz as Npz
 
 
 @dataclasses.dataclass(frozen=True)
@@ -282,10 +236,7 @@ def check(config: Config) -> None:
             f"sample.mid_sigma: expected a level between {noise.sigma_min} and {noise.sigma_max}, "
             f"found {sample.mid_sigma}"
         )
-    if isinstance(config.data, Mixture):
-        check_at_least("data.modes", config.data.modes, 1)
-        check_positive("data.std", config.data.std)
-        check_at_least("data.samples", config.data.samples, run.batch)
+    check_data(config.data, run.batch)
 
 
 def _check_finite_floats(node: Any, name: str = "") -> None:
