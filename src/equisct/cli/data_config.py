@@ -59,7 +59,7 @@ class ImageFiles:
     bad_limit: float = 0.01
     """Largest share of skipped files, 0 to 1."""
     index: pathlib.Path | None = None
-    """Index of `equisct-data check`, which saves reading everything at the start. Default: PATH.index.json, if there."""
+    """Index of `equisct-data check`, which saves reading everything first. Default: PATH.index.json, if there."""
     workers: int = 0
     """Processes that read and decode ahead; with 0, threads of the training process."""
 
