@@ -6,7 +6,7 @@ from typing import Any
 
 from .._check import check_at_least, check_finite, check_fraction, check_levels, check_positive
 from .config import Config, Ema, Head, Method, Noise, Optim, Parallel, Run, Sample, Torso
-from .data_config import Mixture
+from .data_config import check_data
 
 
 def check(config: Config) -> None:
@@ -24,10 +24,7 @@ def check(config: Config) -> None:
     check_at_least("log.every", config.log.every, 1)
     _check_range("log.profile", config.log.profile)
     _check_sample(config.sample, config.noise)
-    if isinstance(config.data, Mixture):
-        check_at_least("data.modes", config.data.modes, 1)
-        check_positive("data.std", config.data.std)
-        check_at_least("data.samples", config.data.samples, config.run.batch)
+    check_data(config.data, config.run.batch)
 
 
 def _check_network(name: str, net: Torso | Head) -> None:

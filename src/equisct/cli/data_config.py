@@ -1,10 +1,10 @@
-"""What can be trained on, as plain frozen dataclasses: the groups of `--data.*`. Free of JAX.
-
-The docstring under a field is its help text. Values are checked in `check.py`.
-"""
+"""What the command line can say about data, as plain frozen dataclasses; a docstring under a field is its help."""
 
 import dataclasses
 import pathlib
+from typing import Literal
+
+from .._check import check_at_least, check_positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +45,38 @@ class Npz:
 
 
 @dataclasses.dataclass(frozen=True)
+class ImageFiles:
+    """PNG, JPEG and WEBP files of your own in a folder, at any depth, or in a zip archive."""
+
+    path: pathlib.Path = pathlib.Path("images")
+    """The folder or archive."""
+    flip: bool = False
+    """Mirror each image left to right with probability 1/2."""
+    size: int | None = None
+    """Side in pixels: the middle square of each image is reduced to it. Default: all images have the same size."""
+    bad: Literal["error", "skip"] = "error"
+    """What a file that cannot be used does: stop, or give its place to the next good one."""
+    bad_limit: float = 0.01
+    """Largest share of skipped files, 0 to 1."""
+    index: pathlib.Path | None = None
+    """Index of `equisct-data check`, which saves reading everything first. Default: PATH.index.json, if there."""
+    workers: int = 0
+    """Processes that read and decode ahead; with 0, threads of the training process."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ArrayRecord:
+    """Images packed into one .array_record file by `equisct-data pack`."""
+
+    path: pathlib.Path = pathlib.Path("images.array_record")
+    """The file."""
+    flip: bool = False
+    """Mirror each image left to right with probability 1/2."""
+    workers: int = 0
+    """Processes that read ahead; with 0, threads of the training process."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Mixture:
     """A rotated product of two equal 1-D Gaussian mixtures: its flow map is known in closed form."""
 
@@ -58,4 +90,24 @@ class Mixture:
     """Points drawn once for training."""
 
 
-Data = Digits | CIFAR10 | IDX | Npz | Mixture
+Data = Digits | CIFAR10 | IDX | Npz | ImageFiles | ArrayRecord | Mixture
+
+
+def check_data(data: Data, batch: int) -> None:
+    """Raises `ValueError`, naming the flag, at the first setting that is out of its range."""
+    if isinstance(data, Mixture):
+        check_at_least("data.modes", data.modes, 1)
+        check_positive("data.std", data.std)
+        check_at_least("data.samples", data.samples, batch)
+    if isinstance(data, ImageFiles | ArrayRecord):
+        check_at_least("data.workers", data.workers, 0)
+    if isinstance(data, ImageFiles):
+        check_images("data.", data.size, data.bad_limit)
+
+
+def check_images(prefix: str, size: int | None, bad_limit: float) -> None:
+    """Raises `ValueError`, naming the flag, if a setting of image files is out of its range."""
+    if size is not None:
+        check_at_least(f"{prefix}size", size, 1)
+    if not 0 <= bad_limit <= 1:
+        raise ValueError(f"{prefix}bad_limit: expected a number in [0, 1], found {bad_limit}")

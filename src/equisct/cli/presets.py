@@ -1,7 +1,9 @@
 """The presets of `equisct-train`: complete configurations, each with its cost and what to expect."""
 
+import dataclasses
+
 from .config import Config, Ema, Head, Log, Method, Noise, Optim, Run, Sample, Torso
-from .data_config import CIFAR10, IDX, Digits, Mixture, Npz
+from .data_config import CIFAR10, IDX, ArrayRecord, Digits, ImageFiles, Mixture, Npz
 
 _SMALL_TORSO = Torso(width=16, multipliers=(1, 1), blocks=1, attention=(), dropout=0.0)
 _SMALL_HEAD = Head(width=8, multipliers=(1, 1), blocks=1, attention=())
@@ -71,6 +73,9 @@ FASHION = Config(
     run=Run(steps=50_000, batch=256),
 )
 
+IMAGES = dataclasses.replace(FASHION, preset="images", data=ImageFiles())
+ARRAY_RECORD = dataclasses.replace(FASHION, preset="array-record", data=ArrayRecord())
+
 NPZ = Config(
     preset="npz",
     data=Npz(),
@@ -92,5 +97,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
         CIFAR_LITERAL,
     ),
     "fashion-mnist": ("Fashion-MNIST from its IDX files, 28x28 grey: hours on a GPU.", FASHION),
+    "images": ("Image files of your own, in a folder or zip; the network of fashion-mnist: hours on a GPU.", IMAGES),
+    "array-record": ("The same from one file that `equisct-data pack` has written.", ARRAY_RECORD),
     "npz": ("Images or vectors of your own from an .npz file; the network of the digits.", NPZ),
 }

@@ -1,11 +1,23 @@
-"""From the data settings to a data set in memory, checked; free of JAX, so that bad data is refused at once."""
+"""From the data settings to a data set, checked, and its loader; free of JAX, so that bad data is refused at once."""
 
 import math
 
 import numpy as np
 
-from ..data import Dataset, VectorSet, load_cifar10, load_digits, load_idx, load_npz
-from .data_config import CIFAR10, IDX, Data, Digits, Mixture, Npz
+from ..data import (
+    ArrayRecordSet,
+    Dataset,
+    GrainLoader,
+    ImageFolder,
+    Loader,
+    VectorSet,
+    load_cifar10,
+    load_digits,
+    load_idx,
+    load_npz,
+)
+from .config import Config
+from .data_config import CIFAR10, IDX, ArrayRecord, Data, Digits, ImageFiles, Mixture, Npz
 
 
 def load_data(data: Data, *, seed: int) -> Dataset:
@@ -23,8 +35,28 @@ def load_data(data: Data, *, seed: int) -> Dataset:
             return load_idx(data.path)
         case Npz():
             return load_npz(data.path, data.key)
+        case ImageFiles():
+            return ImageFolder(data.path, size=data.size, bad=data.bad, bad_limit=data.bad_limit, index=data.index)
+        case ArrayRecord():
+            return ArrayRecordSet(data.path)
         case Mixture():
             return _draw(data, seed)
+
+
+def open_loader(
+    dataset: Dataset, config: Config, *, start: int = 0, process: int = 0, processes: int = 1
+) -> Loader | GrainLoader:
+    """The batches of a run from update `start` on, to be closed at its end: read ahead if the data lies in files.
+
+    Raises:
+        ValueError: if the settings do not fit the data.
+    """
+    data, run = config.data, config.run
+    flip, workers = getattr(data, "flip", False), getattr(data, "workers", 0)
+    place = {"start": start, "process": process, "processes": processes}
+    if workers or isinstance(dataset, ImageFolder | ArrayRecordSet):
+        return GrainLoader(dataset, run.batch, seed=run.seed, flip=flip, workers=workers, **place)
+    return Loader(dataset, run.batch, seed=run.seed, flip=flip, **place)
 
 
 def rotated_modes(mixture: Mixture) -> tuple[np.ndarray, np.ndarray]:

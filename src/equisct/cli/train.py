@@ -14,7 +14,7 @@ from ..tracking import redact
 from .check import check
 from .config import Config
 from .exits import STOPPED, refusing_wrong_input, stopping_cleanly
-from .folder import changes, choose_folder, locked, read_config, read_config_file, read_status, refused_changes
+from .folder import changes, choose_folder, read_config, read_config_file, read_status, refused_changes
 from .presets import PRESETS
 from .source import load_data
 from .xla import prefer_quick_compilation

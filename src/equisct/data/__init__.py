@@ -1,12 +1,16 @@
-"""Data in memory: readers that check everything, and a loader that is a function of the step. Free of JAX.
+"""Data in memory and in files: readers that check everything, loaders that are a function of the step. Free of JAX.
 
 Notation: `images` are uint8, channel last, 0 to 255 (outside); `x` is float32, channel first, -1 to 1 (inside).
 """
 
+from .array_records import ArrayRecordSet as ArrayRecordSet
+from .array_records import write_array_record as write_array_record
 from .arrays import load_npz as load_npz
 from .cifar10 import load_cifar10 as load_cifar10
 from .digits import load_digits as load_digits
 from .errors import DataError as DataError
+from .folder import ImageFolder as ImageFolder
+from .grain_loader import GrainLoader as GrainLoader
 from .idx import load_idx as load_idx
 from .images import float_to_images as float_to_images
 from .images import images_to_float as images_to_float

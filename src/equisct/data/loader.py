@@ -9,6 +9,7 @@ keeps those words, unlike its `permutation`, the same in all versions.
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt64
@@ -84,6 +85,13 @@ class Loader:
         self._rows = slice(process * batch // processes, (process + 1) * batch // processes)
         self._permutation = functools.lru_cache(maxsize=2)(self._permute)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_permutation"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._permutation = functools.lru_cache(maxsize=2)(self._permute)
+
     def _permute(self, epoch: int) -> Int64[np.ndarray, " size"]:
         return epoch_permutation(self._seed, epoch, self.dataset.size)
 
@@ -100,6 +108,9 @@ class Loader:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return map(self.batch, itertools.count(self.start))
+
+    def close(self) -> None:
+        """Nothing: there are no threads or processes to end; `GrainLoader` has them."""
 
 
 def _window(

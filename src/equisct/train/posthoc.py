@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 
 from .._check import check_at_least
 from .averages import AbstractAverage, ConstantDecay, PowerFunction
-from .checkpoint import CheckpointError, _named, load_weights
+from .weights import CheckpointError, load_weights, named_arrays
 
 T = TypeVar("T")
 
@@ -170,7 +170,7 @@ def save_snapshot(
     rules = json.dumps([_average_to_json(average) for average in averages])
     path = pathlib.Path(folder) / f"step_{step:08d}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {name: np.asarray(leaf) for name, leaf in _named(list(trees)).items()}
+    arrays = {name: np.asarray(leaf) for name, leaf in named_arrays(list(trees)).items()}
     temporary = path.with_name(path.name + ".tmp")
     try:
         save_file(arrays, temporary, metadata={"step": str(step), "averages": rules})

@@ -1,0 +1,167 @@
+"""The work of `equisct-data`; free of JAX."""
+
+import contextlib
+import importlib
+import os
+import pathlib
+import zipfile
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..data import DataError, Dataset, ImageFolder, Loader, VectorSet, float_to_images, write_array_record
+from ..data._picture_files import picture_files
+from ..data._picture_index import default_index, scan, survey, write_index
+from ..data.cifar10 import ARCHIVE, FOLDER, PYTHON_FOLDER
+from ..data.folder import check_survey
+from .config import CIFAR10, IDX, ArrayRecord, ImageFiles, Npz
+from .data import CheckOptions, ImageOptions, PackOptions, PreviewOptions
+from .source import load_data
+
+PIECE = 256
+"""Images in memory at a time."""
+
+
+def detect(path: pathlib.Path) -> type[CIFAR10 | IDX | Npz | ImageFiles | ArrayRecord]:
+    """The kind of data at a path, told by names and first bytes; what is nothing else is image files.
+
+    Raises:
+        DataError: if nothing is there.
+    """
+    if path.is_dir():
+        names = {entry.name for entry in path.iterdir()}
+        if names & {FOLDER, ARCHIVE, PYTHON_FOLDER, "data_batch_1.bin", "data_batch_1"}:
+            return CIFAR10
+        idx = {f"{split}-images-idx3-ubyte{end}" for split in ("train", "t10k") for end in ("", ".gz")}
+        return IDX if names & idx else ImageFiles
+    if not path.is_file():
+        raise DataError(path, "nothing at this path", "a folder or a file of data")
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    if path.suffix == ".array_record":
+        return ArrayRecord
+    if path.name.endswith((".tar.gz", ".tgz")):
+        return CIFAR10
+    if start[:2] == b"\x1f\x8b" or start[:3] == b"\0\0\x08":
+        return IDX
+    return Npz if path.suffix == ".npz" or _holds_arrays(path) else ImageFiles
+
+
+def _holds_arrays(path: pathlib.Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    return bool(names) and all(name.endswith(".npy") for name in names)
+
+
+def _open(options: ImageOptions) -> Dataset:
+    kind = detect(options.path)
+    if kind is ImageFiles:
+        size, bad, bad_limit, index = options.size, options.bad, options.bad_limit, options.index
+        return load_data(ImageFiles(options.path, size=size, bad=bad, bad_limit=bad_limit, index=index), seed=0)
+    return load_data(kind(options.path), seed=0)
+
+
+@contextlib.contextmanager
+def _writing(place: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(place, f"a place that cannot be written ({error})", "a folder with room and rights") from error
+
+
+def check(options: CheckOptions) -> None:
+    """Reads everything, says what is there, and writes an index for image files.
+
+    Raises:
+        DataError: if the data cannot be used, or holds more bad files than the options allow.
+    """
+    if detect(options.path) is not ImageFiles:
+        dataset = _open(options)
+        _read_all(dataset)
+        print(_summary(dataset.size, dataset.shape))
+        return
+    files = picture_files(options.path)
+    entries = scan(files)
+    found = survey(entries, options.size)
+    for name, reason in found.bad:
+        print(f"bad: {ascii(name)}: {reason}")
+    print(_summary(len(found.good), found.shape))
+    print(f"bad files: {len(found.bad):,}; files of other kinds, left alone: {files.ignored:,}")
+    if not options.no_index:
+        index = options.index or default_index(options.path)
+        with _writing(index):
+            write_index(entries, index)
+        print(f"wrote {index}")
+    check_survey(found, options.path, bad=options.bad, bad_limit=options.bad_limit)
+
+
+def _summary(count: int, shape: tuple[int, ...]) -> str:
+    if len(shape) == 1:
+        return f"{count:,} vectors of {shape[0]} numbers"
+    channels, height, width = shape
+    return f"{count:,} images of {width} x {height} pixels, {channels} channel{'s' if channels > 1 else ''}"
+
+
+def _pieces(dataset: Dataset, indices: np.ndarray) -> Iterator[np.ndarray]:
+    for first in range(0, len(indices), PIECE):
+        yield dataset.take(indices[first : first + PIECE])
+
+
+def _read_all(dataset: Dataset) -> None:
+    for _ in _pieces(dataset, np.arange(dataset.size)):
+        pass
+
+
+def preview(options: PreviewOptions) -> None:
+    """Draws the first batch, and prints range, mean and standard deviation of each channel, as the model sees them."""
+    dataset = _open(options)
+    x = Loader(dataset, min(options.n, dataset.size), seed=options.seed).batch(0)
+    report = importlib.import_module("equisct.report")  # Matplotlib
+    draw = report.draw_grids if x.ndim == 4 else report.draw_scatters
+    with _writing(options.out):
+        draw({f"{len(x)} of {dataset.size:,}": x}, options.out)
+    print(_summary(dataset.size, dataset.shape))
+    for channel, values in enumerate(np.moveaxis(x, 1, 0).astype(np.float64)):
+        low, high, mean, std = values.min(), values.max(), values.mean(), values.std()
+        print(f"channel {channel}: {low:.4f} to {high:.4f}, mean {mean:.4f}, standard deviation {std:.4f}")
+    print(f"all: standard deviation {x.std(dtype=np.float64):.4f}")
+    print(f"wrote {options.out}")
+
+
+def pack(options: PackOptions) -> None:
+    """Writes the usable images into one new file.
+
+    Raises:
+        DataError: if the data cannot be used, or the file is there already.
+    """
+    if options.out.exists():
+        raise DataError(options.out, "a file that is there already", "a new name")
+    dataset = _open(options)
+    if isinstance(dataset, VectorSet) or len(dataset.shape) != 3:
+        raise DataError(options.path, _summary(dataset.size, dataset.shape), "images")
+    indices = dataset.good if isinstance(dataset, ImageFolder) else np.arange(dataset.size)
+    images = map(float_to_images, _pieces(dataset, indices))
+    with _writing(options.out):
+        if options.out.suffix == ".npz":
+            _write_npz(options.out, images, getattr(dataset, "labels", None))
+        else:
+            write_array_record(options.out, images, count=len(indices))
+    print(_summary(len(indices), dataset.shape))
+    print(f"wrote {options.out}")
+
+
+def _write_npz(out: pathlib.Path, images: Iterator[np.ndarray], labels: np.ndarray | None) -> None:
+    """An archive that `load_npz` reads, under a temporary name until it is whole."""
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    whole = np.concatenate(list(images))
+    try:
+        with part.open("wb") as stream:
+            if labels is None:
+                np.savez_compressed(stream, images=whole)
+            else:
+                np.savez_compressed(stream, images=whole, labels=labels)
+        part.rename(out)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,172 @@
+"""Where pictures lie: a folder with everything below it, or a zip archive that is read in place and never extracted."""
+
+import os
+import pathlib
+import stat
+import zipfile
+from typing import Any
+
+from ._files import FilePath, check_expansion, existing, read_exactly, refused
+from ._pictures import FILE_BYTES, PictureError
+from .errors import DataError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+ACCEPTED = """a folder of pictures (.png, .jpg, .jpeg, .webp), at any depth
+or a zip archive of them (nothing is extracted)"""
+EXAMPLE = 'ImageFolder("pictures")'
+OUTSIDE = "this archive wants to write outside its folder; pack it again if you trust it"
+
+
+class FolderFiles:
+    """The pictures below a folder, by their path in it. Links to files are followed, links to folders are not.
+
+    Attributes:
+        path: The folder.
+        names: Paths relative to the folder, with slashes, sorted. Hidden files are left out.
+        ignored: How many files of another kind there are.
+
+    Raises:
+        DataError: A folder cannot be listed.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+        found: list[str] = []
+        self.ignored = 0
+        self._refused: dict[str, str] = {}
+        with refused(path, "a folder that can be listed"):
+            for place, folders, files in os.walk(path, onerror=_stop):
+                folders[:] = [name for name in folders if not _hidden(name)]
+                for name in list(folders):
+                    whole = os.path.join(place, name)
+                    link = os.path.islink(whole)
+                    if link or _named_as_picture(name):
+                        folders.remove(name)
+                        relative = self._relative(whole)
+                        self._refused[relative] = "a link to a folder, which is not followed" if link else "a folder"
+                pictures = [name for name in files if _named_as_picture(name) and not _hidden(name)]
+                self.ignored += len(files) - len(pictures)
+                found += [self._relative(os.path.join(place, name)) for name in pictures]
+        self.names = sorted([*found, *self._refused])
+
+    def _relative(self, whole: str) -> str:
+        return pathlib.Path(whole).relative_to(self.path).as_posix()
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        """Bytes and time of change, in nanoseconds; raises `PictureError` if it is no readable file."""
+        if name in self._refused:
+            raise PictureError(self._refused[name])
+        try:
+            found = os.stat(self.path / name)
+        except OSError as error:
+            raise PictureError(f"cannot be opened ({error.strerror})") from error
+        if not stat.S_ISREG(found.st_mode):
+            raise PictureError("not a regular file")
+        return _bounded(found.st_size), found.st_mtime_ns
+
+    def read(self, name: str) -> bytes:
+        """The whole file; raises `PictureError` if that is not possible."""
+        size, _ = self.stamp(name)
+        try:
+            content = (self.path / name).read_bytes()
+        except OSError as error:
+            raise PictureError(f"cannot be read ({error.strerror})") from error
+        if len(content) != size:
+            raise PictureError("changes while it is read")
+        return content
+
+
+class ZipFiles:
+    """The pictures in a zip archive, by their name in it.
+
+    Attributes:
+        path: The archive.
+        names: The names in the archive, sorted. Hidden files are left out.
+        ignored: How many files of another kind there are.
+
+    Raises:
+        DataError: It is no zip archive, or one with climbing or absolute names, links, doubled names, encryption, an
+            unusual compression, or contents out of proportion to its size.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+        self._archive: zipfile.ZipFile | None = None
+        with refused(path, ACCEPTED):
+            members = self._open().infolist()
+            for member in members:
+                _check_member(path, member)
+            names = [member.filename for member in members]
+            if len(set(names)) < len(names):
+                raise DataError(path, "two files of one name", "each name once")
+            check_expansion(str(path), path.stat().st_size, sum(member.file_size for member in members))
+            self._changed = path.stat().st_mtime_ns
+        pictures = [name for name in names if _named_as_picture(name) and not any(map(_hidden, name.split("/")))]
+        self.ignored = sum(not name.endswith("/") for name in names) - sum(not name.endswith("/") for name in pictures)
+        self.names = sorted(pictures)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_archive": None}
+
+    def _open(self) -> zipfile.ZipFile:
+        """One open archive per process."""
+        if self._archive is None:
+            self._archive = zipfile.ZipFile(self.path)
+        return self._archive
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        """Bytes, and the archive's time of change, in nanoseconds; raises `PictureError` if it is no readable file."""
+        if name.endswith("/"):
+            raise PictureError("a folder")
+        return _bounded(self._open().getinfo(name).file_size), self._changed
+
+    def read(self, name: str) -> bytes:
+        """The whole file; raises `PictureError` if that is not possible."""
+        size, _ = self.stamp(name)
+        try:
+            with self._open().open(name) as stream:
+                return read_exactly(stream, size, name)
+        except Exception as error:  # on hostile files `zipfile` and `zlib` raise nearly anything
+            text = " ".join(str(error).split())[:120]
+            raise PictureError(f"cannot be unpacked ({type(error).__name__}: {text})") from error
+
+
+def picture_files(path: FilePath) -> FolderFiles | ZipFiles:
+    """The pictures of a folder or a zip archive.
+
+    Raises:
+        DataError: Nothing usable is there.
+    """
+    place = existing(path, ACCEPTED, EXAMPLE)
+    return FolderFiles(place) if place.is_dir() else ZipFiles(place)
+
+
+def _named_as_picture(name: str) -> bool:
+    return name.rstrip("/").lower().endswith(SUFFIXES)
+
+
+def _hidden(name: str) -> bool:
+    """Hidden files and the double that macOS puts into archives: they look like pictures and are not."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _bounded(size: int) -> int:
+    if size > FILE_BYTES:
+        raise PictureError(f"{size:,} bytes, more than {FILE_BYTES:,}")
+    return size
+
+
+def _stop(error: OSError) -> None:
+    raise error
+
+
+def _check_member(path: pathlib.Path, member: zipfile.ZipInfo) -> None:
+    name, where = member.filename, f"{path}: {ascii(member.filename[:80])}"
+    if name.startswith(("/", "\\")) or "\\" in name or ":" in name.split("/")[0] or ".." in name.split("/"):
+        raise DataError(where, "a name that leaves the archive's folder", "plain relative names", OUTSIDE)
+    if stat.S_ISLNK(member.external_attr >> 16):
+        raise DataError(where, "a symbolic link", "files and folders", OUTSIDE)
+    if member.flag_bits & 1:
+        raise DataError(where, "an encrypted file", "files that can be read")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError(where, f"compression method {member.compress_type}", "none or deflate")

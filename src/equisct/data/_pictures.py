@@ -1,0 +1,119 @@
+"""Decoding of one picture: PNG, JPEG or WEBP, told by its first bytes alone, made 8-bit grey or colour.
+
+No other decoder of Pillow is ever reached. What cannot be used raises `PictureError`, which says why in a few words.
+"""
+
+import contextlib
+import importlib
+import io
+from typing import Any
+
+import numpy as np
+
+FILE_BYTES = 2**26
+"""The longest file that is read."""
+
+PIXELS = 2**26
+"""The most pixels that a header may claim; Pillow itself warns a little above."""
+
+SIGNATURES = (
+    (0, b"\x89PNG\r\n\x1a\n", "PIL.PngImagePlugin", "PngImageFile"),
+    (0, b"\xff\xd8\xff", "PIL.JpegImagePlugin", "JpegImageFile"),
+    (8, b"WEBP", "PIL.WebPImagePlugin", "WebPImageFile"),
+)
+
+ORIENTATION = 0x0112
+"""The EXIF tag for how a camera was held."""
+
+TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
+
+class PictureError(ValueError):
+    """Why one picture cannot be used."""
+
+
+def decode(content: bytes) -> Any:
+    """A Pillow image of mode L (grey) or RGB (colour), turned upright.
+
+    16 bits a channel become 8 by rounding `v / 257` (grey) or by their high byte (colour, Pillow's own reader);
+    transparent pixels are laid on white; palettes and CMYK become RGB, colour profiles are not applied.
+
+    Raises:
+        PictureError: It is not a whole, single picture of one of the three formats, or is too large.
+    """
+    try:
+        return _decode(content)
+    except PictureError:
+        raise
+    except Exception as error:  # on damaged or hostile files Pillow raises nearly anything
+        text = " ".join(str(error).split())[:120]
+        raise PictureError(f"cannot be decoded ({type(error).__name__}: {text})") from error
+
+
+def fit(picture: Any, size: int | None, channels: int) -> np.ndarray:
+    """The pixels, uint8 (h, w, c): the middle square reduced to `size` if that is given, else as they are.
+
+    The filter is Lanczos, by which EDM's tool prepares its sets, so that figures compare with theirs.
+    """
+    if size is not None and picture.size != (size, size):
+        width, height = picture.size
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        lanczos = importlib.import_module("PIL.Image").Resampling.LANCZOS
+        picture = picture.crop((left, top, left + side, top + side)).resize((size, size), lanczos)
+    pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def _decode(content: bytes) -> Any:
+    if not content:
+        raise PictureError("an empty file")
+    picture = _opened(content)
+    width, height = picture.size
+    if width * height > PIXELS:
+        raise PictureError(f"claims {width} x {height} pixels, more than {PIXELS:,}")
+    if getattr(picture, "n_frames", 1) > 1:
+        raise PictureError(f"an animation of {picture.n_frames} frames")
+    picture.load()
+    return _upright(_eight_bits(picture), _orientation(picture))
+
+
+def _opened(content: bytes) -> Any:
+    """The header alone is read here."""
+    for start, signature, module, reader in SIGNATURES:
+        if content[start : start + len(signature)] == signature:
+            return getattr(importlib.import_module(module), reader)(io.BytesIO(content))
+    raise PictureError(f"not PNG, JPEG or WEBP: begins with {content[:8].hex(' ')}")
+
+
+def _eight_bits(picture: Any) -> Any:
+    image = importlib.import_module("PIL.Image")
+    if picture.mode == "I;16":  # Pillow's own conversion would cut at 255
+        wide = np.asarray(picture).astype(np.uint32)
+        return image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if picture.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"):
+        raise PictureError(f"pixels of Pillow's mode {picture.mode}")
+    kind = "L" if picture.mode in ("1", "L", "LA") else "RGB"
+    if picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = image.alpha_composite(image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert(kind)
+
+
+def _orientation(picture: Any) -> int:
+    with contextlib.suppress(Exception):  # broken camera data is common, and says nothing about the pixels
+        return picture.getexif().get(ORIENTATION, 1)
+    return 1
+
+
+def _upright(picture: Any, orientation: int) -> Any:
+    turn = TURNS.get(orientation)
+    return picture.transpose(importlib.import_module("PIL.Image").Transpose[turn]) if turn else picture

@@ -1,0 +1,165 @@
+"""Pictures in one `.array_record` file: any of them can be read by its number, without the others.
+
+Record 0 is a JSON header, records 1 to n are the pictures: uint8, row by row, channel last, as bytes. The container
+compresses them (zstd) and keeps a checksum of every record.
+"""
+
+import importlib
+import json
+import os
+import pathlib
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int, UInt8
+
+from ._files import FilePath, existing, refused
+from ._pictures import PIXELS
+from .errors import DataError, describe
+from .images import images_to_float
+
+FORMAT, VERSION = "equisct pictures", 1
+ACCEPTED = "an .array_record file as `equisct-data pack` writes it"
+EXAMPLE = 'ArrayRecordSet("faces.array_record")'
+WRITING = "group_size:1,zstd"
+READING = "readahead_buffer_size:0,max_parallelism:0"
+"""Random access: nothing is read ahead."""
+
+
+class ArrayRecordSet:
+    """The pictures of one `.array_record` file, read when they are asked for.
+
+    Args:
+        path: A file that `write_array_record` or `equisct-data pack` has written.
+
+    Attributes:
+        path: The file.
+        name: What to call the set in logs.
+
+    Raises:
+        DataError: It is not such a file, or it is damaged.
+    """
+
+    def __init__(self, path: FilePath):
+        self.path = existing(path, ACCEPTED, EXAMPLE)
+        self.name = self.path.name.split(".")[0]
+        self._reader: Any = None
+        self._lock = threading.Lock()
+        with refused(self.path, ACCEPTED):
+            (header,) = self._records([0])
+            self._count, self._shape = _read_header(self.path, json.loads(header))
+            held = self._reader.num_records() - 1
+        if held != self._count:
+            raise DataError(self.path, f"{held:,} pictures", f"{self._count:,}, as its header says")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_reader": None, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state | {"_lock": threading.Lock()})
+
+    @property
+    def size(self) -> int:
+        """The number of pictures."""
+        return self._count
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape (c, h, w) of one sample."""
+        height, width, channels = self._shape
+        return channels, height, width
+
+    def take(
+        self, indices: Int[np.ndarray, " batch"], flip: Bool[np.ndarray, " batch"] | None = None
+    ) -> Float32[np.ndarray, "batch c h w"]:
+        """The samples at `indices`, in [-1, 1], each mirrored left to right where `flip` is true.
+
+        Raises:
+            DataError: A record is damaged.
+            IndexError: There is no such sample.
+        """
+        if len(indices) and (indices.min() < 0 or indices.max() >= self._count):
+            raise IndexError(f"indices: expected 0 to {self._count - 1}, found {indices.min()} to {indices.max()}")
+        with refused(self.path, ACCEPTED, "the file is damaged; pack it again"):
+            records = self._records([int(index) + 1 for index in indices])
+        images = np.empty((len(records), *self._shape), np.uint8)
+        for image, index, record in zip(images, indices, records, strict=True):
+            if len(record) != image.size:
+                raise DataError(f"{self.path}: picture {index}", f"{len(record):,} bytes", f"{image.size:,} bytes")
+            image[:] = np.frombuffer(record, np.uint8).reshape(self._shape)
+        if flip is not None:
+            images[flip] = images[flip][:, :, ::-1]
+        return images_to_float(images)
+
+    def _records(self, positions: list[int]) -> list[bytes]:
+        """Records by position; one reader per process, used by one thread at a time."""
+        with self._lock:
+            if self._reader is None:
+                self._reader = _module().ArrayRecordReader(os.fspath(self.path), READING)
+                if not self._reader.ok():
+                    raise DataError(self.path, "a file without the end of an array_record file", ACCEPTED)
+            return self._reader.read(positions)
+
+
+def write_array_record(path: FilePath, images: Iterable[UInt8[np.ndarray, "n h w c"]], *, count: int) -> None:
+    """Writes a new file, under a temporary name until it is whole.
+
+    Args:
+        path: Where; nothing may be there yet.
+        images: Pictures of one shape, uint8, channel last, in pieces of any length.
+        count: How many they are together, at least 1.
+
+    Raises:
+        DataError: Something is there already, or the pictures are not so.
+    """
+    place = pathlib.Path(path)
+    if place.exists():
+        raise DataError(place, "a file that is there already", "a new name")
+    part = place.with_name(f".{place.name}.{os.getpid()}.part")
+    writer = _module().ArrayRecordWriter(os.fspath(part), WRITING)
+    try:
+        _write(writer, images, count)
+        writer.close()
+        part.rename(place)
+    finally:
+        if writer.is_open():
+            writer.close()
+        part.unlink(missing_ok=True)
+
+
+def _write(writer: Any, images: Iterable[np.ndarray], count: int) -> None:
+    shape, written = None, 0
+    for piece in images:
+        shape = shape or piece.shape[1:]
+        if piece.dtype != np.uint8 or piece.ndim != 4 or piece.shape[3] not in (1, 3) or piece.shape[1:] != shape:
+            raise DataError("images", f"a {describe(piece)}", "uint8 arrays (n, h, w, c) of one shape, with c = 1 or 3")
+        if not written:
+            header = {"format": FORMAT, "version": VERSION, "count": count, "shape": list(shape)}
+            writer.write(json.dumps(header).encode())
+        for image in piece:
+            writer.write(image.tobytes())
+        written += len(piece)
+    if written != count or not count:
+        raise DataError("images", f"{written:,} pictures", f"count = {max(count, 1):,} of them")
+
+
+def _read_header(path: pathlib.Path, header: Any) -> tuple[int, tuple[int, int, int]]:
+    """Count and shape (h, w, c), if they make sense."""
+    if not isinstance(header, dict) or (header.get("format"), header.get("version")) != (FORMAT, VERSION):
+        raise DataError(path, "a header of another format or version", f"{FORMAT!r}, version {VERSION}")
+    count: Any = header.get("count")
+    shape: Any = header.get("shape")
+    numbers = [count, *shape] if isinstance(shape, list) and len(shape) == 3 else [0]
+    right = all(type(number) is int and number > 0 for number in numbers) and shape[2] in (1, 3)
+    if not right or shape[0] * shape[1] > PIXELS:
+        raise DataError(path, f"count {str(count)[:40]} and shape {str(shape)[:40]}", "a count and a shape [h, w, c]")
+    return count, (shape[0], shape[1], shape[2])
+
+
+def _module() -> Any:
+    try:
+        return importlib.import_module("array_record.python.array_record_module")
+    except ImportError as error:
+        raise DataError("array_record", "no package array-record", ACCEPTED, 'pip install "equisct[grain]"') from error

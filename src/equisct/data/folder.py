@@ -1,0 +1,132 @@
+"""Pictures in a folder or a zip archive, decoded when they are asked for."""
+
+import pathlib
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int
+
+from ._files import FilePath
+from ._picture_files import ACCEPTED, picture_files
+from ._picture_index import Survey, default_index, read_index, scan, survey
+from ._pictures import PictureError, decode, fit
+from .errors import DataError
+from .images import images_to_float
+
+
+class ImageFolder:
+    """The pictures of a folder (at any depth) or a zip archive, sorted by their path in it.
+
+    PNG, JPEG and WEBP, told by their contents. Everything is decoded once at construction, unless an index that
+    `equisct-data check` has written knows a file of the same size and time of change. Files that cannot be used
+    (damaged, animated, too large, of another size than the first) are refused or skipped; the others are turned
+    upright, made 8-bit, laid on white where transparent, and grey or colour alike.
+
+    Args:
+        path: The folder or archive.
+        size: Side in pixels of the samples: the middle square of every picture is reduced to it, none is enlarged.
+            None: the pictures as they are, all of the size of the first.
+        channels: 1 (grey) or 3 (colour); None: colour if one picture is.
+        bad: What a file that cannot be used does: "error" stops; "skip" puts the next good picture in its place (after
+            the last the first), so that positions and order stay.
+        bad_limit: The largest share of skipped files, 0 to 1.
+        index: The index file; None: `NAME.index.json` beside the data, if it is there.
+
+    Attributes:
+        path: The folder or archive.
+        name: What to call the set in logs.
+        bad: Name and reason of every file that cannot be used.
+        good: Positions of the usable files, ascending.
+
+    Raises:
+        DataError: No picture can be used, or too many cannot.
+        ValueError: A setting is out of range.
+    """
+
+    def __init__(
+        self,
+        path: FilePath,
+        *,
+        size: int | None = None,
+        channels: Literal[1, 3] | None = None,
+        bad: Literal["error", "skip"] = "error",
+        bad_limit: float = 0.01,
+        index: FilePath | None = None,
+    ):
+        _check_settings(size, channels, bad, bad_limit)
+        self.path = pathlib.Path(path)
+        self.name = self.path.resolve().name.split(".")[0]
+        self._files = picture_files(self.path)
+        place = default_index(self.path) if index is None else pathlib.Path(index)
+        known = read_index(place) if index is not None or place.exists() else {}
+        found = survey(scan(self._files, known), size, channels)
+        check_survey(found, self.path, bad=bad, bad_limit=bad_limit)
+        self.bad, self.good, self._shape, self._size = found.bad, found.good, found.shape, size
+        count = len(self._files.names)
+        self._source = self.good[np.searchsorted(self.good, np.arange(count)) % len(self.good)]
+
+    @property
+    def size(self) -> int:
+        """The number of files, the skipped ones included."""
+        return len(self._source)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape (c, h, w) of one sample."""
+        return self._shape
+
+    def take(
+        self, indices: Int[np.ndarray, " batch"], flip: Bool[np.ndarray, " batch"] | None = None
+    ) -> Float32[np.ndarray, "batch c h w"]:
+        """The samples at `indices`, in [-1, 1], each mirrored left to right where `flip` is true.
+
+        Raises:
+            DataError: A file is no longer what it was at construction.
+        """
+        channels, height, width = self._shape
+        images = np.empty((len(indices), height, width, channels), np.uint8)
+        for row, position in enumerate(self._source[indices]):
+            images[row] = self._read(self._files.names[position])
+        if flip is not None:
+            images[flip] = images[flip][:, :, ::-1]
+        return images_to_float(images)
+
+    def _read(self, name: str) -> np.ndarray:
+        channels, height, width = self._shape
+        try:
+            image = fit(decode(self._files.read(name)), self._size, channels)
+            if image.shape != (height, width, channels):
+                raise PictureError(f"{image.shape[1]} x {image.shape[0]} pixels")
+        except PictureError as error:
+            expected = f"the picture of {width} x {height} pixels that was there before"
+            raise DataError(f"{self.path}: {ascii(name)}", str(error), expected, "check the set again") from error
+        return image
+
+
+def check_survey(found: Survey, path: pathlib.Path, *, bad: str, bad_limit: float) -> None:
+    """Raises `DataError` if no file is good, or if more are bad than the settings allow."""
+    count = len(found.good) + len(found.bad)
+    if not count:
+        raise DataError(path, "no picture", ACCEPTED)
+    first = f"{ascii(found.bad[0][0])}: {found.bad[0][1]}" if found.bad else ""
+    if not len(found.good):
+        raise DataError(path, f"no usable picture among {count:,} files; the first is {first}", ACCEPTED)
+    share = f"{len(found.bad):,} of {count:,} files that cannot be used; the first is {first}"
+    if found.bad and bad == "error":
+        hint = "`equisct-data check` lists them all; mend or remove them, or skip them (bad = skip)"
+        hint += "; one size for all: size" if "where the first picture has" in first else ""
+        raise DataError(path, share, "pictures alone (bad = error)", hint)
+    if len(found.bad) > bad_limit * count:
+        hint = "`equisct-data check` lists them all; mend or remove them, or raise the limit (bad_limit)"
+        raise DataError(path, share, f"at most a share of {bad_limit:g} (bad_limit)", hint)
+
+
+def _check_settings(size: int | None, channels: int | None, bad: str, bad_limit: float) -> None:
+    if size is not None and size < 1:
+        raise ValueError(f"size: expected at least 1, found {size}")
+    if channels not in (None, 1, 3):
+        raise ValueError(f"channels: expected 1 or 3, found {channels}")
+    if bad not in ("error", "skip"):
+        raise ValueError(f"bad: expected error or skip, found {bad}")
+    if not 0 <= bad_limit <= 1:
+        raise ValueError(f"bad_limit: expected a number in [0, 1], found {bad_limit}")

@@ -1,0 +1,139 @@
+"""The batches of `Loader`, prepared ahead by threads and worker processes (Grain), for data that lies in files.
+
+Element i of the Grain data set is the whole batch of step i, so order, position and sharding are those of `Loader`, and
+the number of workers changes nothing but the speed.
+"""
+
+import importlib
+import importlib.util
+import multiprocessing
+import os
+import signal
+import threading
+import weakref
+from collections.abc import Iterator
+from multiprocessing.connection import wait
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from .errors import DataError
+from .loader import Loader
+from .records import Dataset
+
+STEPS = 2**48
+"""The length of the endless row of batches, which Grain wants to know."""
+
+THREADS = 2
+"""Threads that prepare batches, in this process or in each worker; decoding holds Python's lock most of the time."""
+
+AHEAD = 2
+"""Batches that each process keeps ready."""
+
+
+class GrainLoader:
+    """The batches of a data set as `Loader` gives them, bit for bit, prepared ahead.
+
+    Close it when done: `close`, or `contextlib.closing(loader)`.
+
+    Args:
+        dataset: The samples; with workers it is pickled, so it should hold paths rather than pixels.
+        batch: The number of samples in one batch over all processes; at most the data set.
+        seed: Chooses the order and the flips; 0 to 2^64 - 1.
+        flip: Mirror every image left to right with probability 1/2.
+        start: The step at which iteration begins.
+        process: The rank of this process, which gets rows `process batch / processes` onward of every batch.
+        processes: How many processes share a batch evenly.
+        workers: Worker processes that read and decode; with 0, threads of this process do it.
+
+    Attributes:
+        dataset: The samples.
+        start: The step at which iteration begins.
+
+    Raises:
+        DataError: The data set has fewer samples than a batch, or cannot be mirrored; or Grain is not installed.
+        ValueError: A number is out of range.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch: int,
+        *,
+        seed: int,
+        flip: bool = False,
+        start: int = 0,
+        process: int = 0,
+        processes: int = 1,
+        workers: int = 0,
+    ):
+        self._loader = Loader(dataset, batch, seed=seed, flip=flip, start=start, process=process, processes=processes)
+        if workers < 0:
+            raise ValueError(f"workers: expected at least 0, found {workers}")
+        if importlib.util.find_spec("grain") is None:
+            raise DataError("grain", "no package grain", "Grain, which reads ahead", 'pip install "equisct[grain]"')
+        self.dataset = dataset
+        self.start = start
+        self._workers = workers
+        self._open: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def indices(self, step: int) -> Int64[np.ndarray, " rows"]:
+        """The samples of this process at one step."""
+        return self._loader.indices(step)
+
+    def batch(self, step: int) -> Float32[np.ndarray, "rows *shape"]:
+        """The batch of this process at one step, read now."""
+        return self._loader.batch(step)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        grain = importlib.import_module("grain")  # imports JAX
+        batches = grain.MapDataset.source(_Batches(self._loader)).slice(slice(self.start, None))
+        pipeline = batches.to_iter_dataset(grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD))
+        if self._workers:
+            flags = importlib.import_module("absl.flags").FLAGS
+            if not flags.is_parsed():
+                flags.mark_as_parsed()  # Grain's workers ask for flags that only absl's own `app.run` would parse
+            options = grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=AHEAD)
+            pipeline = pipeline.mp_prefetch(options, worker_init_fn=_prepare_worker)
+        iterator = iter(pipeline)
+        self._open.add(iterator)
+        return map(_own, iterator)
+
+    def close(self) -> None:
+        """Ends the threads and worker processes of every iteration begun so far."""
+        for iterator in list(self._open):
+            iterator.close()
+        self._open.clear()
+
+
+class _Batches:
+    """What Grain needs of a source."""
+
+    def __init__(self, loader: Loader):
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return STEPS
+
+    def __getitem__(self, step: int) -> np.ndarray:
+        return self._loader.batch(step)
+
+
+def _own(batch: np.ndarray) -> np.ndarray:
+    """A plain array: those of workers lie in memory that they share, and that is taken back."""
+    return batch if type(batch) is np.ndarray else np.array(batch, subok=False)
+
+
+def _prepare_worker(worker: int, workers: int) -> None:
+    """Signals are the parent's to handle; a worker ends when it is told to, or when its parent is gone."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
