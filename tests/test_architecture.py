@@ -163,7 +163,8 @@ def test_modules_are_abstract_or_final():
 def test_abstract_modules_cannot_be_built_and_only_they_have_abstract_methods():
     homes = [importlib.import_module("equisct." + ".".join(path.relative_to(SOURCE).with_suffix("").parts))
              for path in FILES if path.name != "__init__.py"]  # fmt: skip
-    classes = {name: value for home in homes for name, value in vars(home).items() if inspect.isclass(value)}
+    classes = {name: value for home in homes for name, value in vars(home).items()
+               if inspect.isclass(value) and value.__module__ == home.__name__}  # fmt: skip
     for name in modules():
         assert inspect.isabstract(classes[name]) == name.startswith("Abstract"), name
         if name.startswith("Abstract"):

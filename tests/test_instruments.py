@@ -286,11 +286,14 @@ def test_shares_are_shares_and_speeds_are_not_negative(actions):
         elif action == "compile":
             with meter.compiling():
                 clock.now += seconds
-        elif action == "cut":  # a row taken while waiting belongs to neither window's neighbour
+        elif action == "cut":  # rows taken while waiting or compiling
             with meter.waiting():
                 clock.now += seconds
                 rows.append(meter.row())
                 clock.now += seconds
+            with meter.compiling():
+                clock.now += seconds
+                rows.append(meter.row())
         elif action == "update":
             clock.now += seconds
             meter.update()
