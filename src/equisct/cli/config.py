@@ -219,7 +219,7 @@ class Sample:
     heun_steps: int = 18
     """Levels of the Heun sampler through the score head (twice that minus one evaluations)."""
     every: int = 0
-    """Updates between one- and two-step grids while training, from the same noise each time; 0 draws at the end only."""
+    """Updates between one- and two-step grids while training, always from the same noise; 0 draws at the end only."""
 
 
 @dataclasses.dataclass(frozen=True)

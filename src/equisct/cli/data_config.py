@@ -38,7 +38,7 @@ class Npz:
 
     path: pathlib.Path = pathlib.Path("images.npz")
     """The file; it is read without pickle."""
-    key: str = "images"
+    array: str = "images"
     """Name of the array in the file."""
     flip: bool = False
     """Mirror each image left to right with probability 1/2."""

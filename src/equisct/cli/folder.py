@@ -1,4 +1,4 @@
-"""The folder of a run: which one a command means, whether its run may go on, who is in it, how it stands. Free of JAX."""
+"""The folder of a run: which one a command means, whether its run may go on, who holds it, how it stands. No JAX."""
 
 import contextlib
 import dataclasses
@@ -55,19 +55,18 @@ def choose_folder(config: Config) -> tuple[pathlib.Path, Config | None]:
     if run.dir is not None:
         return run.dir, _stored_in(run.dir, run.resume)
     names = itertools.chain([config.preset], (f"{config.preset}-{k}" for k in itertools.count(2)))
-    last = None
-    for path in (pathlib.Path("runs") / name for name in names):
-        if not path.exists():
-            break
-        last = path
-    if last is not None and run.resume != "never" and (last / CONFIG).is_file():
-        stored = read_config(last)
+    paths = [pathlib.Path("runs") / next(names)]
+    while paths[-1].exists():
+        paths.append(pathlib.Path("runs") / next(names))
+    *taken, free = paths
+    if taken and run.resume != "never" and (taken[-1] / CONFIG).is_file():
+        stored = read_config(taken[-1])
         same = not refused_changes(stored, config)
-        if run.resume == "must" or (same and read_status(last).get("status") != "finished"):
-            return last, stored
+        if run.resume == "must" or (same and read_status(taken[-1]).get("status") != "finished"):
+            return taken[-1], stored
     if run.resume == "must":
         raise ValueError(f"run.resume: expected a run in runs/{config.preset}, found none")
-    return path, None
+    return free, None
 
 
 def _stored_in(folder: pathlib.Path, resume: str) -> Config | None:

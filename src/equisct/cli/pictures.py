@@ -38,7 +38,7 @@ def draw_sheet(
     interruption: Interruption,
     final: bool = True,
 ) -> dict[str, pathlib.Path]:
-    """One picture per entry of `models`, `samples/step_NNNNNNNN_NAME.png`: one step, two steps and, at the end, Heun."""
+    """One picture per model, `samples/step_NNNNNNNN_NAME.png`: one step, two steps and, in the last ones, Heun."""
     sample, noise = config.sample, config.noise
     samplers: dict[str, Sampler] = {
         "one step": consistency_sampler((), noise),

@@ -18,7 +18,7 @@ from .codec import to_json
 from .config import Config
 
 
-def describe(config: Config, dataset: Dataset, mesh: Mesh, goes_on: bool) -> str:
+def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> str:
     """The settings, sizes, memory per device (from the compiled step) and places of a run, in words."""
     recipe = build_recipe(config)
     state = state_by_shape(recipe, config, dataset.shape, mesh)
@@ -27,18 +27,17 @@ def describe(config: Config, dataset: Dataset, mesh: Mesh, goes_on: bool) -> str
     run, memory = config.run, program.memory_analysis()
     kept = memory.argument_size_in_bytes
     costs = program.cost_analysis() or {}
-    batch = dataset.take(np.arange(min(run.batch, dataset.size)))
     lines = {
         "settings": json.dumps(to_json(config)),
-        "data": f"{dataset.size:,} samples of shape {dataset.shape}; first batch {batch.min():.3g} to {batch.max():.3g}, "
-        f"mean {batch.mean():.3g}, standard deviation {batch.std():.3g} (noise.sigma_data is {config.noise.sigma_data:g})",
-        "parameters": f"{count(state.model.cm):,} in the consistency model, {count(state.model.head):,} in the score head",
+        "data": f"{dataset.size:,} samples of shape {dataset.shape}; {_batch_in_words(dataset, run.batch)} "
+        f"(noise.sigma_data is {config.noise.sigma_data:g})",
+        "parameters": f"{count(state.model.cm):,} in the consistency model, {count(state.model.head):,} in the head",
         "length": f"{run.steps:,} updates of {run.batch:,} samples: {run.steps * run.batch / dataset.size:,.1f} epochs "
         f"of {dataset.size / run.batch:,.1f} updates",
         "devices": f"{mesh.size} x {mesh.devices.flat[0].device_kind}, mesh {dict(mesh.shape)}, "
         f"{jax.process_count()} process(es)",
-        "memory": f"per device {_mebibytes(kept)} for state and batch, {_mebibytes(memory.temp_size_in_bytes)} while an "
-        f"update runs, {_mebibytes(kept + memory.temp_size_in_bytes)} in all",
+        "memory": f"per device {_mebibytes(kept)} for state and batch, {_mebibytes(memory.temp_size_in_bytes)} "
+        f"while an update runs, {_mebibytes(kept + memory.temp_size_in_bytes)} in all",
         "work": f"{costs.get('flops', float('nan')) / 1e9:,.2f} GFLOP per update and device",
         "folder": f"{run.dir} ({'goes on with the run there' if goes_on else 'new'})",
     }
@@ -55,6 +54,12 @@ def state_by_shape(recipe: Recipe, config: Config, shape: tuple[int, ...], mesh:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=state_sharding(leaf.shape, mesh))
 
     return jax.tree.map(laid_out, eqx.filter_eval_shape(make, jr.key(0)))
+
+
+def _batch_in_words(dataset: Dataset, size: int) -> str:
+    batch = dataset.take(np.arange(min(size, dataset.size)))
+    spread = f"mean {batch.mean():.3g}, standard deviation {batch.std():.3g}"
+    return f"those of a batch {batch.min():.3g} to {batch.max():.3g}, {spread}"
 
 
 def _mebibytes(size: int) -> str:

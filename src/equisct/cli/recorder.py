@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..curriculum import AbstractCurriculum
@@ -47,7 +48,7 @@ class Recorder:
         notes: dict[str, Any],
     ):
         self._config, self._folder, self._points = config, folder, curriculum.points
-        self._stage_of = np.asarray(jax.vmap(curriculum.stage)(np.arange(config.run.steps, dtype=np.int32)))
+        self._stage_of = np.asarray(jax.vmap(curriculum.stage)(jnp.arange(config.run.steps)))
         self._window = Window.from_json(notes["window"]) if notes else Window()
         self._stages = StageMoments.from_json(notes["stages"]) if notes else StageMoments()
         self.throughput = Throughput(config.run.batch)

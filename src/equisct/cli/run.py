@@ -108,5 +108,5 @@ def _environment(mesh: Mesh) -> dict[str, Any]:
         "processes": jax.process_count(),
         "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "matmul_precision": str(jax.config.jax_default_matmul_precision),
+        "matmul_precision": os.environ.get("JAX_DEFAULT_MATMUL_PRECISION", ""),
     }

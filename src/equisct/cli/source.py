@@ -34,7 +34,7 @@ def load_data(data: Data, *, seed: int) -> Dataset:
         case IDX():
             return load_idx(data.path)
         case Npz():
-            return load_npz(data.path, data.key)
+            return load_npz(data.path, data.array)
         case ImageFiles():
             return ImageFolder(data.path, size=data.size, bad=data.bad, bad_limit=data.bad_limit, index=data.index)
         case ArrayRecord():

@@ -1,4 +1,4 @@
-"""`equisct-train PRESET|from-config FILE|resume RUN [--group.field VALUE ...]`: JAX is imported only once all is read."""
+"""`equisct-train PRESET|from-config FILE|resume RUN [--group.field VALUE ...]`: JAX is imported once all is read."""
 
 import dataclasses
 import importlib
@@ -31,8 +31,8 @@ Choose a preset, then change what you like, for example
   equisct-train from-config runs/digits/config.json --run.seed 1
   equisct-train resume runs/digits
 
-The same command again goes on with a run that was stopped. resume RUN goes on with its stored settings, from-config FILE
-starts a new run with those of a file; both take the settings as flags too, to change some.
+The same command again goes on with a run that was stopped. resume RUN goes on with its stored settings, from-config
+FILE starts a new run with those of a file; both take flags too, to change some.
 """
 
 
@@ -118,7 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         mesh = places.choose_mesh(config)
         run.build_by_shape(config, dataset)
         if config.run.dry_run:
-            print(importlib.import_module("equisct.cli.plan").describe(config, dataset, mesh, stored is not None))
+            print(
+                importlib.import_module("equisct.cli.plan").describe(config, dataset, mesh, goes_on=stored is not None)
+            )
             return
         importlib.import_module("equisct.cli.halt").check_halts(config, folder)
     command = shlex.join([PROGRAM, "resume", str(folder)])

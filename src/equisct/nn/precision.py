@@ -43,7 +43,7 @@ class Lowered(eqx.Module):
     dtype: Any = eqx.field(static=True)
 
     def __call__(self, x: Array, *inputs: Any, key: Key | None = None) -> Any:
-        *inputs, c_noise = inputs
-        arrays = [each.astype(self.dtype) for each in (x, *inputs)]
+        *others, c_noise = inputs
+        arrays = [each.astype(self.dtype) for each in (x, *others)]
         output = lower(self.network, self.dtype)(*arrays, c_noise, key=key)
         return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), output)
