@@ -28,7 +28,7 @@ from equisct.train.posthoc import (
     save_snapshot,
 )
 from strategies import untyped
-from tolerances import FLOAT32_ROUNDING, FLOAT64_ROUNDING, RECONSTRUCTED_AVERAGE
+from tolerances import BINNING, FLOAT32_ROUNDING, FLOAT64_ROUNDING, RECONSTRUCTED_AVERAGE
 
 NARROW, WIDE = PowerFunction.from_std(0.05), PowerFunction.from_std(0.10)
 PAIR = (NARROW, WIDE)
@@ -100,16 +100,20 @@ def test_coefficients_sum_to_1_and_no_neighbour_is_nearer(std, period):
             assert residual(stored, other, target, 300) >= best - FLOAT64_ROUNDING
 
 
-def test_coefficients_are_the_least_squares_of_whole_profiles():
-    stored, target = stored_every(20, 100), ConstantDecay(0.95)
-    rows = np.stack([np.pad(profile(average, end), (0, 100 - end)) for average, end in stored], 1)
+@pytest.mark.parametrize(("period", "steps", "error"), [(20, 100, 1e-9), (2001, BINS + 5000, BINNING)])
+def test_coefficients_are_the_least_squares_of_whole_profiles(period, steps, error):
+    """Against the normal equations; in the second case some bins hold two updates and others one."""
+    stored, target = stored_every(period, steps), PowerFunction.from_std(0.15)
+    rows = np.stack([np.pad(profile(average, end), (0, steps - end)) for average, end in stored], 1)
+    wanted = profile(target, steps)
     ones = np.ones((1, len(stored)))
-    system = np.block([[rows.T @ rows, ones.T], [ones, np.zeros((1, 1))]])  # Lagrange: the sum is 1
-    expected = np.linalg.solve(system, np.append(rows.T @ profile(target, 100), 1))[:-1]
-    found = coefficients(stored, target, 100)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-    distance = np.linalg.norm(rows @ found - profile(target, 100)) / np.linalg.norm(profile(target, 100))
-    assert math.isclose(residual(stored, found, target, 100), distance, rel_tol=1e-9)
+    gram = steps * rows.T @ rows
+    system = np.block([[gram, ones.T], [ones, np.zeros((1, 1))]])  # Lagrange: the sum is 1
+    expected = np.linalg.solve(system, np.append(steps * rows.T @ wanted, 1))[:-1]
+    found = coefficients(stored, target, steps)
+    np.testing.assert_allclose(found, expected, atol=error)
+    distance = np.linalg.norm(rows @ found - wanted) / np.linalg.norm(wanted)
+    assert math.isclose(residual(stored, found, target, steps), distance, rel_tol=1e-9)
 
 
 def test_a_run_longer_than_the_bins_is_fitted_as_well():
