@@ -14,8 +14,8 @@ from ..data._picture_files import picture_files
 from ..data._picture_index import default_index, scan, survey, write_index
 from ..data.cifar10 import ARCHIVE, FOLDER, PYTHON_FOLDER
 from ..data.folder import check_survey
-from .data_config import CIFAR10, IDX, ArrayRecord, ImageFiles, Npz
 from .data import CheckOptions, ImageOptions, PackOptions, PreviewOptions
+from .data_config import CIFAR10, IDX, ArrayRecord, ImageFiles, Npz
 from .source import load_data
 
 PIECE = 256
