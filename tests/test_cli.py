@@ -40,7 +40,7 @@ def tiny(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("command", ["train", "sample"])
+@pytest.mark.parametrize("command", ["train", "sample", "data"])
 def test_help_comes_without_jax(command):
     code = (
         f"import sys; from equisct.cli.{command} import main\n"
@@ -73,8 +73,8 @@ def described(cls):
 
 @pytest.mark.parametrize(
     "cls",
-    [config.CIFAR10, config.IDX, config.Npz, config.Mixture, config.Torso, config.Head, config.Method, config.Noise,
-     config.Optim, config.Run, config.Sample, options.Options],
+    [config.CIFAR10, config.IDX, config.Npz, config.ImageFiles, config.ArrayRecord, config.Mixture, config.Torso,
+     config.Head, config.Method, config.Noise, config.Optim, config.Run, config.Sample, options.Options],
 )  # fmt: skip
 def test_every_field_has_a_description(cls):
     assert {field.name for field in dataclasses.fields(cls)} <= described(cls)
@@ -111,6 +111,12 @@ BAD_SETTINGS = {
     "devices": (["tiny", "--run.devices", "999"], "devices: expected 1 to 2 (those there are), found 999"),
     "data": (["cifar10", "--data.path", "nowhere"], "nowhere"),
     "npz": (["npz", "--data.path", "nowhere.npz"], "nowhere.npz"),
+    "images": (["images", "--data.path", "nowhere"], "nowhere: found nothing at this path"),
+    "array_record": (["array-record", "--data.path", "nowhere.array_record"], "nowhere.array_record"),
+    "workers": (["images", "--data.workers", "-1"], "data.workers: expected a finite number >= 0, found -1"),
+    "image size": (["images", "--data.size", "0"], "data.size: expected a finite number >= 1, found 0"),
+    "bad limit": (["images", "--data.bad-limit", "2"], "data.bad_limit: expected a number in [0, 1], found 2"),
+    "bad policy": (["images", "--data.bad", "ignore"], "--data.bad"),
 }
 
 

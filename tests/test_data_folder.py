@@ -292,6 +292,15 @@ def test_an_index_saves_reading_and_notices_changes(tmp_path, monkeypatch):
     assert np.array_equal(pixels_of(ImageFolder(folder)), PIXELS[[0, 2, 3]])
 
 
+def test_a_change_that_keeps_the_size_is_noticed_by_its_time(tmp_path):
+    folder = write(tmp_path / "set", {"a.png": GOOD, "b.png": GOOD})
+    write_index(scan(picture_files(folder)), tmp_path / "set.index.json")
+    (folder / "b.png").write_bytes(bytes(len(GOOD)))
+    os.utime(folder / "b.png", ns=(0, 0))
+    with pytest.raises(DataError, match="the first is 'b.png': not PNG"):
+        ImageFolder(folder)
+
+
 def test_a_file_changed_after_the_check_is_named(tmp_path):
     dataset = ImageFolder(write(tmp_path, {"a.png": GOOD, "b.png": GOOD}))
     (tmp_path / "b.png").write_bytes(encoded(PIXELS[0, :4]))

@@ -24,6 +24,7 @@ import tyro
 import equisct as sct
 from equisct import data, nn, oracle, tracking, train
 from equisct.cli import config, sample
+from equisct.cli import data as data_command
 from equisct.cli import train as train_command
 from equisct.cli.build import build_model
 from equisct.cli.presets import PRESETS
@@ -83,6 +84,8 @@ def test_commands_are_understood(page):
                 train_command.parse(arguments)
             if program == "equisct-sample":
                 assert tyro.cli(sample.Options, args=arguments).n >= 1
+            if program == "equisct-data":
+                data_command.parse(arguments)
 
 
 def flags() -> set[str]:
@@ -117,6 +120,7 @@ def test_names_in_the_text_exist(page):
 def test_table_of_presets_is_that_of_the_presets():
     text = (ROOT / "docs" / "train.md").read_text()
     sizes = {config.Digits: (1, 8, 8), config.IDX: (1, 28, 28), config.Mixture: (2,), config.CIFAR10: (3, 32, 32)}
+    sizes |= dict.fromkeys((config.ImageFiles, config.ArrayRecord), (3, 32, 32))
     for name, (_, preset) in PRESETS.items():
         (row,) = re.findall(rf"^\| `{name}` \|.*$", text, re.MULTILINE)
         assert f"| {preset.run.steps:,} x {preset.run.batch:,} |" in row

@@ -76,7 +76,7 @@ class GrainLoader:
         self.dataset = dataset
         self.start = start
         self._workers = workers
-        self._open: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._begun: weakref.WeakSet[_Ahead] = weakref.WeakSet()
 
     def indices(self, step: int) -> Int64[np.ndarray, " rows"]:
         """The samples of this process at one step."""
@@ -96,15 +96,14 @@ class GrainLoader:
                 flags.mark_as_parsed()  # Grain's workers ask for flags that only absl's own `app.run` would parse
             options = grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=AHEAD)
             pipeline = pipeline.mp_prefetch(options, worker_init_fn=_prepare_worker)
-        iterator = iter(pipeline)
-        self._open.add(iterator)
-        return map(_own, iterator)
+        ahead = _Ahead(iter(pipeline))
+        self._begun.add(ahead)
+        return ahead
 
     def close(self) -> None:
         """Ends the threads and worker processes of every iteration begun so far."""
-        for iterator in list(self._open):
-            iterator.close()
-        self._open.clear()
+        for ahead in list(self._begun):
+            ahead.close()
 
 
 class _Batches:
@@ -120,9 +119,28 @@ class _Batches:
         return self._loader.batch(step)
 
 
-def _own(batch: np.ndarray) -> np.ndarray:
-    """A plain array: those of workers lie in memory that they share, and that is taken back."""
-    return batch if type(batch) is np.ndarray else np.array(batch, subok=False)
+class _Ahead:
+    """One iteration; it ends when it is closed, forgotten, or at the end of Python, without a word."""
+
+    def __init__(self, batches: Any):
+        self._left = [batches]
+        self.close = weakref.finalize(self, _close_all, self._left)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self
+
+    def __next__(self) -> np.ndarray:
+        if not self._left:
+            raise ValueError("loader: expected an open one, found it closed")
+        batch = next(self._left[0])
+        # What workers send lies in memory that they share, and that is taken back.
+        return batch if type(batch) is np.ndarray else np.array(batch, subok=False)
+
+
+def _close_all(left: list[Any]) -> None:
+    """Grain complains at the end of Python about whatever is still there, closed or not."""
+    while left:
+        left.pop().close()
 
 
 def _prepare_worker(worker: int, workers: int) -> None:
