@@ -101,7 +101,7 @@ def equisct_contestant(case: Case, threads: int, *, sharded: bool, head: bool) -
     pair = build_model(config, case.shape, key=jr.key(0))
     guided = build_objective(config)
     objective, model = (guided, pair) if head else (guided.consistency, pair.cm)
-    recipe = train.Recipe(objective, build_optimiser(config.optim, config.run.steps), ema_decay=config.optim.ema)
+    recipe = train.Recipe(objective, build_optimiser(config.optim, config.run.steps), ema_decay=config.ema.decay)
     state = train.init_state(recipe, model, mesh=train.data_mesh() if sharded else None)
     source, key = batches(case), jr.key(1)
 

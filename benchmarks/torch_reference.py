@@ -291,7 +291,7 @@ class Update:
         if torch.isfinite(norm):
             self.optimiser.step()
             with torch.no_grad():
-                torch._foreach_lerp_(self.average, self.parameters, 1 - self.config.optim.ema)
+                torch._foreach_lerp_(self.average, self.parameters, 1 - self.config.ema.decay)
         return loss.item()
 
 

@@ -231,6 +231,7 @@ WRONG_CALLS = {
     "euler_step": lambda: sct.euler_step(X, Y, 2.0, 1.0),
     "heun": lambda: sct.heun(identity, WHOLE),
     "heun_step": lambda: sct.heun_step(identity, X, TWO, 1.0),
+    "in_precision": lambda: sct.in_precision(untyped(3), jnp.bfloat16),
     "independent": lambda: sct.independent(untyped(2.5), key=KEY),
     "karras_grid": lambda: sct.karras_grid(untyped(2.5)),
     "measure_agreement": lambda: sct.measure_agreement(
@@ -251,10 +252,14 @@ WRONG_CALLS = {
     "nn.conv2d": lambda: nn.conv2d(jnp.ones((4, 4, 3)), LAYERS_OF_A_STACK, padding=0),
     "nn.ddpmpp": lambda: nn.ddpmpp(width=untyped(8.5), key=KEY),
     "nn.ncsnpp": lambda: nn.ncsnpp(multipliers=untyped((1.5,)), key=KEY),
+    "train.compile_step": lambda: train.compile_step(RECIPE, untyped(MODEL), jnp.ones((2, 2)), KEY),
     "train.data_mesh": lambda: train.data_mesh(untyped(1.5)),
     "train.fit": lambda: list(train.fit(untyped(OBJECTIVE), untyped(None), [], key=KEY, steps=1)),
     "train.init_state": lambda: train.init_state(untyped(OBJECTIVE), MODEL),
     "train.load_weights": lambda: train.load_weights(untyped(3), MODEL),
+    "train.read_checkpoint": lambda: train.read_checkpoint(untyped("folder"), MODEL),
+    "train.reconstruct": lambda: train.reconstruct("folder", MODEL, untyped(0.1)),
+    "train.save_snapshot": lambda: train.save_snapshot("folder", [MODEL], untyped([0.1]), 1),
     "train.save_weights": lambda: train.save_weights(untyped(3), model=MODEL, ema=MODEL),
     "train.train_step": lambda: train.train_step(RECIPE, untyped(MODEL), jnp.ones((2, 2)), KEY),
 }

@@ -4,8 +4,11 @@ import dataclasses
 import inspect
 import json
 import pathlib
+import re
+import shutil
 import subprocess
 import sys
+import typing
 
 import numpy as np
 import pytest
@@ -13,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from equisct.cli import codec, config, exits, options, presets, progress, sample, train
-from equisct.train import NonFiniteError
+from equisct.cli import check, codec, config, data_config, exits, folder, options, presets, progress, sample, train
+from equisct.train import CheckpointError, NonFiniteError
 from strategies import untyped
 
 
@@ -73,8 +76,8 @@ def described(cls):
 
 @pytest.mark.parametrize(
     "cls",
-    [config.CIFAR10, config.IDX, config.Npz, config.ImageFiles, config.ArrayRecord, config.Mixture, config.Torso,
-     config.Head, config.Method, config.Noise, config.Optim, config.Run, config.Sample, options.Options],
+    [*typing.get_args(data_config.Data)[1:], config.Torso, config.Head, config.Method, config.Noise, config.Optim,
+     config.Ema, config.Run, config.Parallel, config.Log, config.Sample, options.Options],
 )  # fmt: skip
 def test_every_field_has_a_description(cls):
     assert {field.name for field in dataclasses.fields(cls)} <= described(cls)
@@ -91,7 +94,7 @@ BAD_SETTINGS = {
     "nan": (["tiny", "--optim.lr", "nan"], "optim.lr: expected a finite number, found nan"),
     "infinite": (["tiny", "--noise.sigma-max", "inf"], "noise.sigma_max: expected a finite number, found inf"),
     "negative lr": (["tiny", "--optim.lr", "-0.1"], "optim.lr: expected a finite number > 0, found -0.1"),
-    "ema": (["tiny", "--optim.ema", "1.0"], "optim.ema: expected a number in [0, 1), found 1.0"),
+    "ema": (["tiny", "--ema.decay", "1.0"], "ema.decay: expected a number in [0, 1), found 1.0"),
     "levels": (["tiny", "--noise.sigma-min", "90"], "sigma_min: expected less than sigma_max = 80.0, found 90"),
     "mid": (["tiny", "--sample.mid-sigma", "100"], "sample.mid_sigma: expected a level between 0.002 and 80.0"),
     "width": (["tiny", "--torso.width", "6"], "torso.width: expected a multiple of 4, found 6"),
@@ -108,7 +111,7 @@ BAD_SETTINGS = {
         "method.c: expected none with the distance l1",
     ),
     "batch beyond the data": (["tiny", "--run.batch", "1800"], "batch: found fewer samples than a batch: 1797"),
-    "devices": (["tiny", "--run.devices", "999"], "devices: expected 1 to 2 (those there are), found 999"),
+    "devices": (["tiny", "--parallel.devices", "999"], "devices: expected 1 to 2 (those there are), found 999"),
     "data": (["cifar10", "--data.path", "nowhere"], "nowhere"),
     "npz": (["npz", "--data.path", "nowhere.npz"], "nowhere.npz"),
     "images": (["images", "--data.path", "nowhere"], "nowhere: found nothing at this path"),
@@ -151,26 +154,130 @@ def test_bad_arrays_get_one_message_and_nothing_is_written(name, capsys, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["mine.npz"]
 
 
-def test_a_run_folder_in_use_is_refused(tiny, capsys):
-    before = sorted(tiny.rglob("*"))
-    code, out = run(train.main, capsys, "tiny", "--run.dir", tiny)
+def test_a_finished_run_is_left_alone(tiny, capsys):
+    before = contents(tiny)
+    for words in (["tiny", "--run.dir", tiny], ["resume", tiny], ["tiny", "--run.dir", tiny, "--run.keep", "5"]):
+        code, out = run(train.main, capsys, *words)
+        assert code == 0
+        assert out.out == f"the run in {tiny} is finished: 12 updates\n"
+    assert contents(tiny) == before
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+IN_THE_WAY = {
+    "other settings": (["tiny", "--optim.lr", "0.5"], "optim.lr: 0.001 -> 0.5\ntake another --run.dir, or allow"),
+    "another seed": (["tiny", "--run.seed", "5"], "run.seed: 0 -> 5"),
+    "more updates": (["resume", "--run.steps", "20"], "run.steps: 12 -> 20"),
+    "never": (["tiny", "--run.resume", "never"], "run.dir: expected a new or empty folder with run.resume never"),
+}
+
+
+@pytest.mark.parametrize("name", IN_THE_WAY)
+def test_a_run_is_not_gone_on_with_as_another(name, tiny, capsys):
+    (word, *flags), message = IN_THE_WAY[name]
+    before = contents(tiny)
+    code, out = run(train.main, capsys, word, *([tiny] if word == "resume" else ["--run.dir", tiny]), *flags)
     assert code == 2
-    assert "run.dir: expected a new or empty folder, found" in out.err
-    assert sorted(tiny.rglob("*")) == before
+    assert message in out.err
+    assert contents(tiny) == before
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path, capsys):
+    (tmp_path / "thesis.tex").touch()
+    code, out = run(train.main, capsys, "tiny", "--run.dir", tmp_path)
+    assert code == 2
+    assert "run.dir: expected a new or empty folder, or one of equisct-train, found" in out.err
+    code, out = run(train.main, capsys, "tiny", "--run.dir", tmp_path / "new", "--run.resume", "must")
+    assert code == 2
+    assert "run.resume: expected a run in" in out.err
+    wrong = {("resume",): "resume: expected a run folder after it, found none",
+             ("from-config", tmp_path / "a.json"): "config: expected a file, found none at"}  # fmt: skip
+    for words, message in wrong.items():
+        code, out = run(train.main, capsys, *words)
+        assert code == 2
+        assert message in out.err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_goes_on_with_more_updates_where_that_is_allowed(tiny, tmp_path, capsys):
+    place = tmp_path / "run"
+    shutil.copytree(tiny, place)
+    code, out = run(
+        train.main, capsys, "resume", place, "--run.steps", "14", "--run.allow-change", "run.steps",
+        "--log.every", "1", "--no-log.tensorboard",
+    )  # fmt: skip
+    assert code == 0
+    assert "changed: run.steps: 12 -> 14\nchanged: log.every: 2 -> 1\n" in out.err
+    assert "resuming from step 12 of 14" in out.err
+    rows = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4, 6, 8, 10, 12, 13, 14]
+    assert len((place / "command.txt").read_text().splitlines()) == 2
+    assert json.loads((place / "STATUS.json").read_text())["status"] == "finished"
+
+
+def test_default_folders_are_numbered_and_unfinished_runs_gone_on_with(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert folder.choose_folder(presets.TINY) == (pathlib.Path("runs/tiny"), None)
+    with folder.locked(pathlib.Path("runs/tiny")):
+        folder.write_config(presets.TINY, pathlib.Path("runs/tiny"))
+        folder.write_status(pathlib.Path("runs/tiny"), "preempted", step=3)
+    assert folder.choose_folder(presets.TINY) == (pathlib.Path("runs/tiny"), presets.TINY)
+    other = dataclasses.replace(presets.TINY, optim=config.Optim(lr=0.5))
+    assert folder.choose_folder(other) == (pathlib.Path("runs/tiny-2"), None)
+    folder.write_status(pathlib.Path("runs/tiny"), "finished", step=12)
+    assert folder.choose_folder(presets.TINY) == (pathlib.Path("runs/tiny-2"), None)
+
+
+def test_a_dry_run_tells_sizes_and_writes_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out = run(train.main, capsys, "tiny", "--run.dry-run", "--parallel.devices", "1")
+    assert code == 0
+    text = " ".join(out.out.split())
+    assert "2,865 in the consistency model, 3,705 in the head" in text
+    assert "1,797 samples of shape (1, 8, 8)" in text
+    assert "12 updates of 8 samples: 0.1 epochs of 224.6 updates" in text
+    assert re.search(r"per device [\d.]+ MiB for state and batch, [\d.]+ MiB while an update runs", text)
+    assert not list(tmp_path.iterdir())
+
+
+def test_averages_are_snapshotted_and_made_again_for_any_width(capsys, tmp_path):
+    place = tmp_path / "run"
+    flags = ["--ema.stds", "0.1", "0.2", "--ema.decays", "0.5", "--ema.snapshot-every", "3", "--no-log.tensorboard"]
+    code, _ = run(train.main, capsys, "tiny", "--run.dir", place, "--sample.every", "6", *flags)
+    assert code == 0
+    assert len(list((place / "averages").iterdir())) == 4
+    assert {path.name for path in (place / "samples").iterdir()} == {
+        f"step_{step:08d}_{name}.png" for step in (6, 12) for name in ("ema", "model")
+    }
+    code, out = run(sample.main, capsys, place, "--n", "2", "--std", "0.15", "--out", tmp_path / "a.npz")
+    assert code == 0
+    assert "average of relative width 0.15 from snapshots; its profile is off by" in out.out
+    assert np.isfinite(np.load(tmp_path / "a.npz")["samples"]).all()
 
 
 def test_a_run_leaves_everything_in_its_folder(tiny):
     rows = [json.loads(line) for line in (tiny / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 4, 6, 8, 10, 12]
     assert [row["points"] for row in rows] == [11, 11, 21, 21, 41, 41]
-    assert all(np.isfinite(row[name]) for row in rows for name in ("loss", "gradient_norm", "images_per_second"))
-    assert sorted(path.name for path in (tiny / "checkpoints").iterdir()) == [
-        "step_00000006.safetensors",
-        "step_00000012.safetensors",
-    ]
+    assert all(np.isfinite(row[name]) for row in rows for name in ("loss", "gradient_norm", "stage_gradient_norm_cv"))
+    assert [row["stage"] for row in rows] == [0, 0, 1, 1, 2, 2]
+    speed = [json.loads(line) for line in (tiny / "throughput.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in speed] == [2, 4, 6, 8, 10, 12]
+    assert all(0 <= row["data_wait_share"] <= 1 for row in speed)
+    assert speed[0]["compile_seconds"] > 0
+    assert [stage["total"]["updates"] for stage in json.loads((tiny / "stages.json").read_text())] == [4, 4, 4]
+    assert sorted(path.name for path in (tiny / "checkpoints").iterdir()) == ["12", "6"]
+    kinds = [json.loads(line)["kind"] for line in (tiny / "events.jsonl").read_text().splitlines()]
+    assert kinds == ["start", "save", "save", "end"]
+    status = json.loads((tiny / "STATUS.json").read_text())
+    assert (status["status"], status["step"], status["exit_code"]) == ("finished", 12, 0)
+    assert json.loads((tiny / "environment.json").read_text())["devices"]["count"] == 2
     with open_png(tiny / "samples" / "step_00000012_ema.png") as picture:
         assert picture.width > 3 * 2 * 8
-        assert picture.text == {"step": "12", "seed": "0", "preset": "tiny"}
+        assert picture.text == {"step": "12", "weights": "ema", "seed": "0", "preset": "tiny"}
     with open_png(tiny / "curves.png") as picture:
         assert picture.width > 800
     assert (tiny / "command.txt").read_text().startswith("equisct-train tiny --run.dir")
@@ -210,7 +317,10 @@ BAD_SAMPLING = {
     "no levels": (["--sampler", "multistep"], "levels: expected at least one with multistep, found none"),
     "order": (["--sampler", "multistep", "--levels", "0.3", "0.9"], "levels: expected descending levels between"),
     "heun": (["--sampler", "heun", "--heun-steps", "1"], "heun-steps: expected a finite number >= 2, found 1"),
-    "checkpoint": (["--checkpoint", "none.safetensors"], "checkpoint: expected one of equisct-train, found none"),
+    "step": (["--step", "5"], "checkpoint: expected one of the steps [6, 12] in"),
+    "no such step": (["--step", "-1"], "step: expected a finite number >= 0, found -1"),
+    "std": (["--std", "0.5"], "std: expected a relative width in (0, 0.28), found 0.5"),
+    "no snapshots": (["--std", "0.1"], "snapshots: expected files step_NNNNNNNN.safetensors in"),
 }
 
 
@@ -234,19 +344,19 @@ def test_a_checkpoint_of_another_model_is_refused(tiny, tmp_path, capsys):
     other = json.loads((tiny / "config.json").read_text())
     other["torso"]["width"] = 8
     (tmp_path / "config.json").write_text(json.dumps(other))
-    checkpoint = tiny / "checkpoints" / "step_00000012.safetensors"
-    code, out = run(sample.main, capsys, tmp_path, "--checkpoint", checkpoint)
-    assert code == 2
-    assert "another model?" in out.err
     code, out = run(sample.main, capsys, tmp_path)
     assert code == 2
-    assert "run: expected a checkpoint in" in out.err
+    assert "checkpoint: expected a whole one in" in out.err
+    shutil.copytree(tiny / "checkpoints", tmp_path / "checkpoints")
+    code, out = run(sample.main, capsys, tmp_path)
+    assert code == 2
+    assert "another model?" in out.err
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_presets_are_valid_and_survive_the_codec(name):
     _, preset = presets.PRESETS[name]
-    config.check(preset)
+    check.check(preset)
     assert preset.preset == name
     assert codec.from_json(json.loads(json.dumps(codec.to_json(preset)))) == preset
 
@@ -309,7 +419,13 @@ def test_bar_shows_step_loss_rate_and_time_left(capsys):
 
 
 def test_errors_of_a_run_end_with_their_own_codes(capsys):
-    for error, code in ((NonFiniteError("not finite"), 3), (KeyboardInterrupt(), 130)):
+    for error, code in (
+        (NonFiniteError("not finite", 3, untyped(None)), 3),
+        (KeyboardInterrupt(), 130),
+        (folder.FolderInUseError("held"), 4),
+        (RuntimeError("RESOURCE_EXHAUSTED: out of memory"), 5),
+        (CheckpointError("disk full"), 6),
+    ):
         with pytest.raises(SystemExit) as exit_, exits.stopping_cleanly("program"):
             raise error
         assert exit_.value.code == code

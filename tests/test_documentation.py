@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import json
 import pathlib
 import re
 import shlex
@@ -23,10 +24,11 @@ import tyro
 
 import equisct as sct
 from equisct import data, nn, oracle, tracking, train
-from equisct.cli import config, sample
+from equisct.cli import config, data_config, sample
 from equisct.cli import data as data_command
 from equisct.cli import train as train_command
 from equisct.cli.build import build_model
+from equisct.cli.codec import to_json
 from equisct.cli.presets import PRESETS
 from strategies import untyped
 
@@ -76,7 +78,11 @@ def test_hidden_code_and_blocks_are_found_in_order(tmp_path):
 
 
 @each_page
-def test_commands_are_understood(page):
+def test_commands_are_understood(page, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    digits = tmp_path / "runs" / "digits"
+    digits.mkdir(parents=True)
+    (digits / "config.json").write_text(json.dumps(to_json(PRESETS["digits"][1])))  # for resume and from-config
     for block in FENCE.finditer(page.read_text()):
         for line in block["code"].splitlines() if block["language"] in ("bash", "console", "sh") else ():
             program, *arguments = shlex.split(line, comments=True) or [""]
@@ -95,7 +101,7 @@ def flags() -> set[str]:
         )
 
     groups = [of(field.name, field.default_factory) for field in dataclasses.fields(config.Config)]
-    return set().union(*groups, *(of("data", kind) for kind in typing.get_args(config.Data)))
+    return set().union(*groups, *(of("data", kind) for kind in typing.get_args(data_config.Data)))
 
 
 @each_page
@@ -119,8 +125,13 @@ def test_names_in_the_text_exist(page):
 
 def test_table_of_presets_is_that_of_the_presets():
     text = (ROOT / "docs" / "train.md").read_text()
-    sizes = {config.Digits: (1, 8, 8), config.IDX: (1, 28, 28), config.Mixture: (2,), config.CIFAR10: (3, 32, 32)}
-    sizes |= dict.fromkeys((config.ImageFiles, config.ArrayRecord), (3, 32, 32))
+    sizes = {
+        data_config.Digits: (1, 8, 8),
+        data_config.IDX: (1, 28, 28),
+        data_config.Mixture: (2,),
+        data_config.CIFAR10: (3, 32, 32),
+    }
+    sizes |= dict.fromkeys((data_config.ImageFiles, data_config.ArrayRecord), (3, 32, 32))
     for name, (_, preset) in PRESETS.items():
         (row,) = re.findall(rf"^\| `{name}` \|.*$", text, re.MULTILINE)
         assert f"| {preset.run.steps:,} x {preset.run.batch:,} |" in row

@@ -83,7 +83,7 @@ class Loop:
         """Updates up to the last; those that are to be skipped are passed over."""
         first, end = self._job.config.run.skip_steps
         steps = self._job.config.run.steps
-        progress = open_progress(steps) if self._job.leads else None
+        progress = open_progress(steps, int(state.step)) if self._job.leads else None
         try:
             state = self._updates(state, min(first, steps) if first < end else steps, progress)
             if first < end and int(state.step) < steps:

@@ -23,8 +23,8 @@ class Progress(Protocol):
 class Bar:
     """A tqdm bar on standard error."""
 
-    def __init__(self, total: int):
-        self._bar = tqdm(total=total, unit="step", dynamic_ncols=True, smoothing=0.05)
+    def __init__(self, total: int, start: int = 0):
+        self._bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True, smoothing=0.05)
 
     def update(self, step: int, loss: float | None, rate: float) -> None:
         """Moves the bar to `step`."""
@@ -67,6 +67,6 @@ def _clock(seconds: float) -> str:
     return f"{minutes}:{seconds:02d}"
 
 
-def open_progress(total: int) -> Progress:
-    """A bar on a terminal, plain lines elsewhere."""
-    return Bar(total) if sys.stderr.isatty() else Lines(total)
+def open_progress(total: int, start: int = 0) -> Progress:
+    """A bar on a terminal, plain lines elsewhere; for a run of `total` updates of which `start` are done."""
+    return Bar(total, start) if sys.stderr.isatty() else Lines(total)

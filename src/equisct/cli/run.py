@@ -24,9 +24,14 @@ from .loop import Job, Loop
 from .recorder import Recorder
 
 
-def build_by_shape(config: Config, dataset: Dataset) -> Any:
-    """The model's shapes alone, so that settings that do not fit together fail before anything is written."""
-    return eqx.filter_eval_shape(lambda key: build_model(config, dataset.shape, key=key), jr.key(0))
+def try_to_build(config: Config, dataset: Dataset) -> None:
+    """Builds all but the numbers, so that settings that do not fit together fail before anything is written.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    build_recipe(config)
+    eqx.filter_eval_shape(lambda key: build_model(config, dataset.shape, key=key), jr.key(0))
 
 
 def train(

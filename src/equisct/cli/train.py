@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run = importlib.import_module("equisct.cli.run")
         places.join_processes(config.parallel)
         mesh = places.choose_mesh(config)
-        run.build_by_shape(config, dataset)
+        run.try_to_build(config, dataset)
         if config.run.dry_run:
             print(
                 importlib.import_module("equisct.cli.plan").describe(config, dataset, mesh, goes_on=stored is not None)

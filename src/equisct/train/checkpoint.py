@@ -86,6 +86,7 @@ class CheckpointStore:
 
     def _failed(self, place: pathlib.Path, arrays: dict[str, Any], error: Exception) -> CheckpointError:
         if _is_first():
+            _remove(place)
             self._sweep()
         needed = sum(leaf.size * leaf.dtype.itemsize for leaf in arrays.values())
         free = shutil.disk_usage(self._folder).free

@@ -22,8 +22,10 @@ class NonFiniteError(RuntimeError):
     """
 
     def __init__(self, message: str, step: int, state: TrainState):
-        super().__init__(message)
-        self.step, self.state = step, state
+        self.message, self.step, self.state = message, step, state
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def fit(

@@ -1,0 +1,192 @@
+"""Checkpoints: every bit comes back, damage is seen, the last good one is loaded, old ones go in the right order."""
+
+import json
+import pathlib
+import shutil
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from catalogue import mlp_pair
+from equisct.train import CheckpointError, CheckpointStore, data_mesh, read_checkpoint
+from equisct.train import manifest as manifest_file
+from equisct.train.checkpoint import checkpoint_notes
+from equisct.train.manifest import DamagedError, read_manifest, write_manifest
+from equisct.train.placement import place
+
+
+def arrays(tree):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array))]
+
+
+def equal(a, b):
+    return all(np.array_equal(x, y) and x.dtype == y.dtype for x, y in zip(arrays(a), arrays(b), strict=True))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A folder with the checkpoints of steps 1 and 2, of different weights."""
+    store = CheckpointStore(tmp_path / "c")
+    for step in (1, 2):
+        store.save(step, mlp_pair(step), {"step": step, "exact": 0.1 + 0.2})
+    store.close()
+    return tmp_path / "c"
+
+
+def files(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_every_bit_and_the_notes_come_back(saved):
+    step, model, notes = CheckpointStore(saved).restore(mlp_pair(9))
+    assert (step, notes) == (2, {"step": 2, "exact": 0.1 + 0.2})
+    assert equal(model, mlp_pair(2))
+
+
+def test_shapes_suffice_to_load_and_a_reader_changes_nothing(saved):
+    before = files(saved)
+    like = eqx.filter_eval_shape(mlp_pair)
+    assert equal(read_checkpoint(saved, like), mlp_pair(2))
+    assert equal(read_checkpoint(saved, like, 1), mlp_pair(1))
+    assert checkpoint_notes(saved, 1)[1]["step"] == 1
+    assert files(saved) == before
+
+
+def test_what_is_saved_is_what_was_there_when_save_was_called(tmp_path):
+    store = CheckpointStore(tmp_path)
+    tree = {"x": jnp.arange(100_000.0)}
+    overwrite = jax.jit(lambda x: x * 0 - 1, donate_argnums=0)
+    store.save(1, tree, {})
+    overwrite(tree["x"]).block_until_ready()
+    store.wait()
+    _, back, _ = CheckpointStore(tmp_path).restore({"x": jnp.zeros(100_000)})
+    np.testing.assert_array_equal(back["x"], np.arange(100_000.0))
+
+
+def test_arrays_are_laid_out_as_the_loader_asks(tmp_path):
+    tree = {"w": jnp.arange(4096.0).reshape(64, 64), "n": jnp.int32(3)}
+    store = CheckpointStore(tmp_path)
+    store.save(5, place(tree, data_mesh(2, fsdp=2)), {})
+    store.close()
+    _, alone, _ = CheckpointStore(tmp_path).restore(tree)
+    _, divided, _ = CheckpointStore(tmp_path).restore(place(tree, data_mesh(2, fsdp=2)))
+    assert equal(alone, tree)
+    assert equal(divided, tree)
+    assert len(alone["w"].sharding.device_set) == 1
+    assert divided["w"].sharding.shard_shape((64, 64)) == (32, 64)
+
+
+DAMAGE = {
+    "flipped bit": lambda path: path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:]),
+    "halved": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "emptied": lambda path: path.write_bytes(b""),
+    "deleted": lambda path: path.unlink(),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"x"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_of_any_file_is_seen_and_the_one_before_is_loaded(name, saved, tmp_path):
+    for i, path in enumerate(files(saved / "2")):
+        if path.stat().st_size == 0:
+            continue
+        copy = tmp_path / str(i)
+        shutil.copytree(saved, copy)
+        DAMAGE[name](copy / path.relative_to(saved))
+        told: list[str] = []
+        step, model, _ = CheckpointStore(copy, warn=told.append).restore(mlp_pair())
+        assert step == 1, path
+        assert equal(model, mlp_pair(1))
+        assert len(told) == 1
+        assert path.name in told[0] or "manifest" in told[0]
+        assert (copy / "2.damaged").is_dir()
+
+
+def test_no_whole_checkpoint_is_none_for_a_trainer_and_an_error_for_a_reader(saved):
+    for step in "12":
+        (saved / step / "MANIFEST.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"expected a whole one in .*, found .*MANIFEST"):
+        read_checkpoint(saved, mlp_pair())
+    told: list[str] = []
+    assert CheckpointStore(saved, warn=told.append).restore(mlp_pair()) is None
+    assert len(told) == 2
+    with pytest.raises(CheckpointError, match=r"expected one of the steps \[\] in .*, found 7"):
+        read_checkpoint(saved, mlp_pair(), 7)
+
+
+def test_another_model_is_named(saved):
+    wider = eqx.tree_at(lambda m: m.cm.torso.out.bias, mlp_pair(), jnp.zeros(3))
+    expected = r"array cm/torso/out/bias: expected float32 \(3,\), found float32 \(2,\)"
+    with pytest.raises(CheckpointError, match=expected):
+        CheckpointStore(saved).restore(wider)
+    halved = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16) if eqx.is_inexact_array(leaf) else leaf, mlp_pair())
+    with pytest.raises(CheckpointError, match="expected bfloat16 .* found float32"):
+        CheckpointStore(saved).restore(halved)
+
+
+def test_newest_and_multiples_are_kept(tmp_path):
+    store = CheckpointStore(tmp_path, keep=2, keep_every=4)
+    for step in range(1, 8):
+        store.save(step, {"x": jnp.zeros(1)}, {})
+    store.wait()
+    assert store.steps() == [4, 6, 7]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "6", "7"]
+
+
+def test_nothing_is_deleted_unless_the_new_one_counts(saved, monkeypatch):
+    def fail(folder, notes):
+        raise OSError(28, "No space left on device")
+
+    store = CheckpointStore(saved)
+    monkeypatch.setattr("equisct.train.checkpoint.write_manifest", fail)
+    store.save(3, mlp_pair(3), {})
+    with pytest.raises(
+        CheckpointError, match=r"expected to write about [\d,]+ bytes, found [\d,]+ free .*No space left"
+    ):
+        store.wait()
+    assert store.steps() == [1, 2]
+    monkeypatch.undo()
+    store.save(3, mlp_pair(3), {})
+    store.wait()
+    assert store.steps() == [2, 3]
+    assert equal(read_checkpoint(saved, mlp_pair()), mlp_pair(3))
+
+
+def test_what_a_killed_process_left_is_swept(saved):
+    for name in ("3.orbax-checkpoint-tmp", "2.deleting"):
+        (saved / name).mkdir()
+    shutil.copytree(saved / "2", saved / "4")
+    (saved / "4" / "MANIFEST.json").unlink()
+    told: list[str] = []
+    store = CheckpointStore(saved, warn=told.append)
+    assert store.steps() == [1, 2]
+    assert sorted(path.name for path in saved.iterdir()) == ["1", "2", "4.damaged"]
+    assert "checkpoint 4 has no manifest" in told[0]
+
+
+def test_manifest_knows_its_own_content(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"abc")
+    write_manifest(tmp_path, {"x": [1, None]})
+    assert read_manifest(tmp_path) == {"x": [1, None]}
+    path = tmp_path / manifest_file.NAME
+    content = json.loads(path.read_text())
+    for change in ({"notes": {"x": 2}}, {"files": {}}, {"digest": "0"}):
+        path.write_text(json.dumps(content | change))
+        with pytest.raises(DamagedError, match="expected digest"):
+            read_manifest(tmp_path)
+
+
+BAD = {
+    "keep": (lambda folder: CheckpointStore(folder, keep=1), "keep: expected a finite number >= 2, found 1"),
+    "keep_every": (lambda folder: CheckpointStore(folder, keep_every=-1), "keep_every: .* >= 0, found -1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_call_is_named(name, tmp_path):
+    call, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        call(tmp_path)
