@@ -4,13 +4,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: demo test lint format lock clean
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
-demo: $(VENV)/.installed
+.PHONY: demo test scoreboard lint format lock clean
+
+# The demo needs only what training needs; where everything is installed already, that will do.
+demo: $(or $(wildcard $(VENV)/.installed),$(VENV)/.installed-train)
 	$(BIN)/equisct-train digits
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2
+
+# Every promise about interruptions, damage and wrong input at full size; writes docs/reliability.md. About an hour.
+scoreboard: $(VENV)/.installed
+	$(BIN)/python tests/reliability/scoreboard.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
@@ -22,15 +30,24 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "installing everything that development needs, from wheels: about a minute"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	touch $@
+	$(PIP) --require-hashes -r constraints.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
 
-# The pinned, hashed set of every extra, for Python 3.11 to 3.13; names no index.
+$(VENV)/.installed-train: pyproject.toml constraints-train.txt
+	@echo "installing what training needs, from wheels: about a minute"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --require-hashes -r constraints-train.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Pinned, hashed sets for Python 3.11 to 3.13, of training and of everything; they name no index.
 lock:
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
-		pyproject.toml --extra dev --output-file constraints.txt
+	$(COMPILE) pyproject.toml --extra dev --output-file constraints.txt
+	printf 'hatchling\neditables\n' | $(COMPILE) pyproject.toml - --extra train --constraint constraints.txt \
+		--output-file constraints-train.txt
 
 clean:
 	rm -rf $(VENV) .cache

@@ -16,6 +16,7 @@ from equisct.train import manifest as manifest_file
 from equisct.train.checkpoint import checkpoint_notes
 from equisct.train.manifest import DamagedError, read_manifest, write_manifest
 from equisct.train.placement import place
+from strategies import untyped
 
 
 def arrays(tree):
@@ -41,7 +42,7 @@ def files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def test_every_bit_and_the_notes_come_back(saved):
-    step, model, notes = CheckpointStore(saved).restore(mlp_pair(9))
+    step, model, notes = untyped(CheckpointStore(saved).restore(mlp_pair(9)))
     assert (step, notes) == (2, {"step": 2, "exact": 0.1 + 0.2})
     assert equal(model, mlp_pair(2))
 
@@ -62,7 +63,7 @@ def test_what_is_saved_is_what_was_there_when_save_was_called(tmp_path):
     store.save(1, tree, {})
     overwrite(tree["x"]).block_until_ready()
     store.wait()
-    _, back, _ = CheckpointStore(tmp_path).restore({"x": jnp.zeros(100_000)})
+    _, back, _ = untyped(CheckpointStore(tmp_path).restore({"x": jnp.zeros(100_000)}))
     np.testing.assert_array_equal(back["x"], np.arange(100_000.0))
 
 
@@ -71,8 +72,8 @@ def test_arrays_are_laid_out_as_the_loader_asks(tmp_path):
     store = CheckpointStore(tmp_path)
     store.save(5, place(tree, data_mesh(2, fsdp=2)), {})
     store.close()
-    _, alone, _ = CheckpointStore(tmp_path).restore(tree)
-    _, divided, _ = CheckpointStore(tmp_path).restore(place(tree, data_mesh(2, fsdp=2)))
+    _, alone, _ = untyped(CheckpointStore(tmp_path).restore(tree))
+    _, divided, _ = untyped(CheckpointStore(tmp_path).restore(place(tree, data_mesh(2, fsdp=2))))
     assert equal(alone, tree)
     assert equal(divided, tree)
     assert len(alone["w"].sharding.device_set) == 1
@@ -97,7 +98,7 @@ def test_damage_of_any_file_is_seen_and_the_one_before_is_loaded(name, saved, tm
         shutil.copytree(saved, copy)
         DAMAGE[name](copy / path.relative_to(saved))
         told: list[str] = []
-        step, model, _ = CheckpointStore(copy, warn=told.append).restore(mlp_pair())
+        step, model, _ = untyped(CheckpointStore(copy, warn=told.append).restore(mlp_pair()))
         assert step == 1, path
         assert equal(model, mlp_pair(1))
         assert len(told) == 1

@@ -95,13 +95,20 @@ BAD_SETTINGS = {
     "infinite": (["tiny", "--noise.sigma-max", "inf"], "noise.sigma_max: expected a finite number, found inf"),
     "negative lr": (["tiny", "--optim.lr", "-0.1"], "optim.lr: expected a finite number > 0, found -0.1"),
     "ema": (["tiny", "--ema.decay", "1.0"], "ema.decay: expected a number in [0, 1), found 1.0"),
-    "levels": (["tiny", "--noise.sigma-min", "90"], "sigma_min: expected less than sigma_max = 80.0, found 90"),
+    "levels": (
+        ["tiny", "--noise.sigma-min", "90"],
+        "noise.sigma_min: expected less than noise.sigma_max = 80.0",
+    ),
     "mid": (["tiny", "--sample.mid-sigma", "100"], "sample.mid_sigma: expected a level between 0.002 and 80.0"),
     "width": (["tiny", "--torso.width", "6"], "torso.width: expected a multiple of 4, found 6"),
     "multipliers": (["tiny", "--head.multipliers", "0"], "head.multipliers: expected whole numbers >= 1, found (0,)"),
     "resolution": (
         ["tiny", "--torso.multipliers", "1", "1", "1", "1", "1"],
-        "resolution: expected a multiple of 16 for 5 multipliers, found 8",
+        "torso.multipliers: expected at most 4 for images of 8 x 8, found 5",
+    ),
+    "attention": (
+        ["digits", "--head.attention", "5"],
+        "head.attention: expected resolutions of the network, (8, 4), found 5",
     ),
     "head weight": (["tiny", "--method.head-weight", "-1"], "method.head_weight: expected a finite number >= 0"),
     "curriculum": (["tiny", "--method.last", "5"], "method.last: expected a finite number >= 10, found 5"),
@@ -110,7 +117,10 @@ BAD_SETTINGS = {
         ["tiny", "--method.distance", "l1", "--method.c", "1"],
         "method.c: expected none with the distance l1",
     ),
-    "batch beyond the data": (["tiny", "--run.batch", "1800"], "batch: found fewer samples than a batch: 1797"),
+    "batch beyond the data": (
+        ["tiny", "--run.batch", "1800"],
+        "run.batch: expected at most the 1,797 samples",
+    ),
     "devices": (["tiny", "--parallel.devices", "999"], "devices: expected 1 to 2 (those there are), found 999"),
     "data": (["cifar10", "--data.path", "nowhere"], "nowhere"),
     "npz": (["npz", "--data.path", "nowhere.npz"], "nowhere.npz"),
@@ -207,7 +217,7 @@ def test_a_run_goes_on_with_more_updates_where_that_is_allowed(tiny, tmp_path, c
     shutil.copytree(tiny, place)
     code, out = run(
         train.main, capsys, "resume", place, "--run.steps", "14", "--run.allow-change", "run.steps",
-        "--log.every", "1", "--no-log.tensorboard",
+        "--log.every", "1", "--log.no-tensorboard",
     )  # fmt: skip
     assert code == 0
     assert "changed: run.steps: 12 -> 14\nchanged: log.every: 2 -> 1\n" in out.err
@@ -245,7 +255,7 @@ def test_a_dry_run_tells_sizes_and_writes_nothing(capsys, tmp_path, monkeypatch)
 
 def test_averages_are_snapshotted_and_made_again_for_any_width(capsys, tmp_path):
     place = tmp_path / "run"
-    flags = ["--ema.stds", "0.1", "0.2", "--ema.decays", "0.5", "--ema.snapshot-every", "3", "--no-log.tensorboard"]
+    flags = ["--ema.stds", "0.1", "0.2", "--ema.decays", "0.5", "--ema.snapshot-every", "3", "--log.no-tensorboard"]
     code, _ = run(train.main, capsys, "tiny", "--run.dir", place, "--sample.every", "6", *flags)
     assert code == 0
     assert len(list((place / "averages").iterdir())) == 4
@@ -316,6 +326,7 @@ BAD_SAMPLING = {
     "levels of one step": (["--levels", "0.5"], "levels: expected at most 0 with one-step"),
     "no levels": (["--sampler", "multistep"], "levels: expected at least one with multistep, found none"),
     "order": (["--sampler", "multistep", "--levels", "0.3", "0.9"], "levels: expected descending levels between"),
+    "heun elsewhere": (["--heun-steps", "5"], "heun-steps: expected with --sampler heun alone, found it with one-step"),
     "heun": (["--sampler", "heun", "--heun-steps", "1"], "heun-steps: expected a finite number >= 2, found 1"),
     "step": (["--step", "5"], "checkpoint: expected one of the steps [6, 12] in"),
     "no such step": (["--step", "-1"], "step: expected a finite number >= 0, found -1"),
@@ -418,9 +429,16 @@ def test_bar_shows_step_loss_rate_and_time_left(capsys):
     assert "<" in err  # tqdm's time left
 
 
+def not_finite():
+    """The error alone, without a state that it would carry."""
+    error = NonFiniteError.__new__(NonFiniteError)
+    error.message = "not finite"
+    return error
+
+
 def test_errors_of_a_run_end_with_their_own_codes(capsys):
     for error, code in (
-        (NonFiniteError("not finite", 3, untyped(None)), 3),
+        (not_finite(), 3),
         (KeyboardInterrupt(), 130),
         (folder.FolderInUseError("held"), 4),
         (RuntimeError("RESOURCE_EXHAUSTED: out of memory"), 5),

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from equisct.cli import data as command
-from equisct.cli.config import CIFAR10, IDX, ArrayRecord, ImageFiles, Npz
+from equisct.cli.data_config import CIFAR10, IDX, ArrayRecord, ImageFiles, Npz
 from equisct.cli.data_work import detect
 from equisct.data import ArrayRecordSet, ImageFolder, ImageSet, cifar10, load_npz, write_array_record
 from strategies import untyped

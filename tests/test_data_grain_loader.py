@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import equisct
-from equisct.cli import config, presets, source
+from equisct.cli import config, data_config, presets, source
 from equisct.data import ArrayRecordSet, DataError, GrainLoader, ImageFolder, ImageSet, Loader, write_array_record
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 3), np.uint8)
@@ -153,17 +153,17 @@ def settings(data):
 
 
 def test_data_in_files_is_read_ahead_and_data_in_memory_is_not(folder, tmp_path):
-    files = settings(config.ImageFiles(folder, flip=True))
+    files = settings(data_config.ImageFiles(folder, flip=True))
     dataset = source.load_data(files.data, seed=0)
     loader = source.open_loader(dataset, files, start=2, process=1, processes=2)
     assert isinstance(loader, GrainLoader)
     expected = Loader(MEMORY, 4, start=2, process=1, processes=2, **SETTINGS)
     assert same(first(loader, 2), first(expected, 2))
     np.savez(tmp_path / "a.npz", images=PIXELS)
-    arrays = settings(config.Npz(tmp_path / "a.npz", flip=True))
+    arrays = settings(data_config.Npz(tmp_path / "a.npz", flip=True))
     loader = source.open_loader(source.load_data(arrays.data, seed=0), arrays, start=2, process=1, processes=2)
     assert isinstance(loader, Loader)
     assert same(first(loader, 2), first(expected, 2))
-    assert isinstance(source.open_loader(MEMORY, settings(config.ImageFiles(folder, workers=1))), GrainLoader)
+    assert isinstance(source.open_loader(MEMORY, settings(data_config.ImageFiles(folder, workers=1))), GrainLoader)
     tiny = presets.TINY
     assert isinstance(source.open_loader(source.load_data(tiny.data, seed=0), tiny), Loader)

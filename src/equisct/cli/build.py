@@ -59,6 +59,8 @@ def _unets(
     channels, height, width = shape
     if height != width:
         raise ValueError(f"data: expected square images, found {height} x {width}")
+    for name, net in (("torso", torso), ("head", head)):
+        _check_resolutions(name, net, height)
     return (
         ncsnpp(
             channels=channels,
@@ -90,6 +92,20 @@ def _unets(
             key=head_key,
         ),
     )
+
+
+def _check_resolutions(name: str, net: Torso | Head, resolution: int) -> None:
+    """Raises `ValueError` unless the U-Net's levels exist at this resolution, and those of its attention among them."""
+    halvings = (resolution & -resolution).bit_length() - 1
+    if len(net.multipliers) > halvings + 1:
+        raise ValueError(
+            f"{name}.multipliers: expected at most {halvings + 1} for images of {resolution} x {resolution}, "
+            f"found {len(net.multipliers)}"
+        )
+    levels = tuple(resolution // 2**level for level in range(len(net.multipliers)))
+    for size in net.attention:
+        if size not in levels:
+            raise ValueError(f"{name}.attention: expected resolutions of the network, {levels}, found {size}")
 
 
 def build_distance(method: Method) -> AbstractDistance:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
-from .._check import check_at_least, check_finite, check_fraction, check_levels, check_positive
+from .._check import check_at_least, check_finite, check_fraction, check_positive
 from .config import Config, Ema, Head, Method, Noise, Optim, Parallel, Run, Sample, Torso
 from .data_config import check_data
 
@@ -52,7 +52,11 @@ def _check_method(method: Method, steps: int) -> None:
 
 
 def _check_noise(noise: Noise) -> None:
-    check_levels(noise.sigma_min, noise.sigma_max)
+    check_positive("noise.sigma_min", noise.sigma_min)
+    if not noise.sigma_min < noise.sigma_max:
+        raise ValueError(
+            f"noise.sigma_min: expected less than noise.sigma_max = {noise.sigma_max}, found {noise.sigma_min}"
+        )
     check_positive("noise.rho", noise.rho)
     check_positive("noise.sigma_data", noise.sigma_data)
 

@@ -38,8 +38,8 @@ class Npz:
 
     path: pathlib.Path = pathlib.Path("images.npz")
     """The file; it is read without pickle."""
-    array: str = "images"
-    """Name of the array in the file."""
+    array: str | None = None
+    """Name of the array in the file; default images, or else the only one beside labels."""
     flip: bool = False
     """Mirror each image left to right with probability 1/2."""
 

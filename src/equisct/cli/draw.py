@@ -64,11 +64,13 @@ def draw(options: Options) -> None:
     _, notes = checkpoint_notes(options.run / "checkpoints", step)
     shape: tuple[int, ...] = tuple(notes["shape"])
     samples = draw_samples(sampler, model, shape, options.n, key=jr.key(options.seed))
+    weights = options.weights if options.std is None else f"std {options.std:g}"
+    title = f"{options.sampler}, {weights}, step {step:,}"
     options.out.parent.mkdir(parents=True, exist_ok=True)
     if options.out.suffix == ".npz":
         np.savez(options.out, samples=samples)
     elif len(shape) == 3:
         facts: dict[str, Any] = {"sampler": options.sampler, "seed": options.seed, "step": step}
-        draw_grids({options.sampler: samples}, options.out, notes={name: str(fact) for name, fact in facts.items()})
+        draw_grids({title: samples}, options.out, notes={name: str(fact) for name, fact in facts.items()})
     else:
-        draw_scatters({options.sampler: samples}, options.out)
+        draw_scatters({title: samples}, options.out)

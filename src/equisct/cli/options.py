@@ -40,6 +40,8 @@ def check(options: Options) -> None:
     check_at_least("n", options.n, 1)
     check_at_least("seed", options.seed, 0)
     check_at_least("heun-steps", options.heun_steps, 2)
+    if options.heun_steps != 18 and options.sampler != "heun":
+        raise ValueError(f"heun-steps: expected with --sampler heun alone, found it with {options.sampler}")
     if options.step is not None:
         check_at_least("step", options.step, 0)
     if options.std is not None and not 0 < options.std < 0.28:

@@ -55,8 +55,9 @@ class Lines:
         self._last = now
         done = max(step - self._first, 1)
         eta = (now - self._start) / done * (self._total - step)
-        text = "" if loss is None else f" loss {loss:.4f},"
-        print(f"step {step}/{self._total},{text} {rate:,.0f} images/s, ETA {_clock(eta)}", file=sys.stderr, flush=True)
+        text = "" if loss is None else f", loss {loss:.4f}, {rate:,.0f} images/s"
+        left = f", ETA {_clock(eta)}" if step > self._first else ""
+        print(f"step {step}/{self._total}{text}{left}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Nothing to end."""

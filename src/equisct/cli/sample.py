@@ -21,7 +21,7 @@ DESCRIPTION = """Draw samples from a run of equisct-train, for example
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command."""
-    with refusing_wrong_input(PROGRAM), stopping_cleanly(PROGRAM):
+    with stopping_cleanly(PROGRAM), refusing_wrong_input(PROGRAM):
         options = tyro.cli(Options, prog=PROGRAM, description=DESCRIPTION, args=arguments)
         check(options)
         prefer_quick_compilation()

@@ -2,14 +2,16 @@
 
 import dataclasses
 import importlib
+import importlib.metadata
 import pathlib
 import shlex
 import sys
 from collections.abc import Sequence
 
+import numpy as np
 import tyro
 
-from ..data import Loader
+from ..data import Dataset
 from ..tracking import redact
 from .check import check
 from .config import Config
@@ -39,6 +41,9 @@ FILE starts a new run with those of a file; both take flags too, to change some.
 def parse(arguments: Sequence[str] | None = None) -> Config:
     """The configuration of a command line, checked; exits with code 2 and one message if it is wrong."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["--version"]:
+        print(f"equisct {importlib.metadata.version('equisct')}")
+        sys.exit(0)
     if words[:1] in (["from-config"], ["resume"]):
         config = _parse_stored(*words)
     else:
@@ -105,7 +110,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with refusing_wrong_input(PROGRAM):
         config = parse(arguments)
         dataset = load_data(config.data, seed=config.run.seed)
-        Loader(dataset, config.run.batch, seed=config.run.seed)
+        if config.run.batch > dataset.size:
+            raise ValueError(
+                f"run.batch: expected at most the {dataset.size:,} samples of the data, found {config.run.batch}"
+            )
+        _note_on_scale(config, dataset)
         folder, stored = choose_folder(config)
         config = resolve(dataclasses.replace(config, run=dataclasses.replace(config.run, dir=folder)), stored)
         if stored is not None and _is_finished(folder, config):
@@ -126,13 +135,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = shlex.join([PROGRAM, "resume", str(folder)])
     with stopping_cleanly(PROGRAM), places.locked_together(folder):
         words = [PROGRAM, *(sys.argv[1:] if arguments is None else arguments)]
-        print(f"run folder: {folder}", file=sys.stderr)
+        print(f"run folder: {folder} (the first update is compiled now: up to a minute on a CPU)", file=sys.stderr)
         try:
             run.train(config, dataset, mesh, folder, command=words, resume_command=command)
         except importlib.import_module("equisct.cli.interrupt").Interrupted:
             print(f"{PROGRAM}: stopped and saved; go on with\n  {redact(command)}", file=sys.stderr)
             sys.exit(STOPPED)
-        print(f"done: samples, curves.png, metrics.jsonl and checkpoints are in {folder}")
+        picture = folder / "samples" / f"step_{config.run.steps:08d}_ema.png"
+        print(f"done: look at {picture} and {folder / 'curves.png'};")
+        print(f"draw more with equisct-sample {shlex.quote(str(folder))}")
+
+
+def _note_on_scale(config: Config, dataset: Dataset) -> None:
+    """Says so where the data's standard deviation is far from what the settings assume."""
+    first = dataset.take(np.arange(min(dataset.size, 1024)))
+    found, assumed = float(first.std()), config.noise.sigma_data
+    if len(dataset.shape) == 1 and not 2 / 3 < found / assumed < 3 / 2:
+        print(
+            f"note: the data's standard deviation is about {found:.3g}; --noise.sigma-data is {assumed:g}. In few "
+            "dimensions a larger --method.c, such as 0.03, gives a truer map (docs/distances.md)",
+            file=sys.stderr,
+        )
 
 
 def _is_finished(folder: pathlib.Path, config: Config) -> bool:

@@ -15,8 +15,10 @@ ACCEPTED = """an .npz file as written by numpy.savez, with either
 EXAMPLE = 'numpy.savez("mine.npz", images=images), then load_npz("mine.npz")'
 
 
-def load_npz(path: FilePath, key: str = "images") -> ImageSet | VectorSet:
-    """The array `key` of an `.npz` file: images if its numbers are uint8, vectors if they are float32 of rank 2.
+def load_npz(path: FilePath, key: str | None = None) -> ImageSet | VectorSet:
+    """An array of an `.npz` file: images if its numbers are uint8, vectors if they are float32 of rank 2.
+
+    It is that named `key`; without one, `images`, or else the only one beside `labels`.
 
     Images are (n, h, w, c) or, if grey, (n, h, w); the array `labels`, if there is one, is read with them.
 
@@ -24,9 +26,12 @@ def load_npz(path: FilePath, key: str = "images") -> ImageSet | VectorSet:
         DataError: Nothing usable is there, or the array is neither.
     """
     place = existing(path, ACCEPTED, EXAMPLE)
-    name, where = place.name.split(".")[0], f"{place}[{key!r}]"
+    name = place.name.split(".")[0]
     with refused(place, ACCEPTED, EXAMPLE), place.open("rb") as stream, zipfile.ZipFile(stream) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        others = [member for member in members if member != LABELS and member.isidentifier()]
+        key = key or (others[0] if len(others) == 1 else "images")
+        where = f"{place}[{key!r}]"
         if key not in members:
             hint = f"choose one of them, or {EXAMPLE}"
             raise DataError(place, f"no array {key!r}, but {printable(list(members))}", ACCEPTED, hint)

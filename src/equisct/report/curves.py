@@ -19,7 +19,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) ->
     loss, norm = figure.subplots(1, 2)
     for name, axis in (("consistency", loss), ("denoising", loss), ("gradient_norm", norm)):
         axis.plot(steps, [row[name] for row in rows], label=name.replace("_", " "), linewidth=1)
-    changes = [(a["points"], b["points"], b["step"]) for a, b in zip(rows, rows[1:], strict=False)]
+    changes = [(a["points"], b["points"], a["step"]) for a, b in zip(rows, rows[1:], strict=False)]
     for axis, label in ((loss, "loss"), (norm, "torso's gradient norm")):
         for before, after, step in changes:
             if before != after:

@@ -18,11 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float64
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from .._check import check_at_least
 from .averages import AbstractAverage, ConstantDecay, PowerFunction
-from .weights import CheckpointError, load_weights, named_arrays
+from .weights import CheckpointError, load_weights, named_arrays, write_arrays
 
 T = TypeVar("T")
 
@@ -175,12 +174,7 @@ def save_snapshot(
     path = pathlib.Path(folder) / f"step_{step:08d}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.asarray(leaf) for name, leaf in named_arrays(list(trees)).items()}
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        save_file(arrays, temporary, metadata={"step": str(step), "averages": rules})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_arrays(path, arrays, {"step": str(step), "averages": rules})
     return path
 
 

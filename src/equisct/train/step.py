@@ -38,8 +38,7 @@ def _where(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
     return jax.tree.map(lambda n, o: jnp.where(condition, n, o) if eqx.is_array(n) else n, new, old)
 
 
-@eqx.filter_jit(donate="all-except-first")
-def _update(constants: tuple[Recipe, Array, Key], state: TrainState) -> tuple[TrainState, StepReport]:
+def _advance(constants: tuple[Recipe, Array, Key], state: TrainState) -> tuple[TrainState, StepReport]:
     recipe, batch, key = constants
     found = batch_gradient(recipe, state.model, batch, state.step, key=key, mesh=state.mesh)
     gradient = keep_placed(found.gradient, state.mesh)
@@ -75,6 +74,9 @@ def _update(constants: tuple[Recipe, Array, Key], state: TrainState) -> tuple[Tr
     return keep_placed(new, state.mesh), report
 
 
+_update = eqx.filter_jit(_advance, donate="all-except-first")
+
+
 def train_step(
     recipe: Recipe, state: TrainState, batch: Float[Array | np.ndarray, "batch *shape"], key: Key
 ) -> tuple[TrainState, StepReport]:
@@ -101,7 +103,14 @@ def compile_step(recipe: Recipe, state: TrainState, batch: Float[Array | np.ndar
     Its `memory_analysis()` says what one device needs, its `as_text()` what is communicated. `state` may be shapes
     (`jax.ShapeDtypeStruct`s with their shardings) instead of arrays.
     """
-    return _update.lower(_arguments(recipe, state, batch, key), state).compile().compiled  # type: ignore[attr-defined]
+    dynamic = lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)  # noqa: E731
+    constants, fixed = eqx.partition(_arguments(recipe, state, batch, key), eqx.is_array)
+    arrays, rest = eqx.partition(state, dynamic)
+
+    def update(constants: Any, arrays: Any) -> Any:
+        return eqx.filter(_advance(eqx.combine(constants, fixed), eqx.combine(arrays, rest)), eqx.is_array)
+
+    return jax.jit(update, donate_argnums=1).lower(constants, arrays).compile()
 
 
 def _arguments(recipe: Recipe, state: TrainState, batch: Any, key: Key) -> tuple[Recipe, Array, Key]:

@@ -55,9 +55,17 @@ def save_weights(path: str | os.PathLike[str], *, model: Any, ema: Any, metadata
         for group, tree in groups.items()
         for name, leaf in named_arrays(tree).items()
     }
+    write_arrays(path, arrays, metadata)
+
+
+def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None) -> None:
+    """Writes a safetensors file under a temporary name and renames it; readable for whom new files are readable."""
     temporary = path.with_name(path.name + ".tmp")
+    umask = os.umask(0)
+    os.umask(umask)
     try:
         save_file(arrays, temporary, metadata=metadata)
+        temporary.chmod(0o666 & ~umask)  # safetensors makes it private
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
