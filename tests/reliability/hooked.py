@@ -132,13 +132,13 @@ def main() -> None:
     hooks = dict(word.split("=", 1) for word in sys.argv[1:split])
     xla = importlib.import_module("equisct.cli.xla")
     xla.prefer_quick_compilation()  # before JAX comes in, as the command itself does
-    for name, value in list(hooks.items()):
-        if name in SIGNALS:
-            at_place(value, SIGNALS[name], hooks)
     if "slow" in hooks:
         slow(hooks["slow"])
     if "count" in hooks:
         count(hooks["count"])
+    for name, value in list(hooks.items()):
+        if name in SIGNALS:
+            at_place(value, SIGNALS[name], hooks)
     importlib.import_module("equisct.cli.train").main(sys.argv[split + 1 :])
 
 

@@ -33,7 +33,7 @@ def stored(folder: pathlib.Path) -> dict[int, dict[str, np.ndarray]]:
         step: {
             "a": generator.normal(size=(40, 30)).astype(np.float32),
             "n": np.int32(step),
-            "b": np.arange(step, step + 5),
+            "b": np.arange(step, step + 5, dtype=np.int32),
         }
         for step in (1, 2)
     }

@@ -158,7 +158,7 @@ class CheckpointStore:
                 _remove(aside)
                 path.rename(aside)
                 self._warn(
-                    f"checkpoint {path.name} has no manifest, so it was never finished or is damaged: left aside"
+                    f"checkpoint {path.name} has no MANIFEST.json, so it was never finished or is damaged: left aside"
                 )
 
     def _prune(self) -> None:
