@@ -1,6 +1,7 @@
 """Exit codes, and the one place where an expected error becomes one message."""
 
 import contextlib
+import errno
 import sys
 from collections.abc import Iterator
 from typing import NoReturn
@@ -16,6 +17,15 @@ FORCED = 130
 
 _CODES = {"NonFiniteError": NOT_FINITE, "FolderInUseError": IN_USE, "CheckpointError": CHECKPOINT}
 """By name: their modules import JAX."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def code_of(error: Exception) -> int | None:
+    """The exit code of an error that is foreseen; None for a bug."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return CHECKPOINT
+    return OUT_OF_MEMORY if "RESOURCE_EXHAUSTED" in str(error) else _CODES.get(type(error).__name__)
 
 
 @contextlib.contextmanager
@@ -37,12 +47,10 @@ def stopping_cleanly(program: str) -> Iterator[None]:
     except KeyboardInterrupt:
         _fail(program, "interrupted", FORCED)
     except Exception as error:
-        code = _CODES.get(type(error).__name__)
-        if code is None and "RESOURCE_EXHAUSTED" in str(error):
-            code, error = OUT_OF_MEMORY, RuntimeError(advice_on_memory(str(error)))
+        code = code_of(error)
         if code is None:
             raise
-        _fail(program, error, code)
+        _fail(program, advice_on_memory(str(error)) if code == OUT_OF_MEMORY else error, code)
 
 
 def advice_on_memory(error: str) -> str:

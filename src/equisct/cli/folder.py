@@ -19,6 +19,9 @@ from .config import Config
 
 CONFIG, STATUS, LOCK = "config.json", "STATUS.json", "LOCK"
 
+_BEFORE = (LOCK, CONFIG + ".tmp")
+"""What a run that was killed before it began may have left."""
+
 FREE = ("run.", "parallel.", "log.", "sample.", "data.path", "data.workers", "preset")
 """Settings that a run which goes on may change: they do not decide what is learned (rounding may differ)."""
 
@@ -52,6 +55,10 @@ def choose_folder(config: Config) -> tuple[pathlib.Path, Config | None]:
         ValueError: if `run.dir` holds other things, or `run.resume` asks for what is not so.
     """
     run = config.run
+    unfit = {"[", "\\"} - {os.sep}
+    if unfit & set(str((run.dir or pathlib.Path()).absolute())):  # Orbax would write there what it cannot read
+        found = (run.dir or pathlib.Path()).absolute()
+        raise ValueError(f"run.dir: expected a path without {' or '.join(sorted(unfit))}, found {found}")
     if run.dir is not None:
         return run.dir, _stored_in(run.dir, run.resume)
     names = itertools.chain([config.preset], (f"{config.preset}-{k}" for k in itertools.count(2)))
@@ -75,7 +82,7 @@ def _stored_in(folder: pathlib.Path, resume: str) -> Config | None:
         raise ValueError(f"run.dir: expected a new or empty folder with run.resume never, found a run in {folder}")
     if there:
         return read_config(folder)
-    if folder.exists() and (not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(path.name not in _BEFORE for path in folder.iterdir())):
         raise ValueError(f"run.dir: expected a new or empty folder, or one of equisct-train, found {folder} in use")
     if resume == "must":
         raise ValueError(f"run.resume: expected a run in {folder}, found none")
@@ -160,8 +167,8 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
 
 def write_config(config: Config, folder: pathlib.Path) -> None:
     """Writes the resolved configuration and makes the run's folders."""
-    (folder / "samples").mkdir(parents=True, exist_ok=True)
-    write_json(folder / CONFIG, redact(to_json(config)))
+    write_json(folder / CONFIG, redact(to_json(config)))  # the first of all: it says that the folder is a run's
+    (folder / "samples").mkdir(exist_ok=True)
 
 
 def note_command(folder: pathlib.Path, command: list[str]) -> None:

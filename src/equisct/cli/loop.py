@@ -76,7 +76,7 @@ class Loop:
         saved: int | None,
     ):
         self._job, self._store, self._recorder, self._interruption = job, store, recorder, interruption
-        self._saved, self._failures = saved, 0
+        self._saved, self._failures, self._under_way = saved, 0, False
         self.step = saved or 0
 
     def to_the_end(self, state: TrainState) -> TrainState:
@@ -118,6 +118,8 @@ class Loop:
                     if progress is not None:
                         progress.update(step, recorder.loss, recorder.rate)
                 next(updates, None)  # looks at the last report
+                if waiting is not None:  # where updates that are left out follow
+                    recorder.add(*waiting)
             except NonFiniteError as error:
                 self._halt(error, loader)
                 raise
@@ -143,10 +145,11 @@ class Loop:
         if step % config.run.save_every == 0 or step == config.run.steps:
             self._save(state)
         if config.sample.every and step % config.sample.every == 0 and step != config.run.steps and not told:
-            self._draw(state, final=False)
+            with contextlib.suppress(Interrupted):  # the picture is given up, the update is not
+                self._draw(state, final=False)
+            told = self._interruption.told()
         if told:
-            self._save(state)
-            self._settle()
+            self._save_surely(state)
             raise Interrupted
 
     def _trace(self) -> None:
@@ -171,10 +174,13 @@ class Loop:
             self._failed(error)
         else:
             self._recorder.event("save", step=self.step)
-            self._saved = self.step
+            self._saved, self._under_way = self.step, True
 
     def _settle(self) -> None:
-        """Waits for the save before."""
+        """Waits for the save that is under way, if one is."""
+        if not self._under_way:
+            return
+        self._under_way = False
         try:
             self._store.wait()
         except CheckpointError as error:
@@ -182,6 +188,12 @@ class Loop:
             self._failed(error)
         else:
             self._failures = 0
+
+    def _save_surely(self, state: TrainState) -> None:
+        """The checkpoint is whole, or the run has failed."""
+        while self._saved != self.step or self._under_way:
+            self._save(state)
+            self._settle()
 
     def _failed(self, error: CheckpointError) -> None:
         self._failures += 1
@@ -214,11 +226,7 @@ class Loop:
     def finish(self, state: TrainState) -> None:
         """The last checkpoint is whole; then curves, samples, and for a mixture the distance from the truth."""
         self.step = int(state.step)
-        for _ in range(FAILED_SAVES):
-            self._save(state)
-            self._settle()
-            if self._saved == self.step:
-                break
+        self._save_surely(state)
         job = self._job
         if job.leads:
             draw_curves(read_rows(job.folder / "metrics.jsonl"), job.folder / "curves.png")

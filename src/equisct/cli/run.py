@@ -14,10 +14,10 @@ import jax.random as jr
 from jax.sharding import Mesh
 
 from ..data import Dataset
-from ..train import CheckpointError, CheckpointStore, NonFiniteError, TrainState, init_state
+from ..train import CheckpointError, CheckpointStore, TrainState, init_state
 from .build import build_model, build_recipe
 from .config import Config
-from .exits import CHECKPOINT, NOT_FINITE, STOPPED
+from .exits import STOPPED, code_of
 from .folder import note_command, write_config, write_json, write_status
 from .interrupt import Interrupted, Interruption, listening
 from .loop import Job, Loop
@@ -82,18 +82,17 @@ def _run(job: Job, start: TrainState, interruption: Interruption) -> None:
         except Interrupted:
             status, code = "preempted", STOPPED
             raise
-        except NonFiniteError:
-            code = NOT_FINITE
-            raise
-        except CheckpointError:
-            code = CHECKPOINT
+        except Exception as error:
+            code = code_of(error) or code
             raise
         finally:
-            recorder.event("end", status=status, step=loop.step)
-            recorder.close()
-            if job.leads:
-                command = "" if status == "finished" else job.resume_command
-                write_status(job.folder, status, step=loop.step, code=code, command=command)
+            with contextlib.suppress(OSError):  # where the disk is full, the error that says so is on its way
+                recorder.event("end", status=status, step=loop.step)
+                recorder.close()
+            with contextlib.suppress(OSError):
+                if job.leads:
+                    command = "" if status == "finished" else job.resume_command
+                    write_status(job.folder, status, step=loop.step, code=code, command=command)
 
 
 def _close(store: CheckpointStore) -> None:

@@ -6,6 +6,8 @@ and laid out anew on load, so a run may go on with any number of devices.
 """
 
 import concurrent.futures
+import contextlib
+import os
 import pathlib
 import shutil
 import warnings
@@ -45,6 +47,9 @@ class CheckpointStore:
     ):
         check_at_least("keep", keep, 2)
         check_at_least("keep_every", keep_every, 0)
+        unfit = {"[", "\\"} - {os.sep}  # Orbax takes the path for a pattern, and writes what it cannot read
+        if unfit & set(str(folder.absolute())):
+            raise ValueError(f"folder: expected a path without {' or '.join(sorted(unfit))}, found {folder.absolute()}")
         self._folder, self._keep, self._keep_every, self._warn = folder.absolute(), keep, keep_every, warn
         self._checkpointer = ocp.StandardCheckpointer()
         self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -81,13 +86,16 @@ class CheckpointStore:
                 write_manifest(place, notes)
         except Exception as error:
             raise self._failed(place, arrays, error) from error
-        if _is_first():
-            self._prune()
+        with contextlib.suppress(OSError):  # the next save tries again
+            if _is_first():
+                self._prune()
 
     def _failed(self, place: pathlib.Path, arrays: dict[str, Any], error: Exception) -> CheckpointError:
-        if _is_first():
-            _remove(place)
-            self._sweep()
+        with contextlib.suppress(OSError):
+            if _is_first():
+                if not (place / "MANIFEST.json").is_file():
+                    _remove(place)
+                self._sweep()
         needed = sum(leaf.size * leaf.dtype.itemsize for leaf in arrays.values())
         free = shutil.disk_usage(self._folder).free
         cause = " ".join(str(error).split())[:200]
@@ -150,7 +158,7 @@ class CheckpointStore:
                 _remove(aside)
                 path.rename(aside)
                 self._warn(
-                    f"checkpoint {path.name} has no manifest, so it was never finished or is damaged: left aside"
+                    f"checkpoint {path.name} has no MANIFEST.json, so it was never finished or is damaged: left aside"
                 )
 
     def _prune(self) -> None:
@@ -216,7 +224,12 @@ def _load(checkpointer: Any, place: pathlib.Path, like: T, notes: dict[str, Any]
     found = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (dtype, shape) in notes["leaves"].items()}
     check_same(expected, found, place)
     target = {name: _target(leaf) for name, leaf in expected.items()}
-    return with_arrays(like, checkpointer.restore(place, target))
+    try:
+        restored = checkpointer.restore(place, target)
+    except ValueError as error:
+        cause = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"checkpoint {place}: its files are as written, but Orbax found {cause}") from error
+    return with_arrays(like, restored)
 
 
 def _steps(folder: pathlib.Path) -> list[int]:

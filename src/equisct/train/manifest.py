@@ -55,7 +55,11 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
             raise DamagedError(f"{place}: expected {expected['size']} bytes, found no file")
         if place.stat().st_size != expected["size"]:
             raise DamagedError(f"{place}: expected {expected['size']} bytes, found {place.stat().st_size}")
-        if _describe(place) != expected:
+        try:
+            found = _describe(place)
+        except OSError as error:
+            raise DamagedError(f"{place}: expected a file that can be read, found {error}") from error
+        if found != expected:
             raise DamagedError(f"{place}: expected SHA-256 {expected['sha256']}, found another")
     return notes
 
