@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from typing import Any
 
 from .._check import check_at_least, check_finite, check_fraction, check_positive
@@ -25,6 +26,7 @@ def check(config: Config) -> None:
     _check_range("log.profile", config.log.profile)
     _check_sample(config.sample, config.noise)
     check_data(config.data, config.run.batch)
+    _check_names(config)
 
 
 def _check_network(name: str, net: Torso | Head) -> None:
@@ -40,6 +42,8 @@ def _check_network(name: str, net: Torso | Head) -> None:
 def _check_method(method: Method, steps: int) -> None:
     if method.c is not None:
         check_positive("method.c", method.c)
+        if not method.distance.startswith("pseudo-huber"):
+            raise ValueError(f"method.c: expected none with the distance {method.distance}, found {method.c}")
     check_at_least("method.head_weight", method.head_weight, 0)
     check_at_least("method.first", method.first, 1)
     check_at_least("method.last", method.last, method.first)
@@ -87,6 +91,9 @@ def _check_run(run: Run) -> None:
     for name, value in (("steps", run.steps), ("batch", run.batch), ("save_every", run.save_every)):
         check_at_least(f"run.{name}", value, 1)
     check_at_least("run.seed", run.seed, 0)
+    for name, value, bits in (("seed", run.seed, 63), ("steps", run.steps, 31)):
+        if value >= 2**bits:
+            raise ValueError(f"run.{name}: expected less than 2^{bits}, found {value}")
     check_at_least("run.keep", run.keep, 2)
     check_at_least("run.keep_every", run.keep_every, 0)
     check_at_least("run.patience", run.patience, 1)
@@ -128,6 +135,21 @@ def _check_sample(sample: Sample, noise: Noise) -> None:
 def _check_range(name: str, found: tuple[int, int]) -> None:
     if not 0 <= found[0] <= found[1]:
         raise ValueError(f"{name}: expected two updates A <= B, both >= 0, found {found}")
+
+
+def _check_names(config: Config) -> None:
+    """The words that become names of files, of settings, or of things elsewhere."""
+    if not re.fullmatch(r"\w[\w.-]*", config.preset):
+        raise ValueError(f"preset: expected a name of letters, digits, '.', '-' and '_', found {config.preset!r}")
+    if not re.fullmatch(r"[^/\\#?%:\x00-\x1f]{1,128}", config.log.wandb_project):
+        raise ValueError(
+            f"log.wandb_project: expected 1 to 128 characters without / \\ # ? % :, found {config.log.wandb_project!r}"
+        )
+    groups = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name != "preset"}
+    known = {f"{group}.{field.name}" for group, node in groups.items() for field in dataclasses.fields(node)}
+    for name in config.run.allow_change:
+        if name.replace("-", "_") not in known and not name.startswith("data."):
+            raise ValueError(f"run.allow_change: expected names of settings such as optim.lr, found {name!r}")
 
 
 def _check_finite_floats(node: Any, name: str = "") -> None:

@@ -1,5 +1,6 @@
 """The configuration as JSON and back: strict, closed, and free of anything that could run code."""
 
+import contextlib
 import dataclasses
 import pathlib
 import types
@@ -50,10 +51,11 @@ def _plain_from_json(found: Any, hint: Any, name: str) -> Any:
     kind, arguments = typing.get_origin(hint) or hint, typing.get_args(hint)
     if kind is typing.Literal and found in arguments:
         return found
-    if kind is tuple and isinstance(found, list):
+    if kind is tuple and isinstance(found, list) and (arguments[-1] is ... or len(found) == len(arguments)):
         return tuple(_plain_from_json(item, arguments[0], name) for item in found)
     if kind is float and type(found) in (int, float):
-        return float(found)
+        with contextlib.suppress(OverflowError):
+            return float(found)
     if kind is pathlib.Path and type(found) is str:
         return pathlib.Path(found)
     if type(found) is kind:
@@ -71,7 +73,7 @@ def _union_from_json(found: Any, members: tuple[Any, ...], name: str) -> Any:
     kinds: dict[str, Any] = {member.__name__: member for member in others}
     fields: dict[str, Any] = dict(found) if isinstance(found, dict) else {}
     kind = fields.pop("kind", None)
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ValueError(f"{name}.kind: expected one of {', '.join(kinds)}, found {kind!r}")
     return _from_json(fields, kinds[kind], name)
 

@@ -30,10 +30,10 @@ def code_of(error: Exception) -> int | None:
 
 @contextlib.contextmanager
 def refusing_wrong_input(program: str) -> Iterator[None]:
-    """While settings and data are checked: a `ValueError` is the user's, and becomes one message and exit code 2."""
+    """While settings and data are checked: a `ValueError` or `OSError` is the user's: one message, exit code 2."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         _fail(program, error, WRONG_INPUT)
     except KeyboardInterrupt:
         _fail(program, "interrupted", FORCED)

@@ -77,6 +77,12 @@ def choose_folder(config: Config) -> tuple[pathlib.Path, Config | None]:
 
 
 def _stored_in(folder: pathlib.Path, resume: str) -> Config | None:
+    try:
+        folder.lstat()
+    except FileNotFoundError:
+        pass  # it is made later
+    except (OSError, ValueError) as error:
+        raise ValueError(f"run.dir: expected the path of a folder, found one that cannot be ({error})") from error
     there = (folder / CONFIG).is_file()
     if there and resume == "never":
         raise ValueError(f"run.dir: expected a new or empty folder with run.resume never, found a run in {folder}")
@@ -108,7 +114,7 @@ def read_config_file(path: pathlib.Path) -> Config:
         return from_json(json.loads(path.read_text()))
     except OSError as error:
         raise ValueError(f"config: expected a file, found none at {path} ({error.strerror})") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"config: expected JSON in {path}, found {error}") from error
 
 

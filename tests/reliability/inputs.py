@@ -1,0 +1,340 @@
+"""For every field of the configuration what is valid and what is not; commands run in this process; images in files."""
+
+import contextlib
+import dataclasses
+import importlib
+import io
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from PIL import Image
+
+from equisct.cli import config as settings
+from equisct.cli import data_config, presets
+from strategies import untyped
+
+Main = Callable[[Sequence[str]], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    code: Any
+    out: str
+    err: str
+
+
+def call(main: Main, *words: object) -> Outcome:
+    """Runs a command in this process; any exception but `SystemExit` is let through: it would be a traceback."""
+    out, err = io.StringIO(), io.StringIO()
+    code: Any = 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main([str(word) for word in words])
+        except SystemExit as end:
+            code = end.code
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def no_jax_in(module: Any) -> Iterator[None]:
+    """Inside, a command that comes as far as importing JAX fails; for commands that must be refused before."""
+
+    def refuse() -> None:
+        raise AssertionError("the command was not refused before JAX is imported")
+
+    before = module.prefer_quick_compilation
+    module.prefer_quick_compilation = refuse
+    try:
+        yield
+    finally:
+        module.prefer_quick_compilation = before
+
+
+def files_below(folder: pathlib.Path) -> dict[str, bytes]:
+    """Every file with its content."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def write_images(folder: pathlib.Path, count: int, *, side: int = 8) -> None:
+    """PNG files of random grey pixels."""
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(5).integers(0, 256, (count, side, side), np.uint8)
+    for k, picture in enumerate(pixels):
+        Image.fromarray(picture).save(folder / f"{k:04}.png")
+
+
+SMALL = ("--torso.width", "4", "--torso.multipliers", "1", "--torso.blocks", "1",
+         "--head.width", "4", "--head.multipliers", "1", "--head.blocks", "1", "--method.last", "40",
+         "--run.steps", "6", "--run.batch", "8", "--run.save-every", "6", "--log.every", "2",
+         "--sample.n", "4", "--sample.heun-steps", "4")  # fmt: skip
+"""Flags that make a run of any image preset as small as `tiny`, and half as long."""
+
+
+# --- what each field may be ---
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """Values of one field that are valid, and Python values that are not, whether as a word or in JSON.
+
+    Attributes:
+        valid: in ranges small enough that fields drawn one by one fit together, but for what `repaired` mends.
+        invalid: a list stands for several words.
+        words: whether the invalid values are so as words of a command line too.
+    """
+
+    valid: st.SearchStrategy[Any]
+    invalid: st.SearchStrategy[Any]
+    words: bool = True
+
+
+NO_NUMBER: list[Any] = ["many", "", "1e", "--", "nan", "inf", "-inf", "1,5", "0x", "None!", "1 2", "١x"]
+NO_INTEGER: list[Any] = [*NO_NUMBER, 1.5, float("nan"), float("inf"), -0.5, True, "1e3", "2.0"]
+NO_FLOAT: list[Any] = [*NO_NUMBER, float("nan"), float("inf"), float("-inf"), True]
+JSON_ONLY: list[Any] = [None, {}, [], {"kind": "os.system"}, 5, 1.5, True]
+
+
+def whole(least: int, most: int = 10_000, *, times: int = 1) -> Field:
+    """Integers in a range, multiples of `times`."""
+    valid = st.integers(-(-least // times), most // times).map(lambda k: k * times)
+    wrong = [st.sampled_from(NO_INTEGER), st.integers(-(10**30), least - 1)]
+    odd = [st.integers(least, most).filter(lambda k: k % times)] if times > 1 else []
+    return Field(valid, st.one_of(*wrong, *odd))
+
+
+def real(least: float, most: float, *wrong: st.SearchStrategy[float]) -> Field:
+    """Floats in a range."""
+    return Field(st.floats(least, most, allow_subnormal=False), st.one_of(st.sampled_from(NO_FLOAT), *wrong))
+
+
+def positive(most: float = 1e3) -> Field:
+    """Floats > 0."""
+    return real(1e-6, most, st.floats(-1e300, 0))
+
+
+def fraction() -> Field:
+    """Floats in [0, 1)."""
+    return real(0, 1 - 1e-9, st.floats(-1e300, -1e-9), st.floats(1, 1e300))
+
+
+def optional(field: Field) -> Field:
+    """The same, or None."""
+    wrong = field.invalid.filter(lambda value: value is not None)
+    return dataclasses.replace(field, valid=st.none() | field.valid, invalid=wrong)
+
+
+def several(field: Field, least: int = 0) -> Field:
+    """Tuples of such."""
+    wrong = field.invalid.map(lambda value: [value])
+    return Field(st.lists(field.valid, min_size=least, max_size=4).map(tuple), wrong)
+
+
+def switch() -> Field:
+    """A truth value."""
+    return Field(st.booleans(), st.sampled_from(["yes!", "1", 1, 0, 2.5, "maybe"]))
+
+
+def choice(*words: str) -> Field:
+    """One of several words."""
+    other = st.text(st.characters(codec="ascii", categories=["L", "N"]), max_size=8).filter(lambda w: w not in words)
+    return Field(st.sampled_from(words), other)
+
+
+def text(wrong: st.SearchStrategy[Any] | None = None) -> Field:
+    """Words that say nothing of themselves; only JSON can have the wrong type."""
+    valid = st.text(st.characters(codec="utf-8", categories=["L", "N"]), min_size=1, max_size=12)
+    return Field(valid, st.sampled_from(JSON_ONLY) if wrong is None else wrong, words=wrong is not None)
+
+
+def path() -> Field:
+    """File names."""
+    return dataclasses.replace(text(), valid=text().valid.map(pathlib.Path))
+
+
+def span() -> Field:
+    """Two updates A <= B."""
+    pairs = st.tuples(st.integers(0, 100), st.integers(0, 100))
+    wrong = pairs.filter(lambda two: two[0] != two[1]).map(lambda two: [max(two), min(two)])
+    negative = pairs.map(lambda two: [-1 - two[0], two[1]])
+    lengths = st.sampled_from([[1], [1, 2, 3], [], ["a", "b"], [0.5, 1]])
+    return Field(pairs.map(lambda two: (min(two), max(two))), wrong | negative | lengths)
+
+
+NET = {
+    "width": whole(4, 256, times=4),
+    "multipliers": several(whole(1, 8), 1),
+    "blocks": whole(1, 8),
+    "attention": several(whole(1, 64)),
+    "dropout": fraction(),
+}
+FLIP = {"path": path(), "flip": switch()}
+PROJECT = st.sampled_from(["", "a/b", "a\\b", "../up", "a#b", "a?b", "a%b", "a:b", "x" * 200, "a\nb"])
+
+GROUPS: dict[type, dict[str, Field]] = {
+    settings.Torso: NET | {"fourier_scale": positive(), "tap_before_norm": switch()},
+    settings.Head: NET
+    | {
+        "layer_norm": switch(),
+        "entry_conv": switch(),
+        "embedding": choice("merge", "add", "none"),
+        "preconditioning": choice("boundary", "edm"),
+        "endpoint_scaling": choice("input", "none", "data"),
+        "guide": switch(),
+    },
+    settings.Method: {
+        "distance": choice("pseudo-huber", "pseudo-huber-rms", "pseudo-huber-norm", "squared-l2", "l1"),
+        "c": optional(positive()),
+        "head_weight": real(0, 1e3, st.floats(-1e300, -1e-9)),
+        "head_weighting": choice("edm", "constant"),
+        "first": whole(1, 20),
+        "last": whole(20, 2_000),
+        "law_mean": real(-5, 5),
+        "law_std": positive(),
+        "stratify": switch(),
+        "period": optional(whole(1)),
+    },
+    settings.Noise: {
+        "sigma_min": real(1e-6, 0.01, st.floats(-1e300, 0), st.floats(81, 1e300)),
+        "sigma_max": real(10, 1e4, st.floats(-1e300, 0.001)),
+        "rho": positive(),
+        "sigma_data": positive(),
+    },
+    settings.Optim: {
+        "lr": positive(),
+        "head_lr": optional(positive()),
+        "b1": fraction(),
+        "b2": fraction(),
+        "warmup": whole(0),
+        "decay": switch(),
+        "clip": optional(positive()),
+    },
+    settings.Ema: {
+        "decay": fraction(),
+        "decays": several(fraction()),
+        "stds": several(real(0.001, 0.279, st.floats(-1e300, 0), st.floats(0.28, 1e300))),
+        "snapshot_every": whole(0),
+    },
+    settings.Run: {
+        "steps": whole(20, 10**9),
+        "batch": whole(1, 4_096),
+        "seed": whole(0, 2**63 - 1),
+        "dir": optional(path()),
+        "resume": choice("auto", "must", "never"),
+        "allow_change": Field(
+            st.lists(st.sampled_from(["optim.lr", "head.width", "run.seed", "method.head-weight"]), max_size=3).map(tuple),
+            st.sampled_from([["optim.lrr"], ["optim"], ["lr"], ["os.system"], [""], ["run.steps", "no.thing"]]),
+        ),
+        "save_every": whole(1),
+        "keep": whole(2),
+        "keep_every": whole(0),
+        "patience": whole(1),
+        "skip_steps": span(),
+        "dry_run": switch(),
+    },
+    settings.Parallel: {
+        "devices": optional(whole(1)),
+        "fsdp": whole(1),
+        "microbatches": whole(1, 1),
+        "precision": choice("float32", "bfloat16"),
+        "remat": switch(),
+        "distributed": switch(),
+        "coordinator": optional(text()),
+        "processes": optional(whole(1)),
+        "process": optional(whole(0, 0)),
+    },
+    settings.Log: {
+        "every": whole(1),
+        "gradient_parts": switch(),
+        "tensorboard": switch(),
+        "wandb": switch(),
+        "wandb_mode": choice("offline", "online"),
+        "wandb_project": text(PROJECT),
+        "profile": span(),
+    },
+    settings.Sample: {
+        "n": whole(1),
+        "mid_sigma": real(0.02, 9, st.floats(-1e300, 0.002), st.floats(80, 1e300)),
+        "heun_steps": whole(2),
+        "every": whole(0),
+    },
+    data_config.Digits: {},
+    data_config.CIFAR10: FLIP,
+    data_config.IDX: FLIP,
+    data_config.Npz: FLIP | {"array": text()},
+    data_config.ImageFiles: FLIP
+    | {
+        "size": optional(whole(1)),
+        "bad": choice("error", "skip"),
+        "bad_limit": real(0, 1, st.floats(-1e300, -1e-9), st.floats(1.001, 1e300)),
+        "index": optional(path()),
+        "workers": whole(0, 8),
+    },
+    data_config.ArrayRecord: FLIP | {"workers": whole(0, 8)},
+    data_config.Mixture: {
+        "modes": whole(1, 100),
+        "std": positive(),
+        "angle": real(-360, 360),
+        "samples": whole(5_000, 10**6),
+    },
+}
+DATA: dict[type, str] = {type(preset.data): name for name, (_, preset) in reversed(presets.PRESETS.items())}
+"""A preset with each kind of data."""
+
+
+def fields() -> list[tuple[str, str, Field]]:
+    """`(preset, group.field, values)` of every field that the command line has, those of each kind of data too."""
+    found = [
+        ("tiny", f"{group.name}.{name}", field)
+        for group in dataclasses.fields(settings.Config)
+        if group.name not in ("data", "preset")
+        for name, field in GROUPS[untyped(group.default_factory)].items()
+    ]
+    return found + [
+        (preset, f"data.{name}", field) for kind, preset in DATA.items() for name, field in GROUPS[kind].items()
+    ]
+
+
+def built(kind: type) -> st.SearchStrategy[Any]:
+    """Valid values of one group."""
+    return st.builds(kind, **{name: field.valid for name, field in GROUPS[kind].items()})
+
+
+def _repaired(config: settings.Config) -> settings.Config:
+    """The same, with what rules over several fields ask for."""
+    method, parallel, ema = config.method, config.parallel, config.ema
+    if method.distance in ("squared-l2", "l1"):
+        method = dataclasses.replace(method, c=None)
+    if None in (parallel.coordinator, parallel.processes, parallel.process) or not parallel.distributed:
+        parallel = dataclasses.replace(parallel, coordinator=None, processes=None, process=None)
+    if not ema.stds:
+        ema = dataclasses.replace(ema, snapshot_every=0)
+    return dataclasses.replace(config, method=method, parallel=parallel, ema=ema)
+
+
+def configs() -> st.SearchStrategy[settings.Config]:
+    """Valid configurations of every kind of data."""
+    groups = {
+        group.name: built(untyped(group.default_factory))
+        for group in dataclasses.fields(settings.Config)
+        if group.name not in ("data", "preset")
+    }
+    data = st.one_of(*map(built, DATA))
+    return st.builds(settings.Config, data=data, preset=st.sampled_from(list(presets.PRESETS)), **groups).map(_repaired)
+
+
+def as_words(value: Any) -> list[str]:
+    """A value as words of a command line."""
+    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of a subprocess that finds the package."""
+    source = str(pathlib.Path(untyped(importlib.import_module("equisct").__file__)).parents[1])
+    return os.environ | {"PYTHONPATH": source} | more
