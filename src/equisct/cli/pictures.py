@@ -22,9 +22,9 @@ from .sampling import Sampler, consistency_sampler, draw_samples, heun_sampler
 
 def on_this_process(model: Any) -> Any:
     """The model with every array whole in this process; all processes call it together."""
-    if jax.process_count() == 1:
-        return model
-    return multihost_utils.process_allgather(model, tiled=True)
+    spread = lambda leaf: isinstance(leaf, jax.Array) and not leaf.is_fully_addressable  # noqa: E731
+    gather = lambda leaf: multihost_utils.process_allgather(leaf, tiled=True)  # noqa: E731
+    return jax.tree.map(lambda leaf: gather(leaf) if spread(leaf) else leaf, model)
 
 
 def draw_sheet(

@@ -13,7 +13,7 @@ from .._tree import global_norm, trainable
 from .._types import Key, Scalar, Step
 from ..model import ScoreGuidedModel, in_precision
 from ..objectives.terms import Parts, SplitObjective
-from .placement import keep_divided
+from .placement import keep_divided, keep_placed, keep_whole
 from .state import Recipe
 
 
@@ -39,7 +39,7 @@ def batch_gradient(
     parameters, rest = eqx.partition(model, trainable(model))
 
     def whole(parameters: Any) -> Any:
-        model = eqx.combine(parameters, rest)
+        model = keep_whole(eqx.combine(parameters, rest), mesh)
         return model if recipe.compute_dtype == jnp.float32 else in_precision(model, recipe.compute_dtype)
 
     objective = recipe.objective
@@ -86,7 +86,7 @@ def _accumulate(
 
     def add(total: Any, draws: Any) -> tuple[Any, Any]:
         gradients, losses = _gradients(recipe, parts_of, parameters, keep_divided(draws, mesh))
-        return jax.tree.map(jnp.add, total, gradients), losses
+        return keep_placed(jax.tree.map(jnp.add, total, gradients), mesh), losses
 
     zeros = (jax.tree.map(jnp.zeros_like, parameters),) * (2 if recipe.gradient_parts else 1)
     total, losses = jax.lax.scan(add, zeros, keep_divided(jax.tree.map(split, draws), mesh, axis=1))

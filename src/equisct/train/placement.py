@@ -1,9 +1,11 @@
 """Where arrays live: one mesh `(data, fsdp)` over all devices of all processes, and one rule per kind of array.
 
 Each batch is divided over both axes. The state is copied along `data` and divided along `fsdp`: every large array by
-its longest axis that can be, so parameters, averages and the optimiser's moments alike.
+its longest axis that can be, so parameters, averages and the optimiser's moments alike. While an update runs, the parameters
+are gathered: the arithmetic of a sample never spans devices.
 """
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -71,17 +73,23 @@ def place(tree: T, mesh: Mesh) -> T:
 
 def keep_placed(tree: T, mesh: Mesh | None) -> T:
     """Inside `jit`: pins every array to the layout of `place`."""
-    if mesh is None:
-        return tree
-    pin = lambda leaf: jax.lax.with_sharding_constraint(leaf, state_sharding(leaf.shape, mesh))  # noqa: E731
-    return jax.tree.map(lambda leaf: pin(leaf) if eqx.is_array(leaf) else leaf, tree)
+    return _pin(tree, mesh, lambda leaf, mesh: state_sharding(leaf.shape, mesh))
+
+
+def keep_whole(tree: T, mesh: Mesh | None) -> T:
+    """Inside `jit`: gathers every array on every device, so that what uses it is divided as the batch is."""
+    return _pin(tree, mesh, lambda _, mesh: NamedSharding(mesh, PartitionSpec()))
 
 
 def keep_divided(tree: T, mesh: Mesh | None, axis: int = 0) -> T:
     """Inside `jit`: pins every array to the layout of a batch."""
+    return _pin(tree, mesh, lambda _, mesh: batch_sharding(mesh, axis))
+
+
+def _pin(tree: T, mesh: Mesh | None, layout: Callable[[Array, Mesh], NamedSharding]) -> T:
     if mesh is None:
         return tree
-    pin = lambda leaf: jax.lax.with_sharding_constraint(leaf, batch_sharding(mesh, axis))  # noqa: E731
+    pin = lambda leaf: jax.lax.with_sharding_constraint(leaf, layout(leaf, mesh))  # noqa: E731
     return jax.tree.map(lambda leaf: pin(leaf) if eqx.is_array(leaf) else leaf, tree)
 
 
