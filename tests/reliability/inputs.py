@@ -228,7 +228,9 @@ GROUPS: dict[type, dict[str, Field]] = {
         "dir": optional(path()),
         "resume": choice("auto", "must", "never"),
         "allow_change": Field(
-            st.lists(st.sampled_from(["optim.lr", "head.width", "run.seed", "method.head-weight"]), max_size=3).map(tuple),
+            st.lists(st.sampled_from(["optim.lr", "head.width", "run.seed", "method.head-weight"]), max_size=3).map(
+                tuple
+            ),
             st.sampled_from([["optim.lrr"], ["optim"], ["lr"], ["os.system"], [""], ["run.steps", "no.thing"]]),
         ),
         "save_every": whole(1),
