@@ -23,7 +23,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text()) for path in FILES}
 
 LAYERS = [
-    {"_types", "_check", "_random", "_tree", "_concrete", "_beartype"},
+    {"_types", "_check", "_random", "_tree", "_concrete", "_beartype", "_replace"},
     {"diffusion", "discretization", "curriculum", "preconditioning", "distance", "oracle", "nn"},
     {"level_sampling", "weighting", "model", "pf_ode"},
     {"losses", "samplers"},

@@ -14,7 +14,7 @@ from typing import Any as _Any
 from jaxtyping import install_import_hook as _install_import_hook
 
 # jaxtyping's decorator imports JAX, and a command must understand its arguments and data before that.
-_UNCHECKED = {"__main__", "_beartype", "_check", "cli", "data", "tracking"}
+_UNCHECKED = {"__main__", "_beartype", "_check", "_replace", "cli", "data", "tracking"}
 _CHECKED = [f"equisct.{module.name}" for module in _pkgutil.iter_modules(__path__) if module.name not in _UNCHECKED]
 
 _importlib.import_module("._beartype", __name__)

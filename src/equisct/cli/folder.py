@@ -13,6 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from .._replace import replace_file
 from ..tracking import redact
 from .codec import from_json, to_json
 from .config import Config
@@ -208,6 +209,4 @@ def read_status(folder: pathlib.Path) -> dict[str, Any]:
 
 def write_json(path: pathlib.Path, content: Any) -> None:
     """Writes a file under a temporary name and renames it, so that it is there whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
+    replace_file(path, json.dumps(content, indent=2) + "\n")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ._files import replace_file
+from .._replace import replace_file
 from ._values import plain
 from .protocol import Values
 from .redaction import redact

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ._files import replace_file
+from .._replace import replace_file
 
 _PER_BIN = {"consistency_per_bin": "count_per_bin", "denoising_per_bin": "head_count_per_bin"}
 _PARTS = ("consistency_gradient_norm", "denoising_gradient_norm")

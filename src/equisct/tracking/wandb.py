@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._files import replace_file
+from .._replace import replace_file
 from ._values import flat_numbers
 from .protocol import Values
 

@@ -6,9 +6,10 @@ checkpoint is either whole and known to be, or not there.
 
 import hashlib
 import json
-import os
 import pathlib
 from typing import Any
+
+from .._replace import replace_file
 
 NAME = "MANIFEST.json"
 FORMAT = 1
@@ -27,7 +28,7 @@ def write_manifest(folder: pathlib.Path, notes: dict[str, Any]) -> None:
     """
     files = {str(path.relative_to(folder)): _describe(path) for path in _files(folder)}
     content = {"format": FORMAT, "files": files, "notes": notes}
-    write_durably(folder / NAME, json.dumps(content | {"digest": _digest(content)}, indent=1))
+    replace_file(folder / NAME, json.dumps(content | {"digest": _digest(content)}, indent=1))
 
 
 def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
@@ -62,27 +63,6 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
         if found != expected:
             raise DamagedError(f"{place}: expected SHA-256 {expected['sha256']}, found another")
     return notes
-
-
-def write_durably(path: pathlib.Path, text: str) -> None:
-    """Writes a text file so that after any crash either the old or the new one is there, whole."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: pathlib.Path) -> None:
-    """Makes the names in a folder durable, where the system can."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
