@@ -15,8 +15,8 @@ PLACES = {
     "a save in the background": ("stop=save:20",),
     "the last save": ("stop=save:30",),
 }
-QUICK = ("sampling", "the last save")
-"""`test_a_second_signal` waits for data, and row R2 stops after updates."""
+QUICK = ("sampling",)
+"""`test_a_second_signal_ends_at_once` waits for data, and row R2 stops after updates."""
 
 
 def signalled(err: str) -> float:
