@@ -25,7 +25,8 @@ from .recorder import Recorder
 
 
 def build_by_shape(config: Config, dataset: Dataset) -> Any:
-    """The model's shapes alone, so that settings that do not fit together fail before anything is written."""
+    """The model's shapes alone and the recipe, so that settings that do not fit together fail before anything is written."""
+    build_recipe(config)
     return eqx.filter_eval_shape(lambda key: build_model(config, dataset.shape, key=key), jr.key(0))
 
 

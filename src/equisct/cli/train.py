@@ -9,14 +9,13 @@ from collections.abc import Sequence
 
 import tyro
 
-from ..data import Loader
 from ..tracking import redact
-from .check import check
+from .check import check, check_trackers
 from .config import Config
 from .exits import STOPPED, refusing_wrong_input, stopping_cleanly
 from .folder import changes, choose_folder, read_config, read_config_file, read_status, refused_changes
 from .presets import PRESETS
-from .source import load_data
+from .source import load_data, open_loader
 from .xla import prefer_quick_compilation
 
 PROGRAM = "equisct-train"
@@ -105,7 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with refusing_wrong_input(PROGRAM):
         config = parse(arguments)
         dataset = load_data(config.data, seed=config.run.seed)
-        Loader(dataset, config.run.batch, seed=config.run.seed)
+        open_loader(dataset, config).close()
+        check_trackers(config.log)
         folder, stored = choose_folder(config)
         config = resolve(dataclasses.replace(config, run=dataclasses.replace(config.run, dir=folder)), stored)
         if stored is not None and _is_finished(folder, config):
