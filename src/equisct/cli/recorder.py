@@ -77,7 +77,7 @@ class Recorder:
     def warn(self, message: str) -> None:
         """Tells the person, and notes it."""
         if self._folder is not None:
-            print(f"warning: {message}", file=sys.stderr, flush=True)
+            print(f"warning: {redact(message)}", file=sys.stderr, flush=True)
             self.event("warning", message=message)
 
     def notes(self) -> dict[str, Any]:

@@ -13,11 +13,12 @@ import jax
 import jax.random as jr
 from jax.sharding import Mesh
 
-from ..data import Dataset
+from ..data import DataError, Dataset
+from ..tracking import redact
 from ..train import CheckpointError, CheckpointStore, NonFiniteError, TrainState, init_state
 from .build import build_model, build_recipe
 from .config import Config
-from .exits import CHECKPOINT, NOT_FINITE, STOPPED
+from .exits import CHECKPOINT, NOT_FINITE, STOPPED, WRONG_INPUT
 from .folder import note_command, write_config, write_json, write_status
 from .interrupt import Interrupted, Interruption, listening
 from .loop import Job, Loop
@@ -25,7 +26,7 @@ from .recorder import Recorder
 
 
 def build_by_shape(config: Config, dataset: Dataset) -> Any:
-    """The model's shapes alone and the recipe, so that settings that do not fit together fail before anything is written."""
+    """The model's shapes alone, and the recipe: settings that do not fit together fail before anything is written."""
     build_recipe(config)
     return eqx.filter_eval_shape(lambda key: build_model(config, dataset.shape, key=key), jr.key(0))
 
@@ -46,7 +47,7 @@ def train(
         if job.leads:
             write_config(config, folder)
             note_command(folder, command)
-            write_json(folder / "environment.json", _environment(mesh))
+            write_json(folder / "environment.json", redact(_environment(mesh)))
             write_status(folder, "running", step=0, command=resume_command)
         start = init_state(job.recipe, build_model(config, dataset.shape, key=init_key), mesh=mesh)
         _run(job, start, interruption)
@@ -83,6 +84,9 @@ def _run(job: Job, start: TrainState, interruption: Interruption) -> None:
             raise
         except CheckpointError:
             code = CHECKPOINT
+            raise
+        except DataError:
+            code = WRONG_INPUT
             raise
         finally:
             recorder.event("end", status=status, step=loop.step)

@@ -95,7 +95,7 @@ def resolve(config: Config, stored: Config | None) -> Config:
             f"take another --run.dir, or allow them: --run.allow-change {names}"
         )
     for change in changes(stored, config):
-        print(f"changed: {change}", file=sys.stderr)
+        print(f"changed: {redact(str(change))}", file=sys.stderr)
     return config
 
 
@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder, stored = choose_folder(config)
         config = resolve(dataclasses.replace(config, run=dataclasses.replace(config.run, dir=folder)), stored)
         if stored is not None and _is_finished(folder, config):
-            print(f"the run in {folder} is finished: {read_status(folder).get('step')} updates")
+            print(f"the run in {redact(str(folder))} is finished: {read_status(folder).get('step')} updates")
             return
         prefer_quick_compilation()
         places = importlib.import_module("equisct.cli.places")  # only now: these import JAX
@@ -118,21 +118,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         mesh = places.choose_mesh(config)
         run.build_by_shape(config, dataset)
         if config.run.dry_run:
-            print(
-                importlib.import_module("equisct.cli.plan").describe(config, dataset, mesh, goes_on=stored is not None)
-            )
+            plan = importlib.import_module("equisct.cli.plan")
+            print(redact(plan.describe(config, dataset, mesh, goes_on=stored is not None)))
             return
         importlib.import_module("equisct.cli.halt").check_halts(config, folder)
     command = shlex.join([PROGRAM, "resume", str(folder)])
     with stopping_cleanly(PROGRAM), places.locked_together(folder):
         words = [PROGRAM, *(sys.argv[1:] if arguments is None else arguments)]
-        print(f"run folder: {folder}", file=sys.stderr)
+        print(f"run folder: {redact(str(folder))}", file=sys.stderr)
         try:
             run.train(config, dataset, mesh, folder, command=words, resume_command=command)
         except importlib.import_module("equisct.cli.interrupt").Interrupted:
             print(f"{PROGRAM}: stopped and saved; go on with\n  {redact(command)}", file=sys.stderr)
             sys.exit(STOPPED)
-        print(f"done: samples, curves.png, metrics.jsonl and checkpoints are in {folder}")
+        print(f"done: samples, curves.png, metrics.jsonl and checkpoints are in {redact(str(folder))}")
 
 
 def _is_finished(folder: pathlib.Path, config: Config) -> bool:

@@ -101,7 +101,14 @@ def compile_step(recipe: Recipe, state: TrainState, batch: Float[Array | np.ndar
     Its `memory_analysis()` says what one device needs, its `as_text()` what is communicated. `state` may be shapes
     (`jax.ShapeDtypeStruct`s with their shardings) instead of arrays.
     """
-    return _update.lower(_arguments(recipe, state, batch, key), state).compile().compiled  # type: ignore[attr-defined]
+    constants, other_constants = eqx.partition(_arguments(recipe, state, batch, key), eqx.is_array)
+    arrays, rest = eqx.partition(state, lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct))
+
+    def update(arrays: Any, constants: Any) -> Any:  # Equinox's own `lower` takes no shapes
+        found = _update.__wrapped__(eqx.combine(constants, other_constants), eqx.combine(arrays, rest))
+        return eqx.filter(found, eqx.is_array)
+
+    return jax.jit(update, donate_argnums=0).lower(arrays, constants).compile()
 
 
 def _arguments(recipe: Recipe, state: TrainState, batch: Any, key: Key) -> tuple[Recipe, Array, Key]:
