@@ -2,14 +2,14 @@
 
 import contextlib
 import dataclasses
-import importlib
+import functools
 import io
-import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from harness import scoring
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -39,6 +39,21 @@ def call(main: Main, *words: object) -> Outcome:
         except SystemExit as end:
             code = end.code
     return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def counts(row: str, tried: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes every call of a test a trial of its row."""
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(test)
+        def counted(*arguments: Any, **named: Any) -> None:
+            with scoring(row, tried) as score:
+                test(*arguments, **named)
+                score(passed=True, what=test.__name__)
+
+        return counted
+
+    return decorate
 
 
 @contextlib.contextmanager
@@ -132,7 +147,7 @@ def optional(field: Field) -> Field:
 
 def several(field: Field, least: int = 0) -> Field:
     """Tuples of such."""
-    wrong = field.invalid.map(lambda value: [value])
+    wrong = field.invalid.filter(lambda value: value != "--").map(lambda value: [value])
     return Field(st.lists(field.valid, min_size=least, max_size=4).map(tuple), wrong)
 
 
@@ -334,9 +349,3 @@ def configs() -> st.SearchStrategy[settings.Config]:
 def as_words(value: Any) -> list[str]:
     """A value as words of a command line."""
     return [str(item) for item in value] if isinstance(value, list) else [str(value)]
-
-
-def environment(**more: str) -> dict[str, str]:
-    """Of a subprocess that finds the package."""
-    source = str(pathlib.Path(untyped(importlib.import_module("equisct").__file__)).parents[1])
-    return os.environ | {"PYTHONPATH": source} | more

@@ -3,13 +3,13 @@
 import json
 
 import pytest
+from harness import full, record
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import configs, counts
 
 from equisct.cli import codec, folder, presets
 from equisct.cli.check import check
-from harness import full, record
-from inputs import configs
 
 EXAMPLES = 400 if full() else 25
 
@@ -24,28 +24,32 @@ def round_trip(config, place):
 
 
 def test_any_valid_configuration_comes_back(tmp_path):
-    tried = 0
+    tried = passed = 0
 
     @settings(max_examples=EXAMPLES, deadline=None, database=None)
     @given(configs())
     def any_valid(config):
-        nonlocal tried
+        nonlocal tried, passed
+        tried += 1
         check(config)
         round_trip(config, tmp_path)
-        tried += 1
+        passed += 1
 
-    any_valid()
-    record("R15", tried=tried, passed=tried)
+    try:
+        any_valid()
+    finally:
+        record("R15", tried="valid configurations, dumped, loaded, dumped", passed=passed, of=tried)
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
+@counts("R15", "presets")
 def test_presets_come_back(name, tmp_path):
     preset = presets.PRESETS[name][1]
     check(preset)
     round_trip(preset, tmp_path)
-    record("R15", tried=1, passed=1)
 
 
+@counts("R15", "unknown keys anywhere")
 @settings(max_examples=EXAMPLES, deadline=None, database=None)
 @given(st.sampled_from(sorted(presets.PRESETS)), st.text(), st.data())
 def test_an_unknown_key_anywhere_is_refused(name, key, data):

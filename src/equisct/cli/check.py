@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from .._check import check_at_least, check_finite, check_fraction, check_positive
-from .config import Config, Ema, Head, Method, Noise, Optim, Parallel, Run, Sample, Torso
+from ..tracking import WandB
+from .config import Config, Ema, Head, Log, Method, Noise, Optim, Parallel, Run, Sample, Torso
 from .data_config import check_data
 
 
@@ -35,6 +36,8 @@ def _check_network(name: str, net: Torso | Head) -> None:
     check_fraction(f"{name}.dropout", net.dropout)
     if not net.multipliers or min(net.multipliers) < 1:
         raise ValueError(f"{name}.multipliers: expected whole numbers >= 1, found {net.multipliers}")
+    if min(net.attention, default=1) < 1:
+        raise ValueError(f"{name}.attention: expected whole numbers >= 1, found {net.attention}")
     if net.width % 4:
         raise ValueError(f"{name}.width: expected a multiple of 4, found {net.width}")
 
@@ -150,6 +153,12 @@ def _check_names(config: Config) -> None:
     for name in config.run.allow_change:
         if name.replace("-", "_") not in known and not name.startswith("data."):
             raise ValueError(f"run.allow_change: expected names of settings such as optim.lr, found {name!r}")
+
+
+def check_trackers(log: Log) -> None:
+    """Raises `ValueError` if a tracker that is asked for is not installed; before anything is written."""
+    if log.wandb:
+        WandB(log.wandb_project, log.wandb_mode)
 
 
 def _check_finite_floats(node: Any, name: str = "") -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..model import ScoreGuidedModel
 from ..report import draw_grids, draw_scatters
-from ..train import PowerFunction, TrainState, init_state, read_checkpoint, reconstruct
+from ..train import CheckpointError, PowerFunction, TrainState, init_state, read_checkpoint, reconstruct
 from ..train.checkpoint import checkpoint_notes
 from .build import build_model, build_recipe
 from .config import Config, Noise
@@ -26,10 +26,19 @@ def load_run(run: pathlib.Path, step: int | None) -> tuple[Config, int, TrainSta
     """
     config = read_config(run)
     step, notes = checkpoint_notes(run / "checkpoints", step)
-    shape = tuple(notes["shape"])
+    shape = _shape_of(notes)
     recipe = build_recipe(config)
     like = eqx.filter_eval_shape(lambda key: init_state(recipe, build_model(config, shape, key=key)), jr.key(0))
     return config, step, read_checkpoint(run / "checkpoints", like, step)
+
+
+def _shape_of(notes: dict[str, Any]) -> tuple[int, ...]:
+    """The shape of a sample that a run's checkpoint notes."""
+    shape = notes.get("shape")
+    sizes = shape if isinstance(shape, list) and len(shape) in (1, 3) else [0]
+    if not all(type(size) is int and 0 < size < 2**16 for size in sizes):
+        raise CheckpointError(f"checkpoint: expected the shape of a sample in its notes, found {shape!r}")
+    return tuple(sizes)
 
 
 def choose_weights(options: Options, state: TrainState, step: int) -> ScoreGuidedModel:
@@ -62,7 +71,7 @@ def draw(options: Options) -> None:
     config, step, state = load_run(options.run, options.step)
     model = choose_weights(options, state, step)
     _, notes = checkpoint_notes(options.run / "checkpoints", step)
-    shape: tuple[int, ...] = tuple(notes["shape"])
+    shape = _shape_of(notes)
     samples = draw_samples(sampler, model, shape, options.n, key=jr.key(options.seed))
     weights = options.weights if options.std is None else f"std {options.std:g}"
     title = f"{options.sampler}, {weights}, step {step:,}"

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
+from ..tracking import redact
+
 WRONG_INPUT = 2
 NOT_FINITE = 3
 IN_USE = 4
@@ -15,7 +17,12 @@ STOPPED = 75
 """Told to stop, saved, and to be run again: EX_TEMPFAIL."""
 FORCED = 130
 
-_CODES = {"NonFiniteError": NOT_FINITE, "FolderInUseError": IN_USE, "CheckpointError": CHECKPOINT}
+_CODES = {
+    "DataError": WRONG_INPUT,
+    "NonFiniteError": NOT_FINITE,
+    "FolderInUseError": IN_USE,
+    "CheckpointError": CHECKPOINT,
+}
 """By name: their modules import JAX."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -66,5 +73,5 @@ def advice_on_memory(error: str) -> str:
 
 
 def _fail(program: str, error: object, code: int) -> NoReturn:
-    print(f"{program}: error: {error}", file=sys.stderr)
+    print(f"{program}: error: {redact(str(error))}", file=sys.stderr)
     sys.exit(code)

@@ -61,7 +61,7 @@ class Recorder:
             self._events = Events(folder / "events.jsonl")
             log = config.log
             chosen: list[Tracker] = [TensorBoard()] if log.tensorboard else []
-            chosen += [WandB(log.wandb_project, log.wandb_mode)] if log.wandb else []
+            chosen += [WandB(redact(log.wandb_project), log.wandb_mode)] if log.wandb else []
             self._others = [Guarded(tracker, warn=self.warn) for tracker in chosen]
             for tracker in self._trackers():
                 tracker.start(folder, redact(to_json(config)), step)
@@ -77,7 +77,7 @@ class Recorder:
     def warn(self, message: str) -> None:
         """Tells the person, and notes it."""
         if self._folder is not None:
-            print(f"warning: {message}", file=sys.stderr, flush=True)
+            print(f"warning: {redact(message)}", file=sys.stderr, flush=True)
             self.event("warning", message=message)
 
     def notes(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import jax.random as jr
 from jax.sharding import Mesh
 
 from ..data import Dataset
+from ..tracking import redact
 from ..train import CheckpointError, CheckpointStore, TrainState, init_state
 from .build import build_model, build_recipe
 from .config import Config
@@ -50,7 +51,7 @@ def train(
         if job.leads:
             write_config(config, folder)
             note_command(folder, command)
-            write_json(folder / "environment.json", _environment(mesh))
+            write_json(folder / "environment.json", redact(_environment(mesh)))
             write_status(folder, "running", step=0, command=resume_command)
         start = init_state(job.recipe, build_model(config, dataset.shape, key=init_key), mesh=mesh)
         _run(job, start, interruption)

@@ -13,12 +13,12 @@ import tyro
 
 from ..data import Dataset
 from ..tracking import redact
-from .check import check
+from .check import check, check_trackers
 from .config import Config
 from .exits import STOPPED, refusing_wrong_input, stopping_cleanly
 from .folder import changes, choose_folder, read_config, read_config_file, read_status, refused_changes
 from .presets import PRESETS
-from .source import load_data
+from .source import load_data, open_loader
 from .xla import prefer_quick_compilation
 
 PROGRAM = "equisct-train"
@@ -101,7 +101,7 @@ def resolve(config: Config, stored: Config | None) -> Config:
             f"take another --run.dir, or allow them: --run.allow-change {names}"
         )
     for change in changes(stored, config):
-        print(f"changed: {change}", file=sys.stderr)
+        print(f"changed: {redact(str(change))}", file=sys.stderr)
     return config
 
 
@@ -115,10 +115,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"run.batch: expected at most the {dataset.size:,} samples of the data, found {config.run.batch}"
             )
         _note_on_scale(config, dataset)
+        open_loader(dataset, config).close()
+        check_trackers(config.log)
         folder, stored = choose_folder(config)
         config = resolve(dataclasses.replace(config, run=dataclasses.replace(config.run, dir=folder)), stored)
         if stored is not None and _is_finished(folder, config):
-            print(f"the run in {folder} is finished: {read_status(folder).get('step')} updates")
+            print(f"the run in {redact(str(folder))} is finished: {read_status(folder).get('step')} updates")
             return
         prefer_quick_compilation()
         places = importlib.import_module("equisct.cli.places")  # only now: these import JAX
@@ -127,23 +129,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         mesh = places.choose_mesh(config)
         run.try_to_build(config, dataset)
         if config.run.dry_run:
-            print(
-                importlib.import_module("equisct.cli.plan").describe(config, dataset, mesh, goes_on=stored is not None)
-            )
+            plan = importlib.import_module("equisct.cli.plan")
+            print(redact(plan.describe(config, dataset, mesh, goes_on=stored is not None)))
             return
         importlib.import_module("equisct.cli.halt").check_halts(config, folder)
     command = shlex.join([PROGRAM, "resume", str(folder)])
     with stopping_cleanly(PROGRAM), places.locked_together(folder):
         words = [PROGRAM, *(sys.argv[1:] if arguments is None else arguments)]
-        print(f"run folder: {folder} (the first update is compiled now: up to a minute on a CPU)", file=sys.stderr)
+        print(
+            f"run folder: {redact(str(folder))} (the first update is compiled now: up to a minute on a CPU)",
+            file=sys.stderr,
+        )
         try:
             run.train(config, dataset, mesh, folder, command=words, resume_command=command)
         except importlib.import_module("equisct.cli.interrupt").Interrupted:
             print(f"{PROGRAM}: stopped and saved; go on with\n  {redact(command)}", file=sys.stderr)
             sys.exit(STOPPED)
         picture = folder / "samples" / f"step_{config.run.steps:08d}_ema.png"
-        print(f"done: look at {picture} and {folder / 'curves.png'};")
-        print(f"draw more with equisct-sample {shlex.quote(str(folder))}")
+        print(redact(f"done: look at {picture} and {folder / 'curves.png'};"))
+        print(redact(f"draw more with equisct-sample {shlex.quote(str(folder))}"))
 
 
 def _note_on_scale(config: Config, dataset: Dataset) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from .._replace import replace_file
 from ._values import flat_numbers
 from .protocol import Values
+from .redaction import redact
 
 _QUIET: dict[str, Any] = {
     "x_disable_meta": True,  # command line, host, user, hardware
@@ -68,7 +69,7 @@ class WandB:
         self._run = self._wandb.init(
             project=self._project,
             id=_run_id(own / "id.txt", fresh=step == 0),
-            name=folder.absolute().name,
+            name=redact(folder.absolute().name),
             dir=str(folder.absolute()),
             mode=self._mode,
             resume="allow",

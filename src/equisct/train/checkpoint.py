@@ -221,15 +221,20 @@ def read_checkpoint(folder: pathlib.Path, like: T, step: int | None = None) -> T
 
 def _load(checkpointer: Any, place: pathlib.Path, like: T, notes: dict[str, Any]) -> T:
     expected = named_arrays(like)
-    found = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (dtype, shape) in notes["leaves"].items()}
+    try:
+        found = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (dtype, shape) in notes["leaves"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"checkpoint {place}: expected a list of its arrays, found another ({error!r})"
+        ) from error
     check_same(expected, found, place)
     target = {name: _target(leaf) for name, leaf in expected.items()}
     try:
-        restored = checkpointer.restore(place, target)
-    except ValueError as error:
-        cause = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"checkpoint {place}: its files are as written, but Orbax found {cause}") from error
-    return with_arrays(like, restored)
+        arrays = checkpointer.restore(place, target)
+    except Exception as error:  # of many kinds, by the file that is wrong
+        cause = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"checkpoint {place}: expected Orbax's files, found others ({cause})") from error
+    return with_arrays(like, arrays)
 
 
 def _steps(folder: pathlib.Path) -> list[int]:

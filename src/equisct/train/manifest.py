@@ -47,8 +47,10 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
             raise DamagedError(
                 f"{path}: expected format {FORMAT}, found {found['format']}: another version's checkpoint?"
             )
-        files, notes = dict(found["files"]), dict(found["notes"])
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        files, notes = _checked(found["files"]), dict(found["notes"])
+    except DamagedError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedError(f"{path}: expected a manifest, found none that can be read ({error!r})") from error
     for name, expected in files.items():
         place = folder / name
@@ -63,6 +65,17 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
         if found != expected:
             raise DamagedError(f"{place}: expected SHA-256 {expected['sha256']}, found another")
     return notes
+
+
+def _checked(files: Any) -> dict[str, dict[str, Any]]:
+    """The list of files of a manifest, if all lie in the checkpoint's folder and are described."""
+    for name, described in files.items():
+        outside = pathlib.PurePath(name).is_absolute() or ".." in pathlib.PurePath(name).parts
+        if outside or not isinstance(described, dict) or set(described) != {"size", "sha256"}:
+            raise ValueError(f"expected size and SHA-256 of files in the folder, found {name!r}: {described!r}")
+    if not files:
+        raise ValueError("expected at least one file, found none")
+    return files
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -251,6 +251,6 @@ def _read_snapshot(path: pathlib.Path) -> Snapshot:
             raise ValueError(f"step {step} with {len(averages)} averages")
     except CheckpointError:
         raise
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, RecursionError) as error:
         raise CheckpointError(f"snapshot {path}: expected step and averages in its metadata, found {error}") from error
     return Snapshot(path, step, averages)
