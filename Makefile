@@ -4,13 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: demo test lint format lock clean
+.PHONY: demo test scoreboard lint format lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/equisct-train digits
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2
+
+# Every row of docs/reliability.md at full size, and the table there.
+scoreboard: $(VENV)/.installed
+	rm -f .cache/scoreboard.jsonl; mkdir -p .cache
+	-EQUISCT_FULL=1 EQUISCT_SCOREBOARD=$(CURDIR)/.cache/scoreboard.jsonl $(BIN)/python -m pytest tests/reliability -q
+	$(BIN)/python tests/reliability/scoreboard.py .cache/scoreboard.jsonl
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

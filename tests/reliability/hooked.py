@@ -5,8 +5,8 @@
 K is written in the background), `manifest:K` (when its files are there and its manifest is not), `prune:K` (when its
 manifest is there and old checkpoints are not yet deleted). `twice=SECONDS` sends a second signal so much later.
 `slow=K:SECONDS` lets batch K wait. `count=FILE` writes compilations and memory after each row. `limit=K:BYTES` lets no
-file grow beyond so many bytes after update K. `watch=FILE` writes the hash of the restored state and the samples of each
-batch. `ready=yes` imports everything first and says when that is done.
+file grow beyond so many bytes after update K. `watch=FILE` writes the hash of the restored state and the samples of
+each batch. `ready=yes` imports everything first and says when that is done.
 """
 
 import importlib
@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -132,6 +133,9 @@ def limit(value: str) -> None:
     """Lets files grow no further than a size after an update."""
     resource = importlib.import_module("resource")
     k, size = value.split(":")
+    apart = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=2)  # what is printed may be a long file
+    assert apart.stdin is not None
+    os.dup2(apart.stdin.fileno(), 2)
 
     def make(original: Any) -> Any:
         def told(self: Any, step: int | None = None) -> bool:

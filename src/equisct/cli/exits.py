@@ -66,5 +66,6 @@ def advice_on_memory(error: str) -> str:
 
 
 def _fail(program: str, error: object, code: int) -> NoReturn:
-    print(f"{program}: error: {error}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # a log on a full disk
+        print(f"{program}: error: {error}", file=sys.stderr)
     sys.exit(code)

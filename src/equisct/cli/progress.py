@@ -1,5 +1,6 @@
 """What a person sees of a running loop: a bar on a terminal, a plain line now and then elsewhere."""
 
+import contextlib
 import sys
 import time
 from typing import Protocol, runtime_checkable
@@ -56,7 +57,9 @@ class Lines:
         done = max(step - self._first, 1)
         eta = (now - self._start) / done * (self._total - step)
         text = "" if loss is None else f" loss {loss:.4f},"
-        print(f"step {step}/{self._total},{text} {rate:,.0f} images/s, ETA {_clock(eta)}", file=sys.stderr, flush=True)
+        line = f"step {step}/{self._total},{text} {rate:,.0f} images/s, ETA {_clock(eta)}"
+        with contextlib.suppress(OSError):  # a log on a full disk
+            print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Nothing to end."""
