@@ -46,3 +46,6 @@ LONG_RUN = 1e-3
 BINNING = 1e-6
 """Coefficients of a fit with updates taken two by two: a profile of width L in bins of width h is off by
 about `(h / L)^2 / 24`, which is 2e-7 here."""
+
+OTHER_DEVICES = 1e-5
+"""Relative: a loss of an update computed on other devices, whose sums are taken in another order (float32)."""

@@ -4,7 +4,9 @@
 (after that update), `compile`, `data:K` (while batch K is loaded), `sampling`, `save:K` (while the checkpoint of update
 K is written in the background), `manifest:K` (when its files are there and its manifest is not), `prune:K` (when its
 manifest is there and old checkpoints are not yet deleted). `twice=SECONDS` sends a second signal so much later.
-`slow=K:SECONDS` lets batch K wait. `count=FILE` writes compilations and memory after each row.
+`slow=K:SECONDS` lets batch K wait. `count=FILE` writes compilations and memory after each row. `limit=K:BYTES` lets no
+file grow beyond so many bytes after update K. `watch=FILE` writes the hash of the restored state and the samples of
+each batch. `ready=yes` imports everything first and says when that is done.
 """
 
 import importlib
@@ -12,6 +14,7 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -126,20 +129,73 @@ def count(value: str) -> None:
     replace("equisct.cli.recorder", "Recorder._write_row", make)
 
 
+def limit(value: str) -> None:
+    """Lets files grow no further than a size after an update."""
+    resource = importlib.import_module("resource")
+    k, size = value.split(":")
+    apart = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=2)  # what is printed may be a long file
+    assert apart.stdin is not None
+    os.dup2(apart.stdin.fileno(), 2)
+
+    def make(original: Any) -> Any:
+        def told(self: Any, step: int | None = None) -> bool:
+            if step == int(k):
+                resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), int(size)))
+            return original(self, step)
+
+        return told
+
+    replace("equisct.cli.interrupt", "Interruption.told", make)
+
+
+def watch(value: str) -> None:
+    """Appends `{restored: hash}` and `{step, samples}` to a file."""
+    path = pathlib.Path(value)
+
+    def write(row: dict[str, Any]) -> None:
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def hashed(original: Any) -> Any:
+        def restore(self: Any, like: Any) -> Any:
+            found = original(self, like)
+            if found is not None:
+                harness = importlib.import_module("reliability.harness")
+                arrays = importlib.import_module("equisct.train.weights").named_arrays(found[1])
+                numpy = importlib.import_module("numpy")
+                write({"restored": harness.tree_hash({name: numpy.asarray(leaf) for name, leaf in arrays.items()})})
+            return found
+
+        return restore
+
+    def listed(original: Any) -> Any:
+        def batch(self: Any, step: int) -> Any:
+            write({"step": step, "samples": self.indices(step).tolist()})
+            return original(self, step)
+
+        return batch
+
+    replace("equisct.train.checkpoint", "CheckpointStore.restore", hashed)
+    replace("equisct.data", "Loader.batch", listed)
+
+
 def main() -> None:
     """Sets the hooks and runs the command."""
     split = sys.argv.index("--")
     hooks = dict(word.split("=", 1) for word in sys.argv[1:split])
     xla = importlib.import_module("equisct.cli.xla")
     xla.prefer_quick_compilation()  # before JAX comes in, as the command itself does
-    if "slow" in hooks:
-        slow(hooks["slow"])
-    if "count" in hooks:
-        count(hooks["count"])
+    for name, set_hook in {"slow": slow, "count": count, "limit": limit, "watch": watch}.items():
+        if name in hooks:
+            set_hook(hooks[name])
     for name, value in list(hooks.items()):
         if name in SIGNALS:
             at_place(value, SIGNALS[name], hooks)
-    importlib.import_module("equisct.cli.train").main(sys.argv[split + 1 :])
+    command = importlib.import_module("equisct.cli.train")
+    if "ready" in hooks:
+        importlib.import_module("equisct.cli.run")
+        print(f"ready at {time.time():.3f}", file=sys.stderr, flush=True)
+    command.main(sys.argv[split + 1 :])
 
 
 if __name__ == "__main__":

@@ -73,5 +73,6 @@ def advice_on_memory(error: str) -> str:
 
 
 def _fail(program: str, error: object, code: int) -> NoReturn:
-    print(f"{program}: error: {redact(str(error))}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # a log on a full disk
+        print(f"{program}: error: {redact(str(error))}", file=sys.stderr)
     sys.exit(code)

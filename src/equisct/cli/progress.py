@@ -1,5 +1,6 @@
 """What a person sees of a running loop: a bar on a terminal, a plain line now and then elsewhere."""
 
+import contextlib
 import sys
 import time
 from typing import Protocol, runtime_checkable
@@ -57,7 +58,8 @@ class Lines:
         eta = (now - self._start) / done * (self._total - step)
         text = "" if loss is None else f", loss {loss:.4f}, {rate:,.0f} images/s"
         left = f", ETA {_clock(eta)}" if step > self._first else ""
-        print(f"step {step}/{self._total}{text}{left}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # a log on a full disk
+            print(f"step {step}/{self._total}{text}{left}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Nothing to end."""

@@ -1,5 +1,6 @@
 """What a run leaves behind while it goes: rows, statistics per stage, events, pictures, for every tracker at once."""
 
+import contextlib
 import pathlib
 import sys
 from typing import Any
@@ -75,10 +76,12 @@ class Recorder:
             self._events.append(kind, **fields)
 
     def warn(self, message: str) -> None:
-        """Tells the person, and notes it."""
+        """Tells the person, and notes it, if the disk that either goes to is not full."""
         if self._folder is not None:
-            print(f"warning: {redact(message)}", file=sys.stderr, flush=True)
-            self.event("warning", message=message)
+            with contextlib.suppress(OSError):
+                print(f"warning: {redact(message)}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):
+                self.event("warning", message=message)
 
     def notes(self) -> dict[str, Any]:
         """What must travel with a checkpoint so that the rows after it come out the same."""

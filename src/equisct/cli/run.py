@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import logging
 import os
 import pathlib
 import platform
@@ -59,6 +60,7 @@ def train(
 
 def _run(job: Job, start: TrainState, interruption: Interruption) -> None:
     """The run between its first status and its last; every end but a crash is noted."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax's errors come as one message of ours
     left_aside: list[str] = []
     run = job.config.run
     store = CheckpointStore(

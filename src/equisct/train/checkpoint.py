@@ -98,7 +98,7 @@ class CheckpointStore:
                 self._sweep()
         needed = sum(leaf.size * leaf.dtype.itemsize for leaf in arrays.values())
         free = shutil.disk_usage(self._folder).free
-        cause = " ".join(str(error).split())[:200]
+        cause = " ".join(str(error).split())[:400]
         return CheckpointError(
             f"checkpoint {place}: expected to write about {needed:,} bytes, found {free:,} free "
             f"({type(error).__name__}: {cause}); earlier checkpoints are whole"
