@@ -4,13 +4,14 @@ import pytest
 from harness import full, metric_rows, scoring, state_hash
 from inputs import SMALL, call, write_images
 
-from equisct.cli import train
+from equisct.cli import loop, train
 
 pytest.importorskip("grain")
 
 
-def test_workers_change_nothing(tmp_path):
-    """In this process with none and, at full size, one; two as the command starts them."""
+def test_workers_change_nothing(tmp_path, monkeypatch):
+    """The workers are processes as the command starts them; nothing is drawn, which takes no data."""
+    monkeypatch.setattr(loop, "draw_sheet", lambda *arguments, **named: {})
     write_images(tmp_path / "images", 20)
     found = {}
     with scoring("R11", "runs on image files with 0, 1 and 2 workers") as score:

@@ -1,4 +1,4 @@
-"""R13: arrays that cannot be meant are refused before JAX is imported, with what was found, expected, and what helps."""
+"""R13: arrays that cannot be meant are refused before JAX is imported: what was found, expected, and what helps."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_wrong_arrays_are_refused(name, tmp_path, monkeypatch):
     np.savez("mine.npz", **WRONG[name])
     before = files_below(tmp_path)
     with (
-        scoring("R13", "wrong arrays in an npz file, refused with found, expected and a hint") as score,
+        scoring("R13", "wrong arrays in an npz file: found, expected, hint") as score,
         no_jax_in(train),
     ):
         ended = call(train.main, "npz", "--data.path", "mine.npz", "--run.batch", "8")

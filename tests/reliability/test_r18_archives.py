@@ -1,6 +1,6 @@
 """R18: archives made to write, read or grow where they should not are refused by the commands; nothing is extracted.
 
-The tables of attacks are those of `tests/test_data_cifar10.py` and `tests/test_data_folder.py`, which hold the messages.
+The tables of attacks are those of `tests/test_data_cifar10.py` and `tests/test_data_folder.py`; the messages too.
 """
 
 import warnings
