@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import tyro
 
+from ..tracking import redact
 from .exits import refusing_wrong_input, stopping_cleanly
 from .options import Options, check
 from .xla import prefer_quick_compilation
@@ -26,4 +27,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check(options)
         prefer_quick_compilation()
         importlib.import_module("equisct.cli.draw").draw(options)  # only now: this imports JAX
-        print(f"wrote {options.n} samples to {options.out}")
+        print(f"wrote {options.n} samples to {redact(str(options.out))}")

@@ -91,8 +91,11 @@ class WandB:
     def close(self) -> None:
         """Finishes the run; harmless if there is none."""
         if self._run is not None:
+            logs = pathlib.Path(self._run.dir).parent / "logs"
             self._run.finish()
             self._run = None
+            for path in logs.glob("*.log"):  # they name the folder
+                replace_file(path, redact(path.read_text()).encode())
 
     def _started(self) -> Any:
         if self._run is None:
