@@ -29,7 +29,7 @@ LAYERS = [
     {"losses", "samplers"},
     {"objectives"},
     {"diagnostics", "data", "train", "report", "tracking"},
-    {"cli"},
+    {"cli", "__main__"},
 ]
 """Files and packages, from the bottom up; inside a package everything may see everything."""
 

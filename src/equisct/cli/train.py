@@ -126,13 +126,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = shlex.join([PROGRAM, "resume", str(folder)])
     with stopping_cleanly(PROGRAM), places.locked_together(folder):
         words = [PROGRAM, *(sys.argv[1:] if arguments is None else arguments)]
-        print(f"run folder: {folder}", file=sys.stderr)
+        if places.leads():
+            print(f"run folder: {folder}", file=sys.stderr)
         try:
             run.train(config, dataset, mesh, folder, command=words, resume_command=command)
         except importlib.import_module("equisct.cli.interrupt").Interrupted:
             print(f"{PROGRAM}: stopped and saved; go on with\n  {redact(command)}", file=sys.stderr)
             sys.exit(STOPPED)
-        print(f"done: samples, curves.png, metrics.jsonl and checkpoints are in {folder}")
+        if places.leads():
+            print(f"done: samples, curves.png, metrics.jsonl and checkpoints are in {folder}")
 
 
 def _is_finished(folder: pathlib.Path, config: Config) -> bool:
