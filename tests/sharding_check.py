@@ -1,6 +1,7 @@
 """Run as a program with 8 simulated devices: trains small pairs in many layouts, prints what happened as JSON.
 
-`python sharding_check.py` is what `test_placement.py` runs, because the suite itself has two devices.
+`python sharding_check.py` is what `test_placement.py` runs, because the suite itself has two devices; `--full` tries
+every layout on both pairs.
 """
 
 import os
@@ -12,6 +13,7 @@ import conftest  # noqa: F401  (the suite's settings, before JAX)
 # isort: split
 import json
 import re
+import sys
 import warnings
 from collections import Counter
 
@@ -28,15 +30,18 @@ from equisct.train import Recipe, compile_step, data_mesh, init_state, train_ste
 
 KEY = jr.key(7)
 STEPS, BATCH = 20, 32
-WIDE = {"channels": 1, "resolution": 4, "width": 8, "multipliers": (2,), "blocks": 1, "attention": (4,)}
-LAYOUTS = {
+WIDE = {"channels": 1, "resolution": 4, "width": 16, "multipliers": (1,), "blocks": 1, "attention": ()}
+MLP = {
     "data 8": (8, 1, 1),
     "data 4 x fsdp 2": (8, 2, 1),
     "fsdp 8": (8, 8, 1),
     "data 8, 4 microbatches": (8, 1, 4),
-    "data 4 x fsdp 2, 2 microbatches": (8, 2, 2),
+    "fsdp 8, 2 microbatches": (8, 8, 2),
 }
-MLP_ONLY = {
+"""Devices, fsdp, microbatches."""
+
+UNET = {"data 4 x fsdp 2, 2 microbatches": (8, 2, 2)}
+MORE = {
     "fsdp 8, 4 microbatches": (8, 8, 4),
     "2 microbatches": (1, 1, 2),
     "4 microbatches": (1, 1, 4),
@@ -49,7 +54,7 @@ def mlp(width: int = 64) -> ScoreGuidedModel:
 
 
 def unet() -> ScoreGuidedModel:
-    head = HeadUNet(**WIDE, torso_channels=16, torso_embedding=32, key=KEY)
+    head = HeadUNet(**WIDE, torso_channels=16, torso_embedding=64, key=KEY)
     return ScoreGuidedModel(ConsistencyModel(ncsnpp(**WIDE, dropout=0.1, key=KEY), BOUNDARY), ScoreHead(head, BOUNDARY))
 
 
@@ -114,20 +119,22 @@ def _is_divided(leaf: jax.Array) -> bool:
 def main() -> None:
     warnings.simplefilter("ignore")  # the head's weight does not matter here
     found: dict[str, object] = {"devices": jax.device_count()}
+    full = "--full" in sys.argv
+    everything = MLP | UNET | MORE
     for name, model, shape, layouts in (
-        ("mlp", mlp(), (2,), LAYOUTS | MLP_ONLY),
-        ("unet", unet(), (1, 4, 4), LAYOUTS),
+        ("mlp", mlp(), (2,), everything if full else MLP),
+        ("unet", unet(), (1, 4, 4), everything if full else UNET),
     ):
         runs = {layout: losses(model, shape, *numbers) for layout, numbers in layouts.items()}
         found[name] = {"one": losses(model, shape, 1, 1, 1), "runs": runs}
     found["programs"] = {
-        "data": program(unet(), (1, 4, 4), 1, 1),
+        "data": program(unet(), (1, 4, 4), 1, 1) if full else program(mlp(), (2,), 1, 1),
         "data, microbatches": program(mlp(), (2,), 1, 4),
-        "fsdp 2": program(unet(), (1, 4, 4), 2, 1),
-        "fsdp 2, microbatches": program(mlp(), (2,), 2, 4),
+        "fsdp 2": program(unet(), (1, 4, 4), 2, 1) if full else program(mlp(), (2,), 2, 1),
+        "fsdp 2, microbatches": program(mlp(), (2,), 2, 2),
     }
     wide = mlp(512)
-    found["memory"] = {fsdp: program(wide, (2,), fsdp, 1) for fsdp in (1, 2, 4, 8)}
+    found["memory"] = {fsdp: program(wide, (2,), fsdp, 1) for fsdp in ((1, 2, 4, 8) if full else (1, 4))}
     print(json.dumps(found))
 
 

@@ -1,8 +1,8 @@
 """Where arrays live: one mesh `(data, fsdp)` over all devices of all processes, and one rule per kind of array.
 
 Each batch is divided over both axes. The state is copied along `data` and divided along `fsdp`: every large array by
-its longest axis that can be, so parameters, averages and the optimiser's moments alike. While an update runs, the parameters
-are gathered: the arithmetic of a sample never spans devices.
+its longest axis that can be, so parameters, averages and the optimiser's moments alike. While an update runs, the
+parameters are gathered: the arithmetic of a sample never spans devices.
 """
 
 from collections.abc import Callable
