@@ -1,7 +1,8 @@
 """Being told to stop: SIGTERM, SIGINT and SIGUSR1 ask for a save and an end; a second signal ends at once.
 
 The signal is noted by C code and a thread, because Python's own handlers wait while the main thread is in a long call
-(a compilation, a device). With several processes JAX itself listens to SIGTERM, and finds a step at which all can stop.
+(a compilation, a device). With several processes JAX itself listens to SIGTERM, and finds a step at which all can stop;
+the others are passed on as that one.
 """
 
 import contextlib
@@ -46,6 +47,8 @@ class Interruption:
         if self._told.is_set():
             os._exit(FORCED)  # the second: nothing half-written is ever taken for whole
         self._told.set()
+        if jax.process_count() > 1:
+            os.kill(os.getpid(), signal.SIGTERM)  # which JAX listens to
 
 
 @contextlib.contextmanager
@@ -60,7 +63,8 @@ def listening() -> Iterator[Interruption]:
             if byte[0] in signals:
                 interruption.note()
 
-    names = ["SIGTERM", "SIGINT", "SIGUSR1"] if jax.process_count() == 1 else ["SIGINT"]  # JAX takes SIGTERM itself
+    own = ["SIGTERM"] if jax.process_count() == 1 else []
+    names = [*own, "SIGINT", "SIGUSR1"]
     signals = [getattr(signal, name) for name in names if name in dir(signal)]
     before = {each: signal.signal(each, lambda number, frame: None) for each in signals}
     old_writer = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)

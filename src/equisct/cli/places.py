@@ -14,6 +14,9 @@ from ..train import data_mesh
 from .config import Config, Parallel
 from .folder import locked
 
+PATIENCE = 3600
+"""Seconds that a process which is done waits for the others: the first one draws the samples alone."""
+
 
 def join_processes(parallel: Parallel) -> None:
     """Connects this process with the others of its run; before anything else of JAX is used.
@@ -24,12 +27,19 @@ def join_processes(parallel: Parallel) -> None:
     if not parallel.distributed:
         return
     try:
-        jax.distributed.initialize(parallel.coordinator, parallel.processes, parallel.process)
+        jax.distributed.initialize(
+            parallel.coordinator, parallel.processes, parallel.process, shutdown_timeout_seconds=PATIENCE
+        )
     except (ValueError, RuntimeError) as error:
         raise ValueError(
             "parallel.distributed: expected a TPU pod, SLURM, Open MPI or Kubernetes, or --parallel.coordinator, "
             f"--parallel.processes and --parallel.process; found {' '.join(str(error).split())[:300]}"
         ) from error
+
+
+def leads() -> bool:
+    """Whether this process speaks for all of its run."""
+    return jax.process_index() == 0
 
 
 def choose_mesh(config: Config) -> Mesh:
@@ -64,7 +74,7 @@ def locked_together(folder: pathlib.Path) -> Iterator[None]:
     Raises:
         FolderInUseError: if another run holds it.
     """
-    with locked(folder) if jax.process_index() == 0 else contextlib.nullcontext():
+    with locked(folder) if leads() else contextlib.nullcontext():
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("the run's folder is held")
         yield

@@ -136,18 +136,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = shlex.join([PROGRAM, "resume", str(folder)])
     with stopping_cleanly(PROGRAM), places.locked_together(folder):
         words = [PROGRAM, *(sys.argv[1:] if arguments is None else arguments)]
-        print(
-            f"run folder: {redact(str(folder))} (the first update is compiled now: up to a minute on a CPU)",
-            file=sys.stderr,
-        )
+        if places.leads():
+            note = "(the first update is compiled now: up to a minute on a CPU)"
+            print(f"run folder: {redact(str(folder))} {note}", file=sys.stderr)
         try:
             run.train(config, dataset, mesh, folder, command=words, resume_command=command)
         except importlib.import_module("equisct.cli.interrupt").Interrupted:
             print(f"{PROGRAM}: stopped and saved; go on with\n  {redact(command)}", file=sys.stderr)
             sys.exit(STOPPED)
-        picture = folder / "samples" / f"step_{config.run.steps:08d}_ema.png"
-        print(redact(f"done: look at {picture} and {folder / 'curves.png'};"))
-        print(redact(f"draw more with equisct-sample {shlex.quote(str(folder))}"))
+        if places.leads():
+            picture = folder / "samples" / f"step_{config.run.steps:08d}_ema.png"
+            print(redact(f"done: look at {picture} and {folder / 'curves.png'};"))
+            print(redact(f"draw more with equisct-sample {shlex.quote(str(folder))}"))
 
 
 def _note_on_scale(config: Config, dataset: Dataset) -> None:
