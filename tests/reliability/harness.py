@@ -141,9 +141,9 @@ def start(
     return Running(words, folder.with_name(folder.name + ".log"), environment(**env), on)
 
 
-def train(folder: pathlib.Path, *arguments: str, hooks: Sequence[str] = (), **env: str) -> Ended:
+def train(folder: pathlib.Path, *arguments: str, hooks: Sequence[str] = (), on: int | None = None, **env: str) -> Ended:
     """Starts the training command and waits for its end."""
-    return start(folder, *arguments, hooks=hooks, **env).wait()
+    return start(folder, *arguments, hooks=hooks, on=on, **env).wait()
 
 
 # --- what a run leaves ---

@@ -31,9 +31,9 @@ def test_each_place(tmp_path, arguments, unbroken):
         for place in places:
             folder = tmp_path / place.replace(" ", "-")
             more = (*arguments, "--sample.every", "15", "--log.every", "1")
-            cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cold")} if place == "compile" else {}
-            run = harness.start(folder, *more, hooks=PLACES[place], **cache)
-            ended = run.wait()
+            cold = harness.environment(JAX_COMPILATION_CACHE_DIR=str(tmp_path / "cold"))
+            cache = (cold if place == "compile" else harness.environment())["JAX_COMPILATION_CACHE_DIR"]
+            ended = harness.train(folder, *more, hooks=PLACES[place], JAX_COMPILATION_CACHE_DIR=cache)
             late = time.time() - signalled(ended.err)
             score(ended.code == 75, f"{place}: exit {ended.code}, {ended.err[-300:]}")
             score(late < 10 or place == "compile", f"{place}: ended {late:.1f} s later")

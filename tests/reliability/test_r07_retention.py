@@ -50,7 +50,7 @@ def test_every_moment_of_a_save(tmp_path, monkeypatch):
             found = copy.restore({"a": jax.ShapeDtypeStruct((50,), np.float32)})
             copy.close()
             step = found[0] if found else 0
-            whole = found is not None and bool((found[1]["a"] == step).all())
+            whole = found is not None and bool(np.all(np.asarray(found[1]["a"]) == step))
             first = moment.name.endswith(("begin", "before write_manifest")) and newest == 0
             score(first or (whole and step >= newest), f"{moment.name}: {step} after {newest}")
             score(harness.leftovers(moment) == [], f"{moment.name}: left {harness.leftovers(moment)}")
