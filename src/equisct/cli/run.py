@@ -110,10 +110,17 @@ def _environment(mesh: Mesh) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "packages": {name: _version(name) for name in packages},
         "devices": {"kind": devices[0].device_kind, "count": len(devices), "mesh": dict(mesh.shape)},
         "processes": jax.process_count(),
         "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "matmul_precision": os.environ.get("JAX_DEFAULT_MATMUL_PRECISION", ""),
     }
+
+
+def _version(name: str) -> str | None:
+    """The installed version; None for a package that is imported from its source."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(name)
+    return None
