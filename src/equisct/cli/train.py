@@ -151,10 +151,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _note_on_scale(config: Config, dataset: Dataset) -> None:
-    """Says so where the data's standard deviation is far from what the settings assume."""
-    first = dataset.take(np.arange(min(dataset.size, 1024)))
-    found, assumed = float(first.std()), config.noise.sigma_data
-    if len(dataset.shape) == 1 and not 2 / 3 < found / assumed < 3 / 2:
+    """Says so where the standard deviation of vectors is far from what the settings assume."""
+    if len(dataset.shape) != 1:
+        return
+    found = float(dataset.take(np.arange(min(dataset.size, 1024))).std())
+    assumed = config.noise.sigma_data
+    if not 2 / 3 < found / assumed < 3 / 2:
         print(
             f"note: the data's standard deviation is about {found:.3g}; --noise.sigma-data is {assumed:g}. In few "
             "dimensions a larger --method.c, such as 0.03, gives a truer map (docs/distances.md)",
