@@ -46,3 +46,6 @@ LONG_RUN = 1e-3
 BINNING = 1e-6
 """Coefficients of a fit with updates taken two by two: a profile of width L in bins of width h is off by
 about `(h / L)^2 / 24`, which is 2e-7 here."""
+
+BFLOAT16_NETWORK = 2e-2
+"""A loss from a network computed in bfloat16 (8 bits: 4e-3 per operation, averaged over elements)."""
