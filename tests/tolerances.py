@@ -49,3 +49,5 @@ about `(h / L)^2 / 24`, which is 2e-7 here."""
 
 OTHER_DEVICES = 1e-5
 """Relative: a loss of an update computed on other devices, whose sums are taken in another order (float32)."""
+BFLOAT16_NETWORK = 2e-2
+"""A loss from a network computed in bfloat16 (8 bits: 4e-3 per operation, averaged over elements)."""

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 
 from reliability import harness
 from tolerances import FLOAT32_NETWORK
@@ -58,11 +59,12 @@ def losses(folder: pathlib.Path) -> np.ndarray:
     return np.array([row["loss"] for row in harness.rows(folder / "metrics.jsonl")])
 
 
-def test_two_processes_train_like_one_and_stop_together(tmp_path, arguments):
+@pytest.mark.parametrize("number", ["stop", "int"] if harness.full() else ["stop"])
+def test_two_processes_train_like_one_and_stop_together(tmp_path, arguments, number):
     one, two = tmp_path / "one", tmp_path / "two"
-    tried = "2 processes against 1 with 2 devices; SIGTERM to one; 1 goes on with 2 devices"
+    tried = f"2 processes against 1 with 2 devices; a signal ({number}) to one; 1 goes on with 2 devices"
     with harness.scoring("R10", tried, "CPU, Gloo on one machine") as score:
-        pair = start_two(two, *arguments, hooks=[f"stop={TOLD}"])
+        pair = start_two(two, *arguments, hooks=[f"{number}={TOLD}"])
         ended = [process.wait() for process in pair]
         score([each.code for each in ended] == [75, 75], f"exit {[(each.code, each.err[-1500:]) for each in ended]}")
         kept, state = harness.steps(two), harness.status(two)
