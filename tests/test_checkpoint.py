@@ -165,7 +165,7 @@ def test_what_a_killed_process_left_is_swept(saved):
     store = CheckpointStore(saved, warn=told.append)
     assert store.steps() == [1, 2]
     assert sorted(path.name for path in saved.iterdir()) == ["1", "2", "4.damaged"]
-    assert "checkpoint 4 has no manifest" in told[0]
+    assert "checkpoint 4 has no MANIFEST.json" in told[0]
 
 
 def test_manifest_knows_its_own_content(tmp_path):

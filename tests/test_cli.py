@@ -119,7 +119,7 @@ BAD_SETTINGS = {
     ),
     "batch beyond the data": (
         ["tiny", "--run.batch", "1800"],
-        "run.batch: expected at most the 1,797 samples",
+        "run.batch: found 1800, more than the data's 1,797 samples",
     ),
     "devices": (["tiny", "--parallel.devices", "999"], "devices: expected 1 to 2 (those there are), found 999"),
     "data": (["cifar10", "--data.path", "nowhere"], "nowhere"),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import tyro
 
-from ..data import Dataset
+from ..data import DataError, Dataset
 from ..tracking import redact
 from .check import check, check_trackers
 from .config import Config
@@ -111,9 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         config = parse(arguments)
         dataset = load_data(config.data, seed=config.run.seed)
         if config.run.batch > dataset.size:
-            raise ValueError(
-                f"run.batch: expected at most the {dataset.size:,} samples of the data, found {config.run.batch}"
-            )
+            found = f"{config.run.batch}, more than the data's {dataset.size:,} samples"
+            raise DataError("run.batch", found, f"at most {dataset.size}", "choose a smaller batch")
         _note_on_scale(config, dataset)
         open_loader(dataset, config).close()
         check_trackers(config.log)
