@@ -53,7 +53,7 @@ def _plain_from_json(found: Any, hint: Any, name: str) -> Any:
         return found
     if kind is tuple and isinstance(found, list) and (arguments[-1] is ... or len(found) == len(arguments)):
         return tuple(_plain_from_json(item, arguments[0], name) for item in found)
-    if kind is float and type(found) in (int, float):
+    if kind is float and isinstance(found, (int, float)) and not isinstance(found, bool):
         with contextlib.suppress(OverflowError):
             return float(found)
     if kind is pathlib.Path and type(found) is str:
