@@ -29,7 +29,16 @@ LOWER = dataclasses.replace(RECIPE, compute_dtype=jnp.bfloat16)
 SMALL = {"torso_channels": 4, "torso_embedding": 16}
 IMAGES = np.asarray(jr.normal(KEY, (8, 1, 4, 4)))
 VECTORS = np.asarray(jr.normal(KEY, (8, 2)))
-PAIRS = {"mlp": (mlp_pair, VECTORS), "unet": (unet_pair, IMAGES)}
+CM = mlp_pair().cm
+
+
+def loud_mlp_pair() -> ScoreGuidedModel:
+    """Its output layers are not near zero, so that what its inside does can be seen."""
+    outputs = lambda m: (m.cm.torso.out.weight, m.head.network.out.weight)  # noqa: E731
+    return eqx.tree_at(outputs, mlp_pair(), replace_fn=lambda w: 1e5 * w)
+
+
+PAIRS = {"mlp": (loud_mlp_pair, VECTORS), "unet": (unet_pair, IMAGES)}
 
 gradient_of = eqx.filter_jit(batch_gradient)
 
@@ -88,22 +97,24 @@ def test_the_noise_embedding_is_that_of_float32_to_the_bit(name):
     assert "bfloat16" in {leaf.dtype.name for leaf in arrays(kept)}
 
 
+@eqx.filter_jit
+def lowest_endpoint(cm, x):
+    return in_precision(cm, jnp.bfloat16).endpoint(x, BOUNDARY.sigma_min)
+
+
 @given(st.floats(-1e3, 1e3, width=32))
 def test_the_endpoint_at_the_lowest_level_is_the_input_exactly(value):
     x = jnp.full((2,), value)
-    cm = in_precision(mlp_pair().cm, jnp.bfloat16)
-    np.testing.assert_array_equal(cm.endpoint(x, BOUNDARY.sigma_min), x)
+    np.testing.assert_array_equal(lowest_endpoint(CM, x), x)
 
 
 def test_float32_is_the_model_itself_and_float64_is_left_alone(x64):
     del x64
     model = jax.tree.map(lambda leaf: leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf, mlp_pair())
     assert in_precision(model, jnp.float32) is model
-    found = gradient_of(RECIPE, model, jnp.asarray(VECTORS, jnp.float64), 3, key=KEY)
-    assert {leaf.dtype.name for leaf in arrays(found.gradient)} == {"float64"}
-    one = jnp.ones((2,))
-    assert model.cm(one, 1.0).endpoint.dtype == jnp.float64
-    assert in_precision(model, jnp.bfloat16).cm(one, 1.0).features.dtype == jnp.float32
+    batch = jnp.asarray(VECTORS, jnp.float64)
+    found = eqx.filter_eval_shape(lambda: batch_gradient(RECIPE, model, batch, 3, key=KEY))
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(found.gradient)} == {"float64"}
 
 
 def test_lowered_networks_are_made_at_the_moment_of_use():
@@ -115,23 +126,32 @@ def test_lowered_networks_are_made_at_the_moment_of_use():
 # --- recomputation ---
 
 
-def wide_pair(*, remat: bool) -> ScoreGuidedModel:
-    options = UNET | {"width": 8, "remat": remat}
-    torso_key, head_key = jr.split(KEY)
-    head = HeadUNet(**options, torso_channels=8, torso_embedding=32, key=head_key)
-    torso = ncsnpp(**options, dropout=0.5, key=torso_key)
-    return ScoreGuidedModel(ConsistencyModel(torso, BOUNDARY), ScoreHead(head, BOUNDARY))
+def torso_alone(*, remat: bool) -> ConsistencyModel:
+    """Its output layer is not near zero, so that every gradient is visible."""
+    torso = ncsnpp(**UNET, dropout=0.5, remat=remat, key=KEY)
+    return ConsistencyModel(eqx.tree_at(lambda t: t.body.out.weight, torso, replace_fn=lambda w: 1e5 * w), BOUNDARY)
 
 
 def test_recomputed_blocks_give_the_same_gradient_and_keep_less():
+    recipe = dataclasses.replace(RECIPE, objective=OBJECTIVE.consistency)
     found, plain = (
-        gradient_of(RECIPE, wide_pair(remat=remat), jnp.asarray(IMAGES), 3, key=KEY) for remat in (True, False)
+        gradient_of(recipe, torso_alone(remat=remat), jnp.asarray(IMAGES), 3, key=KEY) for remat in (True, False)
     )
     np.testing.assert_allclose(found.loss, plain.loss, rtol=FLOAT32_ROUNDING)
     assert distance(found.gradient, plain.gradient) < FLOAT32_NETWORK
-    batch = np.zeros((64, 1, 4, 4), np.float32)
-    kept = {remat: kept_for_backward(*loss_of(OBJECTIVE, wide_pair(remat=remat), batch)) for remat in (True, False)}
+    batch = np.zeros((256, 1, 4, 4), np.float32)
+    kept = {
+        remat: kept_for_backward(*loss_of(OBJECTIVE.consistency, torso_alone(remat=remat), batch))
+        for remat in (True, False)
+    }
     assert kept[True] < 0.5 * kept[False]
+
+
+def test_every_unet_of_a_pair_recomputes():
+    keep = {
+        remat: HeadUNet(**UNET, torso_channels=4, torso_embedding=16, remat=remat, key=KEY) for remat in (True, False)
+    }
+    assert [untyped(head).body.remat for head in keep.values()] == [True, False]
 
 
 # --- the teacher ---
@@ -176,12 +196,12 @@ def test_microbatches_give_the_gradient_of_the_batch(name, parts):
 def test_microbatches_need_less_memory():
     cm = ConsistencyModel(TorsoMLP(2, 32, depth=2, key=KEY), BOUNDARY)
     model = ScoreGuidedModel(cm, ScoreHead(HeadMLP(2, 32, depth=2, torso_width=32, key=KEY), BOUNDARY))
-    batch = jax.ShapeDtypeStruct((4096, 2), jnp.float32)
+    batch = jnp.zeros((4096, 2))
 
     def temporary(count):
         recipe = dataclasses.replace(RECIPE, microbatches=count)
-        lowered = gradient_of.lower(recipe, model, batch, 3, key=KEY)
-        return lowered.compile().compiled.memory_analysis().temp_size_in_bytes
+        program = untyped(gradient_of).lower(recipe, model, batch, 3, key=KEY).compile().compiled
+        return program.memory_analysis().temp_size_in_bytes
 
     assert temporary(8) < 0.4 * temporary(1)
 
