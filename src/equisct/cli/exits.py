@@ -32,7 +32,8 @@ def code_of(error: Exception) -> int | None:
     """The exit code of an error that is foreseen; None for a bug."""
     if isinstance(error, OSError) and error.errno in _FULL:
         return CHECKPOINT
-    return OUT_OF_MEMORY if "RESOURCE_EXHAUSTED" in str(error) else _CODES.get(type(error).__name__)
+    memory = OUT_OF_MEMORY if "RESOURCE_EXHAUSTED" in str(error) else None  # Orbax says so of a full disk too
+    return _CODES.get(type(error).__name__, memory)
 
 
 @contextlib.contextmanager

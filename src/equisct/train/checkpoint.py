@@ -101,7 +101,7 @@ class CheckpointStore:
         free = shutil.disk_usage(self._folder).free
         cause = " ".join(str(error).split())[:400]
         return CheckpointError(
-            f"checkpoint {place}: expected to write about {needed:,} bytes, found {free:,} free "
+            f"checkpoint {place}: expected to write {needed:,} bytes or more, found {free:,} free "
             f"({type(error).__name__}: {cause}); earlier checkpoints are whole"
         )
 
