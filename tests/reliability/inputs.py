@@ -237,7 +237,7 @@ GROUPS: dict[type, dict[str, Field]] = {
         "snapshot_every": whole(0),
     },
     settings.Run: {
-        "steps": whole(20, 10**9),
+        "steps": Field(st.integers(20, 10**9), whole(1).invalid),  # how many at least depends on the curriculum
         "batch": whole(1, 4_096),
         "seed": whole(0, 2**63 - 1),
         "dir": optional(path()),
