@@ -161,10 +161,13 @@ def test_what_a_killed_process_left_is_swept(saved):
         (saved / name).mkdir()
     shutil.copytree(saved / "2", saved / "4")
     (saved / "4" / "MANIFEST.json").unlink()
+    shutil.copytree(saved / "2", saved / "5")
+    (saved / "5" / "MANIFEST.json").rename(saved / "5" / "MANIFEST.json.tmp")
     told: list[str] = []
     store = CheckpointStore(saved, warn=told.append)
     assert store.steps() == [1, 2]
     assert sorted(path.name for path in saved.iterdir()) == ["1", "2", "4.damaged"]
+    assert len(told) == 1
     assert "checkpoint 4 has no MANIFEST.json" in told[0]
 
 

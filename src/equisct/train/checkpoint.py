@@ -152,6 +152,8 @@ class CheckpointStore:
         """Removes what a killed process left: unfinished saves and deletions."""
         for path in self._folder.iterdir():
             unfinished = ".orbax-checkpoint-tmp" in path.name or path.name.endswith(".deleting")
+            if path.name.isdecimal() and not (path / "MANIFEST.json").is_file():
+                unfinished = unfinished or (path / "MANIFEST.json.tmp").is_file()  # killed while it was written
             if unfinished or (path.name.isdecimal() and path.is_dir() and not any(path.iterdir())):
                 _remove(path)
             elif path.name.isdecimal() and not (path / "MANIFEST.json").is_file():
