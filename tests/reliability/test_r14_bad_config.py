@@ -15,6 +15,9 @@ from inputs import DATA, GROUPS, as_words, call, counts, fields, files_below, no
 from equisct.cli import codec, config, data_config, presets, train
 from strategies import untyped
 
+NOT_STORED = ("run.allow_change",)
+"""Of the command line alone: what a file says there is not looked at."""
+
 FIELDS = {f"{preset} {name}": (preset, name, field) for preset, name, field in fields()}
 
 
@@ -45,7 +48,7 @@ def test_the_table_has_every_field():
 
 
 def test_a_wrong_value_of_any_field_is_refused(place, monkeypatch):
-    """As a flag, and in a stored file; at full size six of every field."""
+    """As a flag, and in a stored file; at full size four of every field."""
     monkeypatch.chdir(place)
     tried = passed = 0
 
@@ -57,6 +60,9 @@ def test_a_wrong_value_of_any_field_is_refused(place, monkeypatch):
             words = [preset, flag(path), *as_words(value)]
             with no_jax_in(train):
                 refused(call(train.main, *words), place, {})
+        if path in NOT_STORED:
+            passed += 1
+            return
         stored = copy.deepcopy(codec.to_json(presets.PRESETS[preset][1]))
         group, leaf = path.split(".")
         stored[group][leaf] = value
@@ -77,7 +83,7 @@ def test_a_wrong_value_of_any_field_is_refused(place, monkeypatch):
     def every_field():
         for name, (_, _, field) in FIELDS.items():
             given_one = given(st.just(name), field.invalid)(attempt)
-            settings(max_examples=6, deadline=None, database=None)(given_one)()
+            settings(max_examples=4, deadline=None, database=None)(given_one)()
 
     try:
         every_field() if full() else any_field()
