@@ -298,7 +298,7 @@ GROUPS: dict[type, dict[str, Field]] = {
         "modes": whole(1, 100),
         "std": positive(),
         "angle": real(-360, 360),
-        "samples": whole(5_000, 10**6),
+        "samples": whole(512, 10**6),
     },
 }
 DATA: dict[type, str] = {type(preset.data): name for name, (_, preset) in reversed(presets.PRESETS.items())}

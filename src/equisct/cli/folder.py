@@ -172,6 +172,13 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
         lock.release()
 
 
+def check_not_held(folder: pathlib.Path) -> None:
+    """Raises `FolderInUseError` if another process trains in the folder now: sooner than `locked` would be asked."""
+    if (folder / LOCK).is_file():
+        with locked(folder):
+            pass
+
+
 def write_config(config: Config, folder: pathlib.Path) -> None:
     """Writes the resolved configuration and makes the run's folders."""
     write_json(folder / CONFIG, redact(to_json(config)))  # the first of all: it says that the folder is a run's

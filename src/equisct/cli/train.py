@@ -16,7 +16,7 @@ from ..tracking import redact
 from .check import check, check_trackers
 from .config import Config
 from .exits import STOPPED, refusing_wrong_input, stopping_cleanly
-from .folder import changes, choose_folder, read_config, read_config_file, read_status, refused_changes
+from .folder import changes, check_not_held, choose_folder, read_config, read_config_file, read_status, refused_changes
 from .presets import PRESETS
 from .source import load_data, open_loader
 from .xla import prefer_quick_compilation
@@ -121,6 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if stored is not None and _is_finished(folder, config):
             print(f"the run in {redact(str(folder))} is finished: {read_status(folder).get('step')} updates")
             return
+        if not config.parallel.distributed:
+            with stopping_cleanly(PROGRAM):
+                check_not_held(folder)
         prefer_quick_compilation()
         places = importlib.import_module("equisct.cli.places")  # only now: these import JAX
         run = importlib.import_module("equisct.cli.run")
