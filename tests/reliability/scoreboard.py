@@ -46,20 +46,18 @@ def table(entries: list[dict]) -> str:
     for row, title in ROWS.items():
         found = [entry for entry in entries if entry["row"] == row]
         passed, of = sum(entry["passed"] for entry in found), sum(entry["of"] for entry in found)
-        if found and passed == of:
+        if of and passed == of:
             whole.append(row)
         tried = "; ".join(dict.fromkeys(entry["tried"] for entry in found)) or "-"
         notes = "; ".join(dict.fromkeys(entry["note"] for entry in found if entry["note"]))
-        result = f"{passed}/{of}" if found else "not run"
+        size = "-" if not of else "full" if all(entry["full"] for entry in found) else "small"
+        result = f"{passed}/{of}" if of else "not run"
         note = notes or ("" if found else "no test recorded a result")
-        cells = [row, title, tried, result, note]
+        cells = [row, title, size, tried, result, note]
         lines.append("| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |")
-    size = "full" if entries and all(entry["full"] for entry in entries) else "small"
     crashes = sum(row in whole for row in CRASHES)
-    total = (
-        f"{len(whole)} of {len(ROWS)} rows pass at {size} size; of the crashes (R3 to R9) {crashes} of {len(CRASHES)}."
-    )
-    return "\n".join([total, "", "| row | what | tried | passed | note |", "|---|---|---|---|---|", *lines])
+    total = f"{len(whole)} of {len(ROWS)} rows pass; of the crashes (R3 to R9) {crashes} of {len(CRASHES)}."
+    return "\n".join([total, "", "| row | what | size | tried | passed | note |", "|---|---|---|---|---|---|", *lines])
 
 
 def main() -> None:
