@@ -1,4 +1,4 @@
-"""Run as a program with 8 simulated devices: trains small pairs in many layouts, prints what happened as JSON.
+"""Run as a program with 8 simulated devices: trains small models in many layouts, prints what happened as JSON.
 
 `python sharding_check.py` is what `test_placement.py` runs, because the suite itself has two devices; `--full` tries
 every layout on both pairs.
@@ -16,6 +16,7 @@ import re
 import sys
 import warnings
 from collections import Counter
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -24,9 +25,11 @@ import numpy as np
 import optax
 
 from catalogue import BOUNDARY
-from equisct import ConsistencyModel, Doubling, ScoreGuidedModel, ScoreGuidedTraining, ScoreHead
+from equisct import ConsistencyModel, ConsistencyTraining, Doubling, ScoreGuidedModel, ScoreGuidedTraining, ScoreHead
 from equisct.nn import HeadMLP, HeadUNet, TorsoMLP, ncsnpp
-from equisct.train import Recipe, compile_step, data_mesh, init_state, train_step
+from equisct.train import Recipe, TrainState, data_mesh, init_state
+from equisct.train.step import _arguments, _update  # what `train_step` is made of, to see the very program that ran
+from strategies import untyped
 
 KEY = jr.key(7)
 STEPS, BATCH = 20, 32
@@ -36,7 +39,7 @@ MLP = {
     "data 4 x fsdp 2": (8, 2, 1),
     "fsdp 8": (8, 8, 1),
     "data 8, 4 microbatches": (8, 1, 4),
-    "fsdp 8, 2 microbatches": (8, 8, 2),
+    "data 4 x fsdp 2, 2 microbatches": (8, 2, 2),
 }
 """Devices, fsdp, microbatches."""
 
@@ -53,25 +56,40 @@ def mlp(width: int = 64) -> ScoreGuidedModel:
     return ScoreGuidedModel(cm, ScoreHead(HeadMLP(2, width, depth=1, torso_width=width, key=KEY), BOUNDARY))
 
 
+def unet_alone() -> ConsistencyModel:
+    return ConsistencyModel(ncsnpp(**WIDE, dropout=0.1, key=KEY), BOUNDARY)
+
+
 def unet() -> ScoreGuidedModel:
     head = HeadUNet(**WIDE, torso_channels=16, torso_embedding=64, key=KEY)
-    return ScoreGuidedModel(ConsistencyModel(ncsnpp(**WIDE, dropout=0.1, key=KEY), BOUNDARY), ScoreHead(head, BOUNDARY))
+    return ScoreGuidedModel(unet_alone(), ScoreHead(head, BOUNDARY))
 
 
-def recipe(microbatches: int = 1) -> Recipe:
-    objective = ScoreGuidedTraining(curriculum=Doubling(first=10, last=40, period=5))
-    return Recipe(objective, optax.radam(1e-3), ema_decay=0.9, microbatches=microbatches)
+def recipe(model: object, microbatches: int = 1) -> Recipe:
+    made = ScoreGuidedTraining if isinstance(model, ScoreGuidedModel) else ConsistencyTraining
+    return Recipe(
+        made(curriculum=Doubling(first=10, last=40, period=5)), optax.radam(1e-3), 0.9, microbatches=microbatches
+    )
 
 
-def losses(model: ScoreGuidedModel, shape: tuple[int, ...], devices: int, fsdp: int, microbatches: int) -> list[float]:
-    """The loss of each update."""
-    rule = recipe(microbatches)
-    state, found = init_state(rule, model, mesh=data_mesh(devices, fsdp=fsdp)), []
-    for step in range(STEPS):
-        batch = np.asarray(jr.normal(jr.fold_in(KEY, 100 + step), (BATCH, *shape)))
-        state, report = train_step(rule, state, batch, jr.fold_in(KEY, step))
+def losses_and_program(
+    model: object, shape: tuple[int, ...], devices: int, fsdp: int, microbatches: int, *, steps: int = STEPS
+) -> tuple[list[float], dict[str, object]]:
+    """The loss of each update, and what the program that computed them communicates and holds."""
+    rule, found = recipe(model, microbatches), []
+    state = init_state(rule, model, mesh=data_mesh(devices, fsdp=fsdp))
+    described = sizes(state)
+    inputs = [
+        _arguments(
+            rule, state, np.asarray(jr.normal(jr.fold_in(KEY, 100 + step), (BATCH, *shape))), jr.fold_in(KEY, step)
+        )
+        for step in range(max(steps, 1))
+    ]
+    update = untyped(_update).lower(inputs[0], state).compile()
+    for constants in inputs[:steps]:
+        state, report = update(constants, state)
         found.append(float(report.loss))
-    return found
+    return found, described | contents(update.compiled)
 
 
 def communication(text: str) -> dict[str, dict[str, int]]:
@@ -89,22 +107,25 @@ def communication(text: str) -> dict[str, dict[str, int]]:
     return {name: dict(counts) for name, counts in found.items()}
 
 
-def program(model: ScoreGuidedModel, shape: tuple[int, ...], fsdp: int, microbatches: int) -> dict[str, object]:
-    """What the compiled update communicates and holds."""
-    rule = recipe(microbatches)
-    state = init_state(rule, model, mesh=data_mesh(8, fsdp=fsdp))
-    compiled = compile_step(rule, state, np.zeros((BATCH, *shape), np.float32), KEY)
-    memory = compiled.memory_analysis()
+def contents(compiled: jax.stages.Compiled) -> dict[str, object]:
+    """What a compiled update communicates and needs on each device."""
+    memory, text = untyped(compiled.memory_analysis()), str(compiled.as_text())
+    return {
+        "communication": communication(text),
+        "aliases": "input_output_alias={ {0}" in text,
+        "alias": memory.alias_size_in_bytes,
+        "arguments": memory.argument_size_in_bytes,
+        "temporary": memory.temp_size_in_bytes,
+    }
+
+
+def sizes(state: TrainState) -> dict[str, int]:
+    """The bytes of a state, whole and on the first device, and how many of its parameters are divided."""
     arrays = jax.tree.leaves(eqx.filter(state, eqx.is_array))
     one_device = jax.devices()[0]
     held = [shard.data.nbytes for leaf in arrays for shard in leaf.addressable_shards if shard.device == one_device]
     divided = [leaf for leaf in jax.tree.leaves(eqx.filter(state.model, eqx.is_array)) if _is_divided(leaf)]
     return {
-        "communication": communication(compiled.as_text()),
-        "aliases": "input_output_alias={ {0}" in compiled.as_text(),
-        "alias": memory.alias_size_in_bytes,
-        "arguments": memory.argument_size_in_bytes,
-        "temporary": memory.temp_size_in_bytes,
         "state": sum(leaf.nbytes for leaf in arrays),
         "state_per_device": sum(held),
         "parameters": sum(leaf.nbytes for leaf in jax.tree.leaves(eqx.filter(state.model, eqx.is_inexact_array))),
@@ -118,23 +139,20 @@ def _is_divided(leaf: jax.Array) -> bool:
 
 def main() -> None:
     warnings.simplefilter("ignore")  # the head's weight does not matter here
-    found: dict[str, object] = {"devices": jax.device_count()}
     full = "--full" in sys.argv
     everything = MLP | UNET | MORE
+    found: dict[str, Any] = {"devices": jax.device_count(), "programs": {}}
     for name, model, shape, layouts in (
         ("mlp", mlp(), (2,), everything if full else MLP),
-        ("unet", unet(), (1, 4, 4), everything if full else UNET),
+        ("unet", unet() if full else unet_alone(), (1, 4, 4), everything if full else UNET),
     ):
-        runs = {layout: losses(model, shape, *numbers) for layout, numbers in layouts.items()}
-        found[name] = {"one": losses(model, shape, 1, 1, 1), "runs": runs}
-    found["programs"] = {
-        "data": program(unet(), (1, 4, 4), 1, 1) if full else program(mlp(), (2,), 1, 1),
-        "data, microbatches": program(mlp(), (2,), 1, 4),
-        "fsdp 2": program(unet(), (1, 4, 4), 2, 1) if full else program(mlp(), (2,), 2, 1),
-        "fsdp 2, microbatches": program(mlp(), (2,), 2, 2),
-    }
+        ran = {layout: losses_and_program(model, shape, *numbers) for layout, numbers in layouts.items()}
+        one, _ = losses_and_program(model, shape, 1, 1, 1)
+        found[name] = {"one": one, "runs": {layout: losses for layout, (losses, _) in ran.items()}}
+        found["programs"][name] = {layout: program for layout, (_, program) in ran.items()}
     wide = mlp(512)
-    found["memory"] = {fsdp: program(wide, (2,), fsdp, 1) for fsdp in ((1, 2, 4, 8) if full else (1, 4))}
+    divided = {fsdp: losses_and_program(wide, (2,), 8, fsdp, 1, steps=0) for fsdp in ((1, 2, 4, 8) if full else (1, 4))}
+    found["memory"] = {fsdp: program for fsdp, (_, program) in divided.items()}
     print(json.dumps(found))
 
 

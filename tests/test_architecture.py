@@ -9,12 +9,14 @@ import sys
 
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import optax
 import pytest
 
 import equisct as sct
 from catalogue import BOUNDARY, mlp_pair
 from equisct import nn, train
+from equisct.objectives import slots
 from strategies import untyped
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -24,7 +26,7 @@ TREES = {path: ast.parse(path.read_text()) for path in FILES}
 
 LAYERS = [
     {"_types", "_check", "_random", "_tree", "_concrete", "_beartype", "_replace"},
-    {"diffusion", "discretization", "curriculum", "preconditioning", "distance", "oracle", "nn"},
+    {"diffusion", "discretization", "curriculum", "preconditioning", "distance", "oracle", "nn", "variance_preserving"},
     {"level_sampling", "weighting", "model", "pf_ode"},
     {"losses", "samplers"},
     {"objectives"},
@@ -38,6 +40,7 @@ SIDEWAYS = {
     ("_random", "_types"),
     ("_tree", "_types"),
     ("oracle", "diffusion"),
+    ("preconditioning", "variance_preserving"),
     ("report", "data"),
 }
 """Every import within a layer: a new one is an entry here, with the review that this asks for."""
@@ -221,7 +224,26 @@ def identity(x_t, sigma):
     return x_t
 
 
+DRAW = slots.Draw(X, X, sct.LevelPair.of(2.0, 1.0), KEY)
+HALVING = sct.Halving(4, starts=(0, 1, 2))
+
 WRONG_CALLS = {
+    "ancestral": lambda: sct.ancestral(identity, WHOLE, key=KEY),
+    "ConsistencyDistillation": lambda: sct.ConsistencyDistillation(denoise=identity, curriculum=untyped(3)),
+    "count_evaluations": lambda: sct.count_evaluations(untyped(3)),
+    "ddim": lambda: sct.ddim(identity, X, times=untyped(np.ones(2))),
+    "DDPMTraining": lambda: sct.DDPMTraining(schedule=untyped(3)),
+    "EasyConsistencyTuning": lambda: sct.EasyConsistencyTuning(curriculum=untyped(3)),
+    "EDMTraining": lambda: sct.EDMTraining(law=untyped(3)),
+    "head_velocity": lambda: sct.head_velocity(MODEL, untyped(3)),
+    "heun_correction": lambda: sct.heun_correction(identity, X, untyped(3)),
+    "one_sample_velocity": lambda: sct.one_sample_velocity(MODEL, untyped(3)),
+    "OriginalConsistencyTraining": lambda: sct.OriginalConsistencyTraining(curriculum=untyped(CURRICULUM)),
+    "same_weights": lambda: sct.same_weights(untyped(3)),
+    "search_levels": lambda: sct.search_levels(sum, np.ones((2, 2)), 1),
+    "straight_step": lambda: sct.straight_step(identity, X, untyped(3)),
+    "teacher_weights": lambda: sct.teacher_weights(sct.Taught(3, 3)),
+    "nn.ddpm": lambda: nn.ddpm(width=untyped(8.5), key=KEY),
     "balanced_head_weight": lambda: sct.balanced_head_weight(untyped(abs), 3),
     "consistency_loss": lambda: sct.consistency_loss(X, Y, jnp.ones(()), sct.L1()),
     "ConsistencyTraining": lambda: sct.ConsistencyTraining(curriculum=untyped(3)),
@@ -296,6 +318,14 @@ WRONG_METHODS = {
     "ScoreGuided": lambda: OBJECTIVE(MODEL, jnp.ones(2, int), 0, key=KEY),
     "Gaussian": lambda: ORACLE.transport(X, TWO, 1.0),
     "Recipe": lambda: train.Recipe(OBJECTIVE, untyped("sgd")),
+    "DenoisingModel": lambda: sct.DenoisingModel(MODEL.cm.torso, BOUNDARY)(X, TWO),
+    "Denoising": lambda: sct.EDMTraining()(identity, jnp.ones(2, int), 0, key=KEY),
+    "ProgressiveDistillation": lambda: sct.ProgressiveDistillation.of(HALVING)(
+        untyped(MODEL), jnp.ones((2, 2)), 0, key=KEY
+    ),
+    "KnowledgeDistillation": lambda: sct.KnowledgeDistillation()(identity, jnp.ones(2, int), 0, key=KEY),
+    "ShrinkingPairs": lambda: sct.ShrinkingPairs(CURRICULUM).draw(0, TWO),
+    "VPSchedule": lambda: sct.VPSchedule().time_at(TWO),
 }
 
 

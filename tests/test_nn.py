@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equisct import count, trainable
-from equisct.nn import EmbeddingEntry, FourierEmbedding, HeadMLP, HeadUNet, TorsoMLP, ddpmpp, ncsnpp
+from equisct.nn import EmbeddingEntry, FourierEmbedding, HeadMLP, HeadUNet, TorsoMLP, ddpm, ddpmpp, ncsnpp
 from equisct.nn.blocks import ResidualBlock
 from equisct.nn.layers import GroupNorm, LayerNorm, dropout, xavier
 from equisct.nn.resampling import BOX, FIR, downsample, upsample
@@ -21,6 +21,7 @@ from tolerances import FLOAT32_ROUNDING
 
 KEY = jr.key(0)
 SIZES = {
+    "DDPM": (lambda key: ddpm(dropout=0.1, key=key), 35_746_307),
     "consistency model": (lambda key: ncsnpp(dropout=0.3, key=key), 56_395_523),
     "ddpm++ 4 blocks": (lambda key: ddpmpp(key=key), 55_732_739),
     "ddpm++ 8 blocks": (lambda key: ddpmpp(blocks=8, key=key), 96_947_715),

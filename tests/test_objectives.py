@@ -27,9 +27,8 @@ from equisct import (
     Uniform,
     cut,
     oracle,
-    pf_drift,
 )
-from equisct.objectives.slots import one_sample_velocity
+from equisct.objectives.slots import DenoiserVelocity, one_sample_velocity
 from equisct.objectives.terms import bin_edges
 from tolerances import FLOAT32_CANCELLING, FLOAT32_ROUNDING
 
@@ -142,10 +141,7 @@ def test_exact_velocity_and_map_leave_a_residual_that_vanishes_with_the_gap():
         objective = dataclasses.replace(made, velocity=velocity)
         return float(eqx.filter_jit(objective)(exact, x, 0, key=KEY)[0])
 
-    def by_oracle(x, z, x_t, pair):
-        return pf_drift(truth.denoise(x_t, pair.t), x_t, pair.t)
-
-    stepped = [residual(points, by_oracle) for points in (11, 21, 41, 81)]
+    stepped = [residual(points, DenoiserVelocity(truth.denoise)) for points in (11, 21, 41, 81)]
     from_data = [residual(points, one_sample_velocity) for points in (11, 81)]
     ratios = np.divide(stepped[:-1], stepped[1:])
     assert (ratios > 1.7).all()  # two in the limit
@@ -264,7 +260,7 @@ def test_the_template_takes_any_callables_in_its_slots():
         levels=made.levels,
         distance=SquaredL2(),
         weighting=ConstantWeighting(),
-        velocity=lambda x, z, x_t, pair: (x_t - x) / pair.t,
+        velocity=lambda model, draw: lambda x_t, sigma: (x_t - draw.x) / sigma,
         bootstrap=lambda cm: cut(cm),
     )
     same_as = ConsistencyTraining(curriculum=CURRICULUM, distance=SquaredL2(), weighting=ConstantWeighting())

@@ -138,19 +138,23 @@ def test_every_layout_trains_like_one_device(eight):
 
 
 def test_data_parallel_communicates_once_per_update(eight):
-    assert eight["programs"]["data"]["communication"] == {"entry": {"all-reduce": 1}, "inside": {}}
+    for programs in eight["programs"].values():
+        if "data 8" in programs:
+            assert programs["data 8"]["communication"] == {"entry": {"all-reduce": 1}, "inside": {}}
+    assert "data 8" in eight["programs"]["mlp"]
 
 
 def test_microbatches_communicate_once_each_and_gather_once_per_update(eight):
     """The reduction of every microbatch's gradient is inside the loop; of the parameters nothing is."""
-    data, fsdp = (eight["programs"][name] for name in ("data, microbatches", "fsdp 2, microbatches"))
+    layouts = ("data 8, 4 microbatches", "data 4 x fsdp 2, 2 microbatches")
+    data, fsdp = (eight["programs"]["mlp"][layout] for layout in layouts)
     assert data["communication"] == {"entry": {"all-reduce": 1}, "inside": {"all-reduce": 1}}
     assert fsdp["communication"]["inside"] == {"all-reduce": 1}
     assert fsdp["communication"]["entry"]["all-gather"] == fsdp["divided"]
 
 
 def test_fsdp_gathers_each_divided_parameter_once(eight):
-    found = eight["programs"]["fsdp 2"]
+    found = eight["programs"]["mlp"]["data 4 x fsdp 2"]
     assert found["divided"] > 0
     assert found["communication"]["entry"]["all-gather"] == found["divided"]
     assert set(found["communication"]["entry"]) == {"all-gather", "all-reduce"}
@@ -158,7 +162,8 @@ def test_fsdp_gathers_each_divided_parameter_once(eight):
 
 
 def test_the_state_is_donated_whole(eight):
-    for found in [*eight["programs"].values(), *eight["memory"].values()]:
+    programs = [found for of_model in eight["programs"].values() for found in of_model.values()]
+    for found in [*programs, *eight["memory"].values()]:
         assert found["aliases"]
         assert found["alias"] == found["state_per_device"]
 

@@ -1,6 +1,6 @@
 """How fine the grid is at each step of training: a map from step to stage, in integers only.
 
-Notation: `step` counts optimiser updates; a `stage` is an index into `points`, the ascending tuple of grid sizes;
+Notation: `step` counts optimiser updates; a `stage` is an index into `points`, the tuple of grid sizes;
 `points = intervals + 1`. Settings count intervals where the papers do (s0, s1), and a comment says so.
 """
 
@@ -18,7 +18,7 @@ from ._types import Scalar, Step
 
 
 class AbstractCurriculum(eqx.Module):
-    """A map from step to stage that never goes back. `points` holds the grid size of each stage, ascending; static."""
+    """A map from step to stage that never goes back. `points` holds the grid size of each stage; static."""
 
     points: eqx.AbstractVar[tuple[int, ...]]
 
@@ -127,5 +127,61 @@ class SquareRoot(AbstractCurriculum):
 
     def decay(self, step: Step) -> Scalar:
         """The averaging rate of the teacher's weights, `mu(k) = exp(s0 ln(mu_0) / intervals)` (Song et al. 2023)."""
+        return jnp.exp(self._log_decay(step))
+
+    def teacher_share(self, step: Step) -> Scalar:
+        """`1 - mu(k)` without its rounding: what `train.Recipe.teacher_share` wants."""
+        return -jnp.expm1(self._log_decay(step))
+
+    def _log_decay(self, step: Step) -> Scalar:
         intervals = jnp.asarray(self.points)[self.stage(step)] - 1
-        return jnp.exp(self.first * jnp.log(self.initial_decay) / intervals)
+        return self.first * jnp.log(self.initial_decay) / intervals
+
+
+class Halving(AbstractCurriculum):
+    """Progressive distillation's stages (Salimans & Ho 2022): the student makes `first` steps, then half of them ...
+
+    The last stage has `last` intervals. Its `points` descend.
+
+    Args:
+        first: intervals of the student's first stage; the teacher it starts from makes twice as many steps.
+        last: intervals of the last stage: `first` halved some number of times.
+        starts: the step at which each stage begins; the first is 0.
+    """
+
+    first: int = eqx.field(static=True)
+    last: int = eqx.field(default=1, static=True)
+    starts: tuple[int, ...] = eqx.field(static=True, kw_only=True)
+    points: tuple[int, ...] = eqx.field(init=False, static=True)
+
+    def __post_init__(self) -> None:
+        check_at_least("last", self.last, 1)
+        stages, rest = divmod(math.log2(max(self.first, 1) / self.last), 1)
+        if rest or stages < 0:
+            raise ValueError(f"first: expected last = {self.last} doubled some number of times, found {self.first}")
+        self.points = tuple(self.first // 2**i + 1 for i in range(int(stages) + 1))
+        ascending = all(a < b for a, b in itertools.pairwise(self.starts))
+        if len(self.starts) != len(self.points) or self.starts[:1] != (0,) or not ascending:
+            expected = f"{len(self.points)} ascending steps, the first 0, for {self.first} to {self.last} intervals"
+            raise ValueError(f"starts: expected {expected}, found {self.starts}")
+
+    @staticmethod
+    def with_periods(first: int, last: int, *, period: int, last_period: int | None = None) -> "Halving":
+        """Every stage `period` steps long, those of one and two intervals `last_period` (by default the same).
+
+        The paper's are 50,000 and 100,000.
+        """
+        check_at_least("period", period, 1)
+        check_at_least("last_period", last_period or period, 1)
+        intervals = [first // 2**i for i in range(64) if first // 2**i >= max(last, 1)]
+        lengths = [(last_period or period) if n <= 2 else period for n in intervals[:-1]]
+        return Halving(first, last, starts=(0, *itertools.accumulate(lengths)))
+
+    def stage(self, step: Step) -> Int[Array, ""]:
+        """The number of stages begun after stage 0 by `step`."""
+        return jnp.sum(jnp.asarray(step) >= jnp.asarray(self.starts[1:], dtype=int))
+
+    def teacher_share(self, step: Step) -> Scalar:
+        """1 at the update before a new stage begins, else 0: the student becomes the teacher of the next stage."""
+        begins = jnp.asarray(step) + 1 == jnp.asarray(self.starts[1:], dtype=int)
+        return jnp.any(begins).astype(float)

@@ -1,5 +1,8 @@
 """Which interval of the grid each sample trains on: laws of the noise level, and their tables for all stages.
 
+Two kinds: pairs of levels for the consistency objectives (`AbstractLevels`), single ones for denoising
+(`AbstractSingleLevel`). Both turn a uniform number into levels, so that `stratified` numbers serve both.
+
 Notation: interval `j` lies between the grid's points `t_j` (teacher) and `t_{j+1}` (student); a law gives its
 probability `p_j`. A uniform number `u` in [0, 1) becomes an interval by the inverse of the cumulative sum of `p`.
 """
@@ -8,16 +11,19 @@ import abc
 import math
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jax import Array
+from jax.scipy.special import ndtri
 from jaxtyping import Float, Float64
 
-from ._check import check_finite, check_positive
+from ._check import check_at_least, check_finite, check_levels, check_positive
 from ._types import Key, Scalar, Step
 from .curriculum import AbstractCurriculum
 from .discretization import LevelPair, karras_grid
+from .variance_preserving import VPSchedule
 
 
 class AbstractLevelLaw(eqx.Module):
@@ -26,6 +32,32 @@ class AbstractLevelLaw(eqx.Module):
     @abc.abstractmethod
     def probabilities(self, grid: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " intervals"]:
         """The probability of each of the `len(grid) - 1` intervals of an ascending grid; they sum to 1."""
+
+
+class AbstractSingleLevel(eqx.Module):
+    """A law of one noise level, for denoising."""
+
+    @abc.abstractmethod
+    def level(self, u: Scalar) -> Scalar:
+        """The level sigma > 0 at which the law's distribution function is `u`, in [0, 1)."""
+
+
+class AbstractLevels(eqx.Module):
+    """A law of level pairs for each stage of a curriculum, between `sigma_min` and `sigma_max`."""
+
+    @property
+    @abc.abstractmethod
+    def sigma_min(self) -> Scalar:
+        """The lowest level, where the consistency function is the identity."""
+
+    @property
+    @abc.abstractmethod
+    def sigma_max(self) -> Scalar:
+        """The highest level, where sampling starts."""
+
+    @abc.abstractmethod
+    def draw(self, stage: Step, u: Scalar) -> LevelPair:
+        """The pair of levels that `u`, uniform in [0, 1), gives at `stage`."""
 
 
 def _log_erfc(z: float) -> float:
@@ -44,9 +76,10 @@ def _log_erf_difference(low: float, high: float) -> float:
     return log_near + math.log(-math.expm1(_log_erfc(far) - log_near))
 
 
-class LogNormal(AbstractLevelLaw):
-    """`ln sigma ~ Normal(mean, std^2)`, cut at the grid's ends: the law of iCT (Song & Dhariwal 2024) by default.
+class LogNormal(AbstractLevelLaw, AbstractSingleLevel):
+    """`ln sigma ~ Normal(mean, std^2)`: the law of iCT (Song & Dhariwal 2024) by default; EDM's is (-1.2, 1.2).
 
+    Over a grid's intervals it is cut at the grid's ends, as a law of single levels it is not:
     `p_j ~ erf((ln t_{j+1} - mean) / (sqrt(2) std)) - erf((ln t_j - mean) / (sqrt(2) std))`.
 
     Args:
@@ -68,6 +101,10 @@ class LogNormal(AbstractLevelLaw):
         mass = np.exp(log_mass - log_mass.max())
         return mass / mass.sum()
 
+    def level(self, u: Scalar) -> Scalar:
+        """`exp(mean + std Phi^-1(u))`."""
+        return jnp.exp(self.mean + self.std * ndtri(jnp.maximum(u, jnp.finfo(u.dtype).tiny)))
+
 
 class Uniform(AbstractLevelLaw):
     """Every interval alike: the law of the first consistency training (Song et al. 2023)."""
@@ -77,7 +114,76 @@ class Uniform(AbstractLevelLaw):
         return np.full(len(grid) - 1, 1 / (len(grid) - 1))
 
 
-class LevelTable(eqx.Module):
+class VPTimes(AbstractSingleLevel):
+    """Every time of a variance-preserving schedule alike: DDPM's law (Ho et al. 2020, Algorithm 1).
+
+    Args:
+        schedule: relates times and levels.
+    """
+
+    schedule: VPSchedule = VPSchedule()
+
+    def level(self, u: Scalar) -> Scalar:
+        """The level of time `floor(u times)`."""
+        sigmas = jnp.asarray(self.schedule.sigmas, jnp.float32)
+        return sigmas[jnp.floor(u * self.schedule.times).astype(int)]
+
+
+class ShrinkingPairs(AbstractLevels):
+    """ECT's pairs (Geng et al. 2024): any level `t`, and `r = t (1 - n(t) / intervals)`, `n(t) = 1 + k sigmoid(-b t)`.
+
+    The intervals are those of the curriculum's stage (ECT's `q^(stage + 1)`); at the first stages `r` is mostly
+    `sigma_min`, below which it never falls, so that training begins as denoising. `t` is log-normal, cut to
+    (sigma_min, sigma_max).
+
+    Args:
+        curriculum: step -> stage; ECT's is `Doubling(first=2, last=256, period=...)`.
+        law: of `t`.
+        k: how many times the gap is wider at low levels than at high ones, less one; >= 0.
+        b: how fast it narrows with the level; >= 0.
+        lowest: sigma_min.
+        highest: sigma_max.
+    """
+
+    curriculum: AbstractCurriculum
+    law: LogNormal = LogNormal()
+    k: float = 8.0
+    b: float = 1.0
+    lowest: float = 0.002
+    highest: float = 80.0
+
+    def __check_init__(self) -> None:
+        check_levels(self.lowest, self.highest)
+        check_at_least("k", self.k, 0)
+        check_at_least("b", self.b, 0)
+
+    @property
+    def sigma_min(self) -> Scalar:
+        """`lowest`."""
+        return jnp.asarray(self.lowest)
+
+    @property
+    def sigma_max(self) -> Scalar:
+        """`highest`."""
+        return jnp.asarray(self.highest)
+
+    def draw(self, stage: Step, u: Scalar) -> LevelPair:
+        """`t` by the inverse of its distribution function, and `r` from it."""
+        low, high = (self._below(level) for level in (self.lowest, self.highest))
+        least = self.lowest * (1 + 1e-3)  # a gap that float32 can hold
+        t = jnp.clip(self.law.level(low + u * (high - low)), least, self.highest)
+        intervals = jnp.asarray(self.curriculum.points)[stage] - 1
+        share = (1 + self.k * jax.nn.sigmoid(-self.b * t)) / intervals
+        gap = jnp.minimum(share * t, t - self.lowest)
+        r = jnp.where(gap < share * t, self.lowest, jnp.maximum(t - gap, self.lowest))  # the lowest level exactly
+        return LevelPair(t=t, r=r, gap=gap)
+
+    def _below(self, level: float) -> float:
+        """The probability of a level below `level`."""
+        return (1 + math.erf((math.log(level) - self.law.mean) / (math.sqrt(2) * self.law.std))) / 2
+
+
+class LevelTable(AbstractLevels):
     """Grids and laws of all stages, padded to one shape: a change of stage is a change of index, not a recompilation.
 
     Everything is computed in float64 and rounded once to float32. `cumulative` is infinite from each stage's last
@@ -114,6 +220,16 @@ class LevelTable(eqx.Module):
             gap[i, : n - 1] = np.diff(exact)
             cumulative[i, : n - 2] = np.cumsum(probabilities)[:-1]
         return LevelTable(grid, cumulative, gap)
+
+    @property
+    def sigma_min(self) -> Scalar:
+        """The grids' first point."""
+        return jnp.asarray(self.grid[0, 0])
+
+    @property
+    def sigma_max(self) -> Scalar:
+        """The grids' last point."""
+        return jnp.asarray(self.grid[0, -1])
 
     def draw(self, stage: Step, u: Scalar) -> LevelPair:
         """The pair of levels around the interval in which `u`, uniform in [0, 1), falls at `stage`."""

@@ -117,7 +117,45 @@ class ScoreGuidedModel(eqx.Module):
         return score_from_denoised(self.denoise(x_t, sigma), x_t, sigma)
 
 
-T = TypeVar("T", ConsistencyModel, ScoreGuidedModel)
+class DenoisingModel(eqx.Module):
+    """A network with its preconditioning: a diffusion model, `(x_t, sigma, *, key=None) -> denoised`.
+
+    Args:
+        network: `(x, c_noise, *, key=None) -> TorsoOutput`, such as `nn.ddpmpp(...)` or a network of your own.
+        preconditioning: `EDMPreconditioning`, or `VPPreconditioning` for a network that predicts DDPM's noise.
+    """
+
+    network: Torso
+    preconditioning: AbstractPreconditioning
+
+    def __call__(self, x_t: Sample, sigma: Level, *, key: Key | None = None) -> Sample:
+        scalings = self.preconditioning.scalings(sigma)
+        return precondition(scalings, x_t, self.network(scalings.input * x_t, scalings.noise, key=key).raw)
+
+    def denoise(self, x_t: Sample, sigma: Level) -> Sample:
+        """The posterior mean E[x | x_t]; dropout is off."""
+        return self(x_t, sigma)
+
+
+class Taught(eqx.Module):
+    """A model in training and the teacher that training keeps beside it (`train.Recipe.teacher_share`)."""
+
+    student: Any
+    teacher: Any
+
+
+def student_of(model: Any) -> Any:
+    """The model that is trained: a `Taught` one's student, any other itself."""
+    return model.student if isinstance(model, Taught) else model
+
+
+def consistency_part(model: Any) -> Any:
+    """The consistency model of a pair, of a `Taught` model's student, or the model itself."""
+    student = student_of(model)
+    return student.cm if isinstance(student, ScoreGuidedModel) else student
+
+
+T = TypeVar("T", ConsistencyModel, ScoreGuidedModel, DenoisingModel)
 
 
 def in_precision(model: T, dtype: Any) -> T:
@@ -126,7 +164,7 @@ def in_precision(model: T, dtype: Any) -> T:
     Parameters stay as they are: cast at the moment of use, so differentiate through this call.
 
     Args:
-        model: a consistency model or a pair.
+        model: a consistency model, a pair or a denoising model.
         dtype: `jnp.float32`, `jnp.bfloat16` or `jnp.float16`.
     """
     if jnp.dtype(dtype) == jnp.float32:
@@ -134,4 +172,6 @@ def in_precision(model: T, dtype: Any) -> T:
     if isinstance(model, ScoreGuidedModel):
         head = eqx.tree_at(lambda head: head.network, model.head, Lowered(model.head.network, dtype))
         return ScoreGuidedModel(in_precision(model.cm, dtype), head)
+    if isinstance(model, DenoisingModel):
+        return DenoisingModel(Lowered(model.network, dtype), model.preconditioning)
     return eqx.tree_at(lambda cm: cm.torso, model, Lowered(model.torso, dtype))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ._check import check_positive
 from ._types import Level, Sample, Scalar
+from .variance_preserving import VPSchedule
 
 
 class Scalings(eqx.Module):
@@ -94,4 +95,27 @@ class EDMPreconditioning(AbstractPreconditioning):
             out=self.sigma_data * sigma / norm,
             input=1 / norm,
             noise=jnp.log(sigma) / 4,
+        )
+
+
+class VPPreconditioning(AbstractPreconditioning):
+    """The form of DDPM, whose network predicts the noise of a variance-preserving sample at an integer time.
+
+    `c_skip = 1`, `c_out = -s`, `c_in = 1 / sqrt(1 + s^2)` with s `sigma`; `c_noise` is the schedule's time at `sigma`
+    (Karras et al. 2022, Table 1, with DDPM's times instead of a continuous clock).
+
+    Args:
+        schedule: relates times and levels.
+    """
+
+    schedule: VPSchedule = VPSchedule()
+
+    def scalings(self, sigma: Level) -> Scalings:
+        """See the class."""
+        sigma = _as_float(sigma)
+        return Scalings(
+            skip=jnp.ones_like(sigma),
+            out=-sigma,
+            input=1 / jnp.sqrt(1 + sigma**2),
+            noise=self.schedule.time_at(sigma),
         )

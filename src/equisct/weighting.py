@@ -82,3 +82,11 @@ class SNRWeighting(AbstractLevelWeighting):
     def at(self, sigma: Level) -> Scalar:
         """`max(1 / sigma^2, 1)`."""
         return jnp.maximum(1 / jnp.square(sigma), 1.0)
+
+
+class NoiseWeighting(AbstractLevelWeighting):
+    """`1 / sigma^2`: turns the error of the denoised estimate into that of the noise, as DDPM weighs it."""
+
+    def at(self, sigma: Level) -> Scalar:
+        """`1 / sigma^2`."""
+        return 1 / jnp.square(jnp.asarray(sigma))

@@ -51,11 +51,11 @@ def write_report(
         step: number of the update.
     """
     objective = recipe.objective
-    found = eqx.filter_jit(batch_gradient)(recipe, state.model, jnp.asarray(batch), jnp.int32(step), key=key)
+    found = eqx.filter_jit(batch_gradient)(recipe, state.given, jnp.asarray(batch), jnp.int32(step), key=key)
     levels: dict[str, Any] = {}
     if isinstance(objective, SplitObjective):
         draws = objective.draw(jnp.asarray(batch), step, key=key)
-        losses = eqx.filter_jit(objective.sample_losses)(state.model, draws)
+        losses = eqx.filter_jit(objective.sample_losses)(state.given, draws)
         levels = {
             "/".join(str(getattr(entry, "name", entry)) for entry in path): _plain(leaf)
             for path, leaf in jax.tree_util.tree_leaves_with_path(losses)

@@ -16,7 +16,7 @@ DIGITS = Config(
     method=Method(last=160, stratify=True),
     optim=Optim(lr=2e-3, decay=True),
     ema=Ema(0.999),
-    run=Run(steps=3_000, batch=64, save_every=3_000),
+    run=Run(steps=3_500, batch=64, save_every=3_500),
 )
 
 TINY = Config(

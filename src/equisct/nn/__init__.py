@@ -1,6 +1,9 @@
 """Networks: one U-Net with switches, the score head's network, small MLPs; all on one channel-first sample."""
 
 from ._conv import conv2d as conv2d
+from .architectures import ddpm as ddpm
+from .architectures import ddpmpp as ddpmpp
+from .architectures import ncsnpp as ncsnpp
 from .embedding import FourierEmbedding as FourierEmbedding
 from .embedding import PositionalEmbedding as PositionalEmbedding
 from .interface import HeadNetwork as HeadNetwork
@@ -12,5 +15,3 @@ from .precision import Lowered as Lowered
 from .score_head import EmbeddingEntry as EmbeddingEntry
 from .score_head import HeadUNet as HeadUNet
 from .unet import SongUNet as SongUNet
-from .unet import ddpmpp as ddpmpp
-from .unet import ncsnpp as ncsnpp

@@ -14,35 +14,39 @@ from .layers import SMALL, Conv, GroupNorm, Linear, at_least_float32, dropout
 from .resampling import BOX, Taps, downsample, upsample
 
 SKIP_SCALE = math.sqrt(0.5)
-"""Sums of two branches are scaled so that the variance stays."""
+"""Sums of two branches are scaled so that the variance stays; in a `plain` block (DDPM's) they are not."""
 
 
 class Attention(eqx.Module):
-    """Single-head self-attention over all pixels with a scaled residual: `(x + proj(attend(norm(x)))) / sqrt 2`."""
+    """Single-head self-attention over all pixels: `(x + proj(attend(norm(x)))) / sqrt 2`; `plain`: not divided."""
 
     norm: GroupNorm
     qkv: Linear
     project: Linear
+    plain: bool = eqx.field(static=True)
 
-    def __init__(self, channels: int, *, key: Key):
+    def __init__(self, channels: int, *, plain: bool = False, key: Key):
         qkv_key, project_key = jr.split(key)
         self.norm = GroupNorm(channels)
-        self.qkv = Linear(channels, 3 * channels, gain=math.sqrt(0.2), key=qkv_key)
+        gain = math.sqrt(2) if plain else math.sqrt(0.2)  # sqrt 2: Xavier's for each of the three, as in DDPM
+        self.qkv = Linear(channels, 3 * channels, gain=gain, key=qkv_key)
         self.project = Linear(channels, channels, gain=SMALL, key=project_key)
+        self.plain = plain
 
     def __call__(self, x: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
         channels = x.shape[-1]
         q, k, v = jnp.split(self.qkv(self.norm(x)).reshape(-1, 3 * channels), 3, axis=-1)
         weights = jax.nn.softmax(at_least_float32(q @ k.T / math.sqrt(channels)), axis=-1).astype(v.dtype)
-        return (x + self.project(weights @ v).reshape(x.shape)) * SKIP_SCALE
+        y = x + self.project(weights @ v).reshape(x.shape)
+        return y if self.plain else y * SKIP_SCALE
 
 
 class ResidualBlock(eqx.Module):
     """The residual block of NCSN++ and DDPM++ (Song et al. 2021; Karras et al. 2022, Table 7).
 
-    `h = conv1(dropout(silu(norm1(conv0(resample(silu(norm0(x)))) + affine(e)))))`, output `(h + skip(x)) / sqrt 2`,
-    then attention if any. `e` is the activated noise embedding, added, not scaling. The skip is a 1x1 convolution
-    where channels or size change.
+    `h = conv1(dropout(silu(norm1(conv0(resample(silu(norm0(x)))) + affine(e)))))`, output `(h + skip(x)) / sqrt 2`
+    (`plain`: not divided), then attention if any. `e` is the activated noise embedding, added, not scaling. The skip is
+    a 1x1 convolution where channels or size change.
     """
 
     norm0: GroupNorm
@@ -56,6 +60,7 @@ class ResidualBlock(eqx.Module):
     down: bool = eqx.field(static=True)
     up: bool = eqx.field(static=True)
     taps: Taps = eqx.field(static=True)
+    plain: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -68,6 +73,7 @@ class ResidualBlock(eqx.Module):
         down: bool = False,
         up: bool = False,
         taps: Taps = BOX,
+        plain: bool = False,
         key: Key,
     ):
         conv0_key, affine_key, conv1_key, skip_key, attention_key = jr.split(key, 5)
@@ -77,8 +83,8 @@ class ResidualBlock(eqx.Module):
         self.norm1 = GroupNorm(c_out)
         self.conv1 = Conv(c_out, c_out, gain=SMALL, key=conv1_key)
         self.skip = Linear(c_in, c_out, key=skip_key) if c_in != c_out or down or up else None
-        self.attention = Attention(c_out, key=attention_key) if attention else None
-        self.dropout, self.down, self.up, self.taps = dropout, down, up, taps
+        self.attention = Attention(c_out, plain=plain, key=attention_key) if attention else None
+        self.dropout, self.down, self.up, self.taps, self.plain = dropout, down, up, taps, plain
 
     def _resample(self, x: Float[Array, "h w c"]) -> Float[Array, "h2 w2 c"]:
         if self.down:
@@ -91,7 +97,8 @@ class ResidualBlock(eqx.Module):
         h = self.conv0(self._resample(jax.nn.silu(self.norm0(x)))) + self.affine(e)
         h = self.conv1(dropout(jax.nn.silu(self.norm1(h)), self.dropout, key=key))
         x = self._resample(x)
-        y = (h + (x if self.skip is None else self.skip(x))) * SKIP_SCALE
+        y = h + (x if self.skip is None else self.skip(x))
+        y = y if self.plain else y * SKIP_SCALE
         return y if self.attention is None else self.attention(y)
 
 
@@ -112,3 +119,24 @@ class PyramidDown(eqx.Module):
     def __call__(self, x: Float[Array, "h w c_in"]) -> Float[Array, "h2 w2 c_out"]:
         # The filter's taps sum to one and no zeros are added after the bias, so adding the bias first is the same.
         return downsample(self.conv(x), self.taps, pad=0)
+
+
+class ConvResample(eqx.Module):
+    """DDPM's change of size: a 3x3 convolution of stride 2, or nearest-neighbour doubling and then a 3x3 convolution.
+
+    Takes and ignores the noise embedding and key that the residual blocks of other networks take in its place.
+    """
+
+    conv: Conv
+    up: bool = eqx.field(static=True)
+
+    def __init__(self, channels: int, *, up: bool, key: Key):
+        self.conv, self.up = Conv(channels, channels, key=key), up
+
+    def __call__(
+        self, x: Float[Array, "h w c"], e: Float[Array, " embedding"], *, key: Key | None = None
+    ) -> Float[Array, "h2 w2 c"]:
+        del e, key
+        if self.up:
+            return self.conv(upsample(x, BOX))
+        return self.conv(x)[1::2, 1::2]  # padding below and right alone, as in TensorFlow's stride 2

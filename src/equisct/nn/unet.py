@@ -1,7 +1,4 @@
-"""One U-Net with switches: NCSN++ (the consistency model's torso) and DDPM++ (the score head's backbone).
-
-Both as Karras et al. (2022, Table 7) train them on CIFAR-10; exact parameter counts are asserted in the tests.
-"""
+"""One U-Net with switches, of which NCSN++, DDPM++ and DDPM's own network are settings (see `architectures`)."""
 
 from collections.abc import Iterator
 
@@ -14,17 +11,17 @@ from jaxtyping import Float
 
 from .._check import check_fraction
 from .._types import Key, Level
-from .blocks import SKIP_SCALE, PyramidDown, ResidualBlock
-from .embedding import FourierEmbedding, Mapping, PositionalEmbedding
+from .blocks import SKIP_SCALE, ConvResample, PyramidDown, ResidualBlock
+from .embedding import Mapping
 from .interface import TorsoOutput
 from .layers import SMALL, Conv, GroupNorm
-from .resampling import BOX, FIR, Taps
+from .resampling import Taps
 
 
 class _Level(eqx.Module):
     """One resolution of the encoder or decoder: an optional resampling block, then residual blocks."""
 
-    resample: ResidualBlock | None
+    resample: ResidualBlock | ConvResample | None
     pyramid: PyramidDown | None
     blocks: tuple[ResidualBlock, ...]
 
@@ -39,7 +36,7 @@ def _keys(key: Key | None) -> Iterator[Key | None]:
             yield block_key
 
 
-def _kept(block: ResidualBlock, h: Array, e: Array, key: Key | None) -> Array:
+def _kept(block: ResidualBlock | ConvResample, h: Array, e: Array, key: Key | None) -> Array:
     return block(h, e, key=key)
 
 
@@ -68,8 +65,10 @@ class UNetBody(eqx.Module):
 
     Encoder level l has `blocks` residual blocks of `width * multipliers[l]` channels, decoder levels one more.
     Attention follows every encoder block and the last decoder block at the resolutions named in `attention`,
-    and the first bottleneck block. `pyramid` adds NCSN++'s residual input pyramid. `remat` keeps only the outputs of
-    the blocks for the backward pass and computes what is inside them again: less memory for about a third more time.
+    and the first bottleneck block. `pyramid` adds NCSN++'s residual input pyramid. `plain` makes it DDPM's: sums are
+    not rescaled, attention follows every decoder block too, and single convolutions change the size. `remat` keeps
+    only the outputs of the blocks for the backward pass and computes what is inside them again: less memory for about
+    a third more time.
     """
 
     stem: Conv
@@ -94,6 +93,7 @@ class UNetBody(eqx.Module):
         dropout: float,
         taps: Taps,
         pyramid: bool,
+        plain: bool = False,
         remat: bool = False,
         key: Key,
     ):
@@ -106,8 +106,14 @@ class UNetBody(eqx.Module):
         ) -> ResidualBlock:
             return ResidualBlock(
                 c_in, c_out, embedding_width,
-                attention=attention, dropout=dropout, down=down, up=up, taps=taps, key=next(keys),
+                attention=attention, dropout=dropout, down=down, up=up, taps=taps, plain=plain,
+                key=next(keys),
             )  # fmt: skip
+
+        def resample(channels: int, *, up: bool) -> ResidualBlock | ConvResample:
+            if plain:
+                return ConvResample(channels, up=up, key=next(keys))
+            return block(channels, channels, down=not up, up=up)
 
         widths = [width * multiplier for multiplier in multipliers]
         sizes = [resolution // 2**level for level in range(len(widths))]
@@ -116,7 +122,7 @@ class UNetBody(eqx.Module):
 
         encoder = []
         for level, (size, c) in enumerate(zip(sizes, widths, strict=True)):
-            down = block(channels, channels, down=True) if level else None
+            down = resample(channels, up=False) if level else None
             step = PyramidDown(pyramid_channels, channels, taps=taps, key=next(keys)) if level and pyramid else None
             skips += [channels] if level else []
             pyramid_channels = channels if level else c_in
@@ -129,10 +135,10 @@ class UNetBody(eqx.Module):
 
         decoder = []
         for level, (size, c) in reversed(list(enumerate(zip(sizes, widths, strict=True)))):
-            up = block(channels, channels, up=True) if level < len(widths) - 1 else None
+            up = resample(channels, up=True) if level < len(widths) - 1 else None
             inputs = [channels + skips.pop()] + [c + skips.pop() for _ in range(blocks)]
-            last = [False] * blocks + [size in attention]
-            layers = tuple(block(i, c, attention=a) for i, a in zip(inputs, last, strict=True))
+            attends = [plain and size in attention] * blocks + [size in attention]
+            layers = tuple(block(i, c, attention=a) for i, a in zip(inputs, attends, strict=True))
             decoder.append(_Level(up, None, layers))
             channels = c
         self.decoder = tuple(decoder)
@@ -211,63 +217,3 @@ class SongUNet(eqx.Module):
             features=features.transpose(2, 0, 1),
             embedding=e if self.tap_after_silu else embedding,
         )
-
-
-def ncsnpp(
-    *,
-    channels: int = 3,
-    resolution: int = 32,
-    width: int = 128,
-    multipliers: tuple[int, ...] = (2, 2, 2),
-    blocks: int = 4,
-    attention: tuple[int, ...] = (16,),
-    dropout: float = 0.0,
-    fourier_scale: float = 0.02,
-    tap_before_norm: bool = False,
-    tap_after_silu: bool = False,
-    remat: bool = False,
-    key: Key,
-) -> SongUNet:
-    """NCSN++ (Song et al. 2021): Fourier embedding, [1, 3, 3, 1] resampling, residual input pyramid.
-
-    The defaults with `dropout=0.3` are the paper's consistency model on CIFAR-10: 56,395,523 parameters.
-    `fourier_scale` 0.02 is iCT's; NCSN++'s own is 16.
-    """
-    embedding_key, mapping_key, body_key = jr.split(key, 3)
-    embedding = FourierEmbedding(2 * width, scale=fourier_scale, key=embedding_key)
-    mapping = Mapping(embedding, 2 * width, 4 * width, key=mapping_key)
-    body = UNetBody(
-        channels, channels, resolution=resolution, width=width, multipliers=multipliers, blocks=blocks,
-        attention=attention, embedding_width=4 * width, dropout=dropout, taps=FIR, pyramid=True, remat=remat,
-        key=body_key,
-    )  # fmt: skip
-    return SongUNet(mapping, body, tap_before_norm=tap_before_norm, tap_after_silu=tap_after_silu)
-
-
-def ddpmpp(
-    *,
-    channels: int = 3,
-    channels_in: int | None = None,
-    resolution: int = 32,
-    width: int = 128,
-    multipliers: tuple[int, ...] = (2, 2, 2),
-    blocks: int = 4,
-    attention: tuple[int, ...] = (16,),
-    dropout: float = 0.0,
-    tap_before_norm: bool = False,
-    tap_after_silu: bool = False,
-    remat: bool = False,
-    key: Key,
-) -> SongUNet:
-    """DDPM++ (Song et al. 2021): positional embedding, averaging and nearest-neighbour resampling, no pyramid.
-
-    The defaults have 55,732,739 parameters. `channels_in` differs from `channels` where more than the image enters.
-    """
-    mapping_key, body_key = jr.split(key)
-    mapping = Mapping(PositionalEmbedding(width), width, 4 * width, key=mapping_key)
-    body = UNetBody(
-        channels_in or channels, channels, resolution=resolution, width=width, multipliers=multipliers, blocks=blocks,
-        attention=attention, embedding_width=4 * width, dropout=dropout, taps=BOX, pyramid=False, remat=remat,
-        key=body_key,
-    )  # fmt: skip
-    return SongUNet(mapping, body, tap_before_norm=tap_before_norm, tap_after_silu=tap_after_silu)

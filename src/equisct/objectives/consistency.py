@@ -4,6 +4,8 @@ Draw a pair of levels t > r, take a small step from `x_t` to `x_r`, let a cut ma
 five slots are `levels`, `velocity`, `step`, `bootstrap`, and `distance` with `weighting`. A new method fills them anew.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -15,23 +17,13 @@ from .._random import draw_normal
 from .._types import Key, Sample, Scalar, Step
 from ..curriculum import AbstractCurriculum
 from ..diffusion import perturb
-from ..discretization import LevelPair
 from ..distance import AbstractDistance, PseudoHuber
-from ..level_sampling import AbstractLevelLaw, LevelTable, LogNormal, independent, stratified
+from ..level_sampling import AbstractLevelLaw, AbstractLevels, LevelTable, LogNormal, independent, stratified
 from ..losses import consistency_loss
-from ..model import ConsistencyModel, Readout
+from ..model import Readout, consistency_part
 from ..weighting import AbstractWeighting, InverseGap
-from .slots import Bootstrap, Stepper, Velocity, one_sample_velocity, same_weights, straight_step
+from .slots import Bootstrap, Draw, Stepper, Velocity, one_sample_velocity, same_weights, straight_step
 from .terms import Parts, SampleLosses, Terms, collect_terms
-
-
-class Draw(eqx.Module):
-    """Everything random and given about one sample of a consistency step."""
-
-    x: Float[Array, "*shape"]
-    z: Float[Array, "*shape"]
-    pair: LevelPair
-    key: Key
 
 
 class Consistency(eqx.Module):
@@ -39,23 +31,23 @@ class Consistency(eqx.Module):
 
     Args:
         curriculum: step -> stage; how fine the grid is.
-        levels: the grids of all stages and the law of the level pairs.
+        levels: draws the level pairs of each stage, such as a `LevelTable`.
         distance: between student and teacher.
         weighting: of a level pair.
-        velocity: where the small step's direction comes from.
-        step: takes the small step.
-        bootstrap: the map that judges the step's end; must be cut.
+        velocity: `(model, draw) -> field`, where the small step's direction comes from.
+        step: `(field, x_t, pair) -> x_r`, takes the small step.
+        bootstrap: `(model) -> cm`, the map that judges the step's end; must be cut.
         stratify: spread the batch's level draws evenly over the law (same mean, less variance).
         share_dropout: student and teacher see the same dropout bits.
     """
 
     curriculum: AbstractCurriculum
-    levels: LevelTable
+    levels: AbstractLevels
     distance: AbstractDistance
     weighting: AbstractWeighting
-    velocity: Velocity = eqx.field(static=True, default=one_sample_velocity)
-    step: Stepper = eqx.field(static=True, default=straight_step)
-    bootstrap: Bootstrap = eqx.field(static=True, default=same_weights)
+    velocity: Velocity = one_sample_velocity
+    step: Stepper = straight_step
+    bootstrap: Bootstrap = same_weights
     stratify: bool = eqx.field(static=True, default=False)
     share_dropout: bool = eqx.field(static=True, default=True)
 
@@ -68,18 +60,17 @@ class Consistency(eqx.Module):
         z = draw_normal(batch.shape, key=noise_key).astype(batch.dtype)
         return jax.vmap(Draw)(batch, z, pair, jr.split(model_key, len(batch)))
 
-    def sample_loss(self, cm: ConsistencyModel, draw: Draw) -> tuple[Scalar, Sample, Readout]:
+    def sample_loss(self, model: Any, draw: Draw) -> tuple[Scalar, Sample, Readout]:
         """One sample's loss, its noisy version `x_t`, and what the student read out there."""
         student_key, teacher_key = draw.key, draw.key if self.share_dropout else jr.split(draw.key)[0]
         x_t = perturb(draw.x, draw.z, draw.pair.t)
-        velocity = self.velocity(draw.x, draw.z, x_t, draw.pair)
-        x_r = self.step(x_t, velocity, draw.pair)
-        student = cm(x_t, draw.pair.t, key=student_key)
-        teacher = self.bootstrap(cm)(x_r, draw.pair.r, key=teacher_key)
+        x_r = self.step(self.velocity(model, draw), x_t, draw.pair)
+        student = consistency_part(model)(x_t, draw.pair.t, key=student_key)
+        teacher = self.bootstrap(model)(x_r, draw.pair.r, key=teacher_key)
         loss = consistency_loss(student.endpoint, teacher.endpoint, self.weighting(draw.pair), self.distance)
         return loss, x_t, student
 
-    def sample_losses(self, model: ConsistencyModel, draws: Draw) -> SampleLosses:
+    def sample_losses(self, model: Any, draws: Draw) -> SampleLosses:
         """The losses of a batch of draws, sample by sample."""
         losses, _, _ = jax.vmap(lambda draw: self.sample_loss(model, draw))(draws)
         t = jnp.asarray(draws.pair.t)
@@ -87,11 +78,11 @@ class Consistency(eqx.Module):
 
     def reduce(self, losses: SampleLosses) -> tuple[Parts, Terms]:
         """The loss in its parts (here one), and the terms."""
-        terms = collect_terms(losses, self.levels.grid[0, 0], self.levels.grid[0, -1])
+        terms = collect_terms(losses, self.levels.sigma_min, self.levels.sigma_max)
         return Parts(consistency=terms.consistency, denoising=terms.denoising), terms
 
     def __call__(
-        self, model: ConsistencyModel, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
+        self, model: Any, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
     ) -> tuple[Scalar, Terms]:
         parts, terms = self.reduce(self.sample_losses(model, self.draw(batch, step, key=key)))
         return parts.total(), terms

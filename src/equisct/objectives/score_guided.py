@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -17,9 +18,10 @@ from ..diffusion import perturb
 from ..distance import AbstractDistance, balanced_head_weight
 from ..level_sampling import AbstractLevelLaw, LogNormal
 from ..losses import denoising_loss
-from ..model import ScoreGuidedModel
+from ..model import student_of
 from ..weighting import AbstractLevelWeighting, AbstractWeighting, EDMWeighting
-from .consistency import Consistency, ConsistencyTraining, Draw
+from .consistency import Consistency, ConsistencyTraining
+from .slots import Draw
 from .terms import Parts, SampleLosses, Terms, collect_terms
 
 IMBALANCE = 10.0
@@ -39,6 +41,8 @@ def _warn_of_imbalance(distance: AbstractDistance, head_weight: float, size: int
 
 class ScoreGuided(eqx.Module):
     """A consistency objective and the head's denoising on the same batch; `(model, batch, step, *, key)`.
+
+    `model` is a `ScoreGuidedModel`, or a `Taught` one where the consistency objective's bootstrap wants a teacher.
 
     Head and student share `x_t` and its level, so the torso runs once for both (and once for the teacher). With
     `head_law` the head has a level of its own per sample, from the continuous log-normal law, at the cost of one more
@@ -65,31 +69,32 @@ class ScoreGuided(eqx.Module):
         _warn_of_imbalance(self.consistency.distance, self.head_weight, math.prod(batch.shape[1:]))
         return self.consistency.draw(batch, step, key=key)
 
-    def _sample_loss(self, model: ScoreGuidedModel, draw: Draw) -> SampleLosses:
+    def _sample_loss(self, model: Any, draw: Draw) -> SampleLosses:
         """Both losses of one sample."""
         head_key, level_key, noise_key, torso_key = jr.split(jr.fold_in(draw.key, 1), 4)
-        loss, x_t, readout = self.consistency.sample_loss(model.cm, draw)
+        pair = student_of(model)
+        loss, x_t, readout = self.consistency.sample_loss(model, draw)
         sigma = jnp.asarray(draw.pair.t)
         if self.head_law is not None:
             sigma = jnp.exp(self.head_law.mean + self.head_law.std * jr.normal(level_key))
             x_t = perturb(draw.x, jr.normal(noise_key, draw.x.shape), sigma)
-            readout = model.cm(x_t, sigma, key=torso_key)
-        denoised = model.head(x_t, sigma, readout, key=head_key)
+            readout = pair.cm(x_t, sigma, key=torso_key)
+        denoised = pair.head(x_t, sigma, readout, key=head_key)
         denoising = denoising_loss(denoised, draw.x, self.head_weighting.at(sigma))
         return SampleLosses(consistency=loss, denoising=denoising, t=jnp.asarray(draw.pair.t), head_t=sigma)
 
-    def sample_losses(self, model: ScoreGuidedModel, draws: Draw) -> SampleLosses:
+    def sample_losses(self, model: Any, draws: Draw) -> SampleLosses:
         """Both losses of a batch of draws, sample by sample, the denoising before the head's weight."""
         return jax.vmap(lambda draw: self._sample_loss(model, draw))(draws)
 
     def reduce(self, losses: SampleLosses) -> tuple[Parts, Terms]:
         """The loss as consistency and weighted denoising, and the terms."""
-        grid = self.consistency.levels.grid
-        terms = collect_terms(losses, grid[0, 0], grid[0, -1])
+        levels = self.consistency.levels
+        terms = collect_terms(losses, levels.sigma_min, levels.sigma_max)
         return Parts(consistency=terms.consistency, denoising=self.head_weight * terms.denoising), terms
 
     def __call__(
-        self, model: ScoreGuidedModel, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
+        self, model: Any, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
     ) -> tuple[Scalar, Terms]:
         parts, terms = self.reduce(self.sample_losses(model, self.draw(batch, step, key=key)))
         return parts.total(), terms

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from .._tree import global_norm, trainable
 from .._types import Key, Scalar, Step
-from ..model import ScoreGuidedModel, in_precision
+from ..model import Taught, consistency_part, in_precision, student_of
 from ..objectives.terms import Parts, SplitObjective
 from .placement import keep_divided, keep_placed, keep_whole
 from .state import Recipe
@@ -27,20 +27,19 @@ class Gradient(eqx.Module):
     denoising_norm: Scalar | None = None
 
 
-def torso(model: Any) -> Any:
-    """The part of a model whose gradient norm is reported: the consistency model of a pair, else all of it."""
-    return model.cm if isinstance(model, ScoreGuidedModel) else model
-
-
 def batch_gradient(
     recipe: Recipe, model: Any, batch: Float[Array, "batch *shape"], step: Step, *, key: Key, mesh: Mesh | None = None
 ) -> Gradient:
-    """The gradient of the recipe's objective over one batch, laid out on `mesh`."""
-    parameters, rest = eqx.partition(model, trainable(model))
+    """The gradient of the recipe's objective over one batch, laid out on `mesh`; of a `Taught` model, the student's."""
+    parameters, rest = eqx.partition(student_of(model), trainable(student_of(model)))
+
+    def prepared(model: Any) -> Any:
+        model = keep_whole(model, mesh)
+        return model if recipe.compute_dtype == jnp.float32 else in_precision(model, recipe.compute_dtype)
 
     def whole(parameters: Any) -> Any:
-        model = keep_whole(eqx.combine(parameters, rest), mesh)
-        return model if recipe.compute_dtype == jnp.float32 else in_precision(model, recipe.compute_dtype)
+        student = prepared(eqx.combine(parameters, rest))
+        return Taught(student, prepared(model.teacher)) if isinstance(model, Taught) else student
 
     objective = recipe.objective
     if isinstance(objective, SplitObjective):
@@ -97,5 +96,5 @@ def _accumulate(
 def _collect(recipe: Recipe, gradients: tuple[Any, ...], parts: Parts, terms: Any) -> Gradient:
     if not recipe.gradient_parts:
         return Gradient(gradients[0], parts.total(), terms)
-    norms = [global_norm(torso(gradient)) for gradient in gradients]
+    norms = [global_norm(consistency_part(gradient)) for gradient in gradients]
     return Gradient(jax.tree.map(jnp.add, *gradients), parts.total(), terms, *norms)

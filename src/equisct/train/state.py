@@ -1,5 +1,6 @@
 """What is constant over a training run (`Recipe`) and what changes (`TrainState`)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -12,6 +13,8 @@ from jaxtyping import Int
 
 from .._check import check_at_least, check_fraction
 from .._tree import trainable
+from .._types import Scalar, Step
+from ..model import Taught
 from ..objectives.terms import Objective, SplitObjective
 from .averages import AbstractAverage
 from .placement import place
@@ -25,6 +28,9 @@ class Recipe(eqx.Module):
         optimiser: an optax transformation over the model's trainable arrays.
         ema_decay: share of the old average kept at each update, in [0, 1); sampling uses the average.
         averages: further weight averages to keep beside it, such as `PowerFunction(6.94)`.
+        teacher_share: keep a teacher, which the objective gets beside the model (`Taught`): the share of the newest
+            weights that it takes in at the end of each update, `step -> [0, 1]`, such as a curriculum's
+            `teacher_share`; at exactly 1 it becomes the model, also where the update itself was not finite.
         gradient_parts: also report the torso's gradient norm of the consistency and the denoising part; costs a second
             backward pass and needs a `SplitObjective`.
         microbatches: parts that each batch is computed in, one after the other, >= 1: less memory for activations, the
@@ -37,6 +43,7 @@ class Recipe(eqx.Module):
     optimiser: optax.GradientTransformation
     ema_decay: float = 0.9999
     averages: tuple[AbstractAverage, ...] = ()
+    teacher_share: Callable[[Step], Scalar] | None = None
     gradient_parts: bool = eqx.field(static=True, default=False)
     microbatches: int = eqx.field(static=True, default=1)
     compute_dtype: Any = eqx.field(static=True, default=jnp.float32)
@@ -54,8 +61,9 @@ class Recipe(eqx.Module):
 class TrainState(eqx.Module):
     """What changes from update to update.
 
-    `averages` are those of `Recipe.averages`, in their order. `step` counts updates, skipped ones too; `skipped` those
-    whose loss or gradient was not finite, `skipped_in_row` the last of them in a row.
+    `averages` are those of `Recipe.averages`, in their order; `teacher` is None without `Recipe.teacher_share`. `step`
+    counts updates, skipped ones too; `skipped` those whose loss or gradient was not finite, `skipped_in_row` the last
+    of them in a row.
     """
 
     model: Any
@@ -65,7 +73,13 @@ class TrainState(eqx.Module):
     step: Int[Array, ""]
     skipped: Int[Array, ""]
     skipped_in_row: Int[Array, ""]
+    teacher: Any = None
     mesh: Mesh | None = eqx.field(static=True, default=None)
+
+    @property
+    def given(self) -> Any:
+        """What the objective gets: the model, `Taught` by the teacher if there is one."""
+        return self.model if self.teacher is None else Taught(self.model, self.teacher)
 
 
 def init_state(recipe: Recipe, model: Any, *, mesh: Mesh | None = None) -> TrainState:
@@ -85,6 +99,7 @@ def init_state(recipe: Recipe, model: Any, *, mesh: Mesh | None = None) -> Train
         step=zero,
         skipped=zero,
         skipped_in_row=zero,
+        teacher=None if recipe.teacher_share is None else model,
         mesh=mesh,
     )
     copy = jax.tree.map(lambda leaf: leaf.copy() if eqx.is_array(leaf) else leaf, state)

@@ -11,8 +11,9 @@ from jaxtyping import Bool, Float, Int
 
 from .._tree import global_norm, trainable
 from .._types import Key, Scalar
+from ..model import consistency_part
 from .averages import ConstantDecay, update_average
-from .gradient import batch_gradient, torso
+from .gradient import batch_gradient
 from .placement import keep_placed, shard_batch
 from .state import Recipe, TrainState
 
@@ -38,9 +39,23 @@ def _where(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
     return jax.tree.map(lambda n, o: jnp.where(condition, n, o) if eqx.is_array(n) else n, new, old)
 
 
+def _taught(recipe: Recipe, state: TrainState, model: Any, finite: Bool[Array, ""]) -> Any:
+    """The teacher after the update that led to `model`."""
+    if recipe.teacher_share is None:
+        return None
+    share = recipe.teacher_share(state.step)
+    share = jnp.where(finite | (share == 1), share, 0.0)
+
+    def mix(old: Any, new: Any) -> Any:
+        # Unlike `lerp`, exact at both ends: a share of 0 leaves every bit, one of 1 takes every bit.
+        return jnp.where(share == 0, old, (1 - share) * old + share * new) if eqx.is_inexact_array(old) else new
+
+    return jax.tree.map(mix, state.teacher, model)
+
+
 def _advance(constants: tuple[Recipe, Array, Key], state: TrainState) -> tuple[TrainState, StepReport]:
     recipe, batch, key = constants
-    found = batch_gradient(recipe, state.model, batch, state.step, key=key, mesh=state.mesh)
+    found = batch_gradient(recipe, state.given, batch, state.step, key=key, mesh=state.mesh)
     gradient = keep_placed(found.gradient, state.mesh)
     parameters = eqx.filter(state.model, trainable(state.model))
     updates, optimiser_state = recipe.optimiser.update(gradient, state.optimiser_state, parameters)
@@ -60,12 +75,13 @@ def _advance(constants: tuple[Recipe, Array, Key], state: TrainState) -> tuple[T
         step=state.step + 1,
         skipped=state.skipped + 1 - finite.astype(jnp.int32),
         skipped_in_row=jnp.where(finite, 0, state.skipped_in_row + 1),
+        teacher=_taught(recipe, state, taken[0], finite),
         mesh=state.mesh,
     )
     report = StepReport(
         found.loss,
         found.terms,
-        global_norm(torso(gradient)),
+        global_norm(consistency_part(gradient)),
         found.consistency_norm,
         found.denoising_norm,
         finite,

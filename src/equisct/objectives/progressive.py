@@ -1,0 +1,102 @@
+"""Progressive distillation (Salimans & Ho 2022): a student learns two of its teacher's steps as one, then teaches."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jax import Array
+from jaxtyping import Float
+
+from .._random import draw_normal
+from .._tree import cut
+from .._types import Key, Sample, Scalar, Step
+from ..curriculum import Halving
+from ..diffusion import euler_step, perturb, pf_drift
+from ..discretization import LevelPair
+from ..level_sampling import LevelTable, Uniform, independent, stratified
+from ..losses import denoising_loss
+from ..model import Taught
+from ..weighting import AbstractLevelWeighting, SNRWeighting
+from .slots import Draw
+from .terms import Parts, SampleLosses, Terms, collect_terms
+
+
+def two_step_target(denoise: Any, x_t: Sample, pair: LevelPair, rho: float) -> Sample:
+    """The clean sample that a denoiser must give at `x_t` for one Euler step to `r` to end where two of `denoise` do.
+
+    The two meet half-way in the grid's index, at `((t^(1/rho) + r^(1/rho)) / 2)^rho`.
+    """
+    t, r = jnp.asarray(pair.t), jnp.asarray(pair.r)
+    middle = ((t ** (1 / rho) + r ** (1 / rho)) / 2) ** rho
+    x_m = euler_step(x_t, pf_drift(denoise(x_t, t), x_t, t), t, middle)
+    x_r = euler_step(x_m, pf_drift(denoise(x_m, middle), x_m, middle), middle, r)
+    return x_t + t * (x_r - x_t) / pair.gap
+
+
+class ProgressiveDistillation(eqx.Module):
+    """The squared error of the student against its teacher's two steps; `(model, batch, step, *, key)`.
+
+    The model is `Taught`, student and teacher of one architecture: train the student from the teacher's weights with
+    `Recipe(..., teacher_share=curriculum.teacher_share)`. Sample an n-step student with `euler` on its n top levels,
+    `karras_grid(n + 1)[:0:-1]`.
+
+    Args:
+        curriculum: the student's steps in each stage.
+        levels: their grids, `LevelTable.build(curriculum, Uniform())`.
+        weighting: of the student's level.
+        rho: curvature of the grids.
+        stratify: spread the batch's level draws evenly over the grid.
+    """
+
+    curriculum: Halving
+    levels: LevelTable
+    weighting: AbstractLevelWeighting
+    rho: float = 7.0
+    stratify: bool = eqx.field(static=True, default=False)
+
+    @staticmethod
+    def of(
+        curriculum: Halving,
+        *,
+        weighting: AbstractLevelWeighting | None = None,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+        rho: float = 7.0,
+        stratify: bool = False,
+    ) -> "ProgressiveDistillation":
+        """The objective on Karras grids, by default with the paper's weight `max(1 / t^2, 1)`."""
+        levels = LevelTable.build(curriculum, Uniform(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
+        return ProgressiveDistillation(curriculum, levels, weighting or SNRWeighting(), rho, stratify)
+
+    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Draw:
+        """The noise, level pair and model key of every sample (a batched `Draw`)."""
+        level_key, noise_key, model_key = jr.split(key, 3)
+        stage = self.curriculum.stage(step)
+        spread = stratified if self.stratify else independent
+        pair = jax.vmap(lambda u: self.levels.draw(stage, u))(spread(len(batch), key=level_key))
+        z = draw_normal(batch.shape, key=noise_key).astype(batch.dtype)
+        return jax.vmap(Draw)(batch, z, pair, jr.split(model_key, len(batch)))
+
+    def sample_losses(self, model: Taught, draws: Draw) -> SampleLosses:
+        """The losses of a batch of draws, sample by sample."""
+
+        def loss(draw: Draw) -> Scalar:
+            x_t = perturb(draw.x, draw.z, draw.pair.t)
+            target = cut(two_step_target(cut(model.teacher), x_t, draw.pair, self.rho))
+            return denoising_loss(model.student(x_t, draw.pair.t, key=draw.key), target, self.weighting(draw.pair))
+
+        losses, t = jax.vmap(loss)(draws), jnp.asarray(draws.pair.t)
+        return SampleLosses(consistency=jnp.zeros_like(losses), denoising=losses, t=t, head_t=t)
+
+    def reduce(self, losses: SampleLosses) -> tuple[Parts, Terms]:
+        """The loss in its parts (here one), and the terms."""
+        terms = collect_terms(losses, self.levels.sigma_min, self.levels.sigma_max)
+        return Parts(consistency=terms.consistency, denoising=terms.denoising), terms
+
+    def __call__(
+        self, model: Taught, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
+    ) -> tuple[Scalar, Terms]:
+        parts, terms = self.reduce(self.sample_losses(model, self.draw(batch, step, key=key)))
+        return parts.total(), terms
