@@ -67,6 +67,22 @@ def test_what_is_saved_is_what_was_there_when_save_was_called(tmp_path):
     np.testing.assert_array_equal(back["x"], np.arange(100_000.0))
 
 
+def test_what_is_handed_to_the_writer_shares_no_memory_with_the_state(tmp_path, monkeypatch):
+    """Else the next update, which is donated the state, could overwrite what is being written."""
+    store = CheckpointStore(tmp_path)
+    tree, handed = {"x": jnp.arange(1000.0), "spread": place(jnp.arange(1000.0), data_mesh(2))}, {}
+    save = untyped(store)._checkpointer.save
+    monkeypatch.setattr(
+        untyped(store)._checkpointer, "save", lambda place, arrays: (handed.update(arrays), save(place, arrays))
+    )
+    store.save(1, tree, {})
+    store.close()
+    assert len(handed) == 2
+    for name, leaf in tree.items():
+        (written,) = [array for path, array in handed.items() if name in path]
+        assert not any(np.shares_memory(np.asarray(shard.data), written) for shard in leaf.addressable_shards)
+
+
 def test_arrays_are_laid_out_as_the_loader_asks(tmp_path):
     tree = {"w": jnp.arange(4096.0).reshape(64, 64), "n": jnp.int32(3)}
     store = CheckpointStore(tmp_path)
