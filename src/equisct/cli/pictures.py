@@ -1,5 +1,6 @@
 """The pictures of a run: grids of samples from one fixed noise while it goes, and the whole sheet at its end."""
 
+import importlib
 import pathlib
 from typing import Any
 
@@ -9,7 +10,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 from PIL import Image
 
-from ..diagnostics import format_agreement, measure_agreement
 from ..model import ScoreGuidedModel
 from ..report import draw_grids, draw_scatters
 from .build import build_oracle
@@ -78,12 +78,14 @@ def report_agreement(config: Config, model: ScoreGuidedModel, key: Any, folder: 
     assert isinstance(config.data, Mixture)
     noise = config.noise
     levels = jnp.array([0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, noise.sigma_max])
-    agreement = measure_agreement(
+    diagnostics = importlib.import_module("equisct.diagnostics")  # only now: diffrax is slow to import
+    agreement = diagnostics.measure_agreement(
         model, build_oracle(config.data), levels, samples=2_000, sigma_min=noise.sigma_min, key=key
     )
     text = (
         "Distance from the truth (data units; data within about 1.5): one-step endpoint against the diffrax\n"
-        "solution of the exact PF-ODE, score head against the exact posterior mean.\n" + format_agreement(agreement)
+        "solution of the exact PF-ODE, score head against the exact posterior mean.\n"
+        + diagnostics.format_agreement(agreement)
     )
     print(text)
     (folder / "agreement.txt").write_text(text + "\n")

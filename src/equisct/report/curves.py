@@ -1,10 +1,9 @@
 """Training curves: both losses and the torso's gradient norm over the updates, with the curriculum's stages marked."""
 
+import importlib
 import os
 from collections.abc import Sequence
 from typing import Any
-
-from matplotlib.figure import Figure
 
 
 def draw_curves(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> None:
@@ -15,7 +14,8 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) ->
         path: the file.
     """
     steps = [row["step"] for row in rows]
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    matplotlib = importlib.import_module("matplotlib.figure")  # only now: a second that not every command needs
+    figure = matplotlib.Figure(figsize=(10, 3.4), layout="constrained")
     loss, norm = figure.subplots(1, 2)
     for name, axis in (("consistency", loss), ("denoising", loss), ("gradient_norm", norm)):
         axis.plot(steps, [row[name] for row in rows], label=name.replace("_", " "), linewidth=1)

@@ -1,11 +1,11 @@
 """Pictures of samples: panels side by side, one per sampler, image grids or scatter plots."""
 
+import importlib
 import math
 import os
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from ..data import float_to_images
@@ -65,7 +65,8 @@ def draw_scatters(panels: dict[str, Float[np.ndarray, "n d"]], path: str | os.Pa
         panels: title -> samples.
         path: the file.
     """
-    figure = Figure(figsize=(3.2 * len(panels), 3.4), layout="constrained")
+    matplotlib = importlib.import_module("matplotlib.figure")  # only now: a second that not every command needs
+    figure = matplotlib.Figure(figsize=(3.2 * len(panels), 3.4), layout="constrained")
     axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     for axis, (title, samples) in zip(axes, panels.items(), strict=True):
         axis.set_title(title)
