@@ -1,7 +1,9 @@
 """The commands: instant help, one message per mistake, a whole tiny run, samples from it, the configuration's codec."""
 
 import dataclasses
+import hashlib
 import inspect
+import io
 import json
 import pathlib
 import re
@@ -16,7 +18,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from equisct.cli import check, codec, config, data_config, exits, folder, options, presets, progress, sample, train
+from equisct.cli import (
+    check,
+    codec,
+    config,
+    data_config,
+    exits,
+    folder,
+    host_log,
+    options,
+    presets,
+    progress,
+    sample,
+    train,
+)
 from equisct.train import CheckpointError, NonFiniteError
 from strategies import untyped
 
@@ -287,10 +302,20 @@ def test_a_run_leaves_everything_in_its_folder(tiny):
     assert json.loads((tiny / "environment.json").read_text())["devices"]["count"] == 2
     with open_png(tiny / "samples" / "step_00000012_ema.png") as picture:
         assert picture.width > 3 * 2 * 8
-        assert picture.text == {"step": "12", "weights": "ema", "seed": "0", "preset": "tiny"}
+        settings = hashlib.sha256((tiny / "config.json").read_bytes()).hexdigest()[:12]
+        expected = {"step": "12", "weights": "ema", "seed": "0", "preset": "tiny", "settings": settings}
+        assert picture.text == expected
     with open_png(tiny / "curves.png") as picture:
         assert picture.width > 800
     assert (tiny / "command.txt").read_text().startswith("equisct-train tiny --run.dir")
+    lines = (tiny / "logs" / "host0.log").read_text().splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \S", line) for line in lines)
+    said = [line.split(" ", 1)[1] for line in lines]
+    assert said[0] == "start step=0 devices=2 processes=1"
+    assert [line.split(":")[0] for line in said if line.startswith("step ")] == [
+        f"step {k}" for k in (2, 4, 6, 8, 10, 12)
+    ]
+    assert said[-1] == "end status=finished step=12"
 
 
 def test_a_runs_configuration_comes_back(tiny):
@@ -452,3 +477,29 @@ def test_errors_of_a_run_end_with_their_own_codes(capsys):
         raise ValueError("a bug")
     with pytest.raises(RuntimeError, match="another bug"), exits.stopping_cleanly("program"):
         raise RuntimeError("another bug")
+
+
+def test_a_log_blots_secrets_out_keeps_to_its_size_and_bears_a_full_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOME_TOKEN", "canary-1234")
+    monkeypatch.setattr(host_log, "MOST_BYTES", 2000)
+    log = host_log.HostLog(tmp_path, 3)
+    log.write("a canary-1234 b\nc")
+    assert (tmp_path / "logs" / "host3.log").read_text().endswith("Z a [redacted] b\\nc\n")
+    for k in range(200):
+        log.write(f"line {k}")
+    assert [path.name for path in sorted((tmp_path / "logs").iterdir())] == [
+        f"host3.log{end}" for end in ("", ".1", ".2", ".3")
+    ]
+    assert all(path.stat().st_size <= 2000 for path in (tmp_path / "logs").iterdir())
+    assert "line 199" in (tmp_path / "logs" / "host3.log").read_text()
+    log.close()
+    full = host_log.HostLog(tmp_path, 4)
+    monkeypatch.setattr(untyped(full)._handler, "stream", Full())
+    full.write("lost")
+
+
+class Full(io.StringIO):
+    """A file on a full disk."""
+
+    def write(self, text):
+        raise OSError(28, "No space left on device")

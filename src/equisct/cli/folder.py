@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -183,6 +184,11 @@ def write_config(config: Config, folder: pathlib.Path) -> None:
     """Writes the resolved configuration and makes the run's folders."""
     write_json(folder / CONFIG, redact(to_json(config)))  # the first of all: it says that the folder is a run's
     (folder / "samples").mkdir(exist_ok=True)
+
+
+def settings_hash(folder: pathlib.Path) -> str:
+    """The first twelve digits of the SHA-256 of `config.json`: tells of a picture which settings it is from."""
+    return hashlib.sha256((folder / CONFIG).read_bytes()).hexdigest()[:12]
 
 
 def note_command(folder: pathlib.Path, command: list[str]) -> None:

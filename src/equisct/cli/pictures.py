@@ -15,6 +15,7 @@ from ..report import draw_grids, draw_scatters
 from .build import build_oracle
 from .config import Config
 from .data_config import Mixture
+from .folder import settings_hash
 from .interrupt import Interruption
 from .recorder import Recorder
 from .sampling import Sampler, consistency_sampler, draw_samples, heun_sampler
@@ -54,6 +55,7 @@ def draw_sheet(
         }
         paths[name] = folder / "samples" / f"step_{step:08d}_{name}.png"
         notes = {"step": str(step), "weights": name, "seed": str(config.run.seed), "preset": config.preset}
+        notes["settings"] = settings_hash(folder)
         _draw(panels, shape, paths[name], notes)
     return paths
 

@@ -26,14 +26,16 @@ from ..tracking import (
 from ..train import StepReport
 from .codec import to_json
 from .config import Config
+from .host_log import HostLog
 
 
 class Recorder:
-    """Collects the reports of updates and hands rows to the trackers; in all processes but the first it is silent.
+    """Collects the reports of updates and hands rows to the trackers; processes but the first only write their log.
 
     Args:
         config: of the run.
         folder: of the run; None records nothing.
+        log: of this process.
         curriculum: which stage an update belongs to.
         step: updates done so far: rows beyond are dropped.
         notes: what `notes()` gave at that step; empty at step 0.
@@ -43,12 +45,13 @@ class Recorder:
         self,
         config: Config,
         folder: pathlib.Path | None,
+        log: HostLog,
         curriculum: AbstractCurriculum,
         *,
         step: int,
         notes: dict[str, Any],
     ):
-        self._config, self._folder, self._points = config, folder, curriculum.points
+        self._config, self._folder, self._points, self._log = config, folder, curriculum.points, log
         self._stage_of = np.asarray(jax.vmap(curriculum.stage)(jnp.arange(config.run.steps)))
         self._window = Window.from_json(notes["window"]) if notes else Window()
         self._stages = StageMoments.from_json(notes["stages"]) if notes else StageMoments()
@@ -60,9 +63,9 @@ class Recorder:
         self._events: Events | None = None
         if folder is not None:
             self._events = Events(folder / "events.jsonl")
-            log = config.log
-            chosen: list[Tracker] = [TensorBoard()] if log.tensorboard else []
-            chosen += [WandB(redact(log.wandb_project), log.wandb_mode)] if log.wandb else []
+            asked = config.log
+            chosen: list[Tracker] = [TensorBoard()] if asked.tensorboard else []
+            chosen += [WandB(redact(asked.wandb_project), asked.wandb_mode)] if asked.wandb else []
             self._others = [Guarded(tracker, warn=self.warn) for tracker in chosen]
             for tracker in self._trackers():
                 tracker.start(folder, redact(to_json(config)), step)
@@ -72,6 +75,7 @@ class Recorder:
 
     def event(self, kind: str, **fields: Any) -> None:
         """Notes that something happened, with the time."""
+        self._log.write(" ".join([kind, *(f"{name}={value}" for name, value in fields.items())]))
         if self._events is not None:
             self._events.append(kind, **fields)
 
@@ -80,8 +84,8 @@ class Recorder:
         if self._folder is not None:
             with contextlib.suppress(OSError):
                 print(f"warning: {redact(message)}", file=sys.stderr, flush=True)
-            with contextlib.suppress(OSError):
-                self.event("warning", message=message)
+        with contextlib.suppress(OSError):
+            self.event("warning", message=message)
 
     def notes(self) -> dict[str, Any]:
         """What must travel with a checkpoint so that the rows after it come out the same."""
@@ -105,6 +109,7 @@ class Recorder:
         self._window = Window()
         speed = self.throughput.row(_device_memory_peak())
         self.loss, self.rate = row["loss"], speed["images_per_second"] or 0.0
+        self._log.write(f"step {step}: loss {self.loss:.6g}, {self.rate:,.0f} images/s")
         if self._folder is not None:
             values = {name: value for name, value in row.items() if name != "step"}
             self._metrics.log(step, values)

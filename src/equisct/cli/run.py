@@ -21,6 +21,7 @@ from .build import build_model, build_recipe
 from .config import Config
 from .exits import STOPPED, code_of
 from .folder import note_command, write_config, write_json, write_status
+from .host_log import HostLog
 from .interrupt import Interrupted, Interruption, listening
 from .loop import Job, Loop
 from .recorder import Recorder
@@ -71,7 +72,9 @@ def _run(job: Job, start: TrainState, interruption: Interruption) -> None:
         found = store.restore(start)
         step, state, notes = found or (0, start, {})
         curriculum = job.recipe.objective.consistency.curriculum  # type: ignore[attr-defined]
-        recorder = Recorder(job.config, job.folder if job.leads else None, curriculum, step=step, notes=notes)
+        log = HostLog(job.folder, jax.process_index())
+        ending.callback(log.close)
+        recorder = Recorder(job.config, job.folder if job.leads else None, log, curriculum, step=step, notes=notes)
         for message in left_aside:
             recorder.warn(message)
         recorder.event("start", step=step, devices=job.mesh.size, processes=jax.process_count())
