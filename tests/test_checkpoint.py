@@ -83,6 +83,29 @@ def test_what_is_handed_to_the_writer_shares_no_memory_with_the_state(tmp_path, 
         assert not any(np.shares_memory(np.asarray(shard.data), written) for shard in leaf.addressable_shards)
 
 
+def test_a_checkpoint_of_another_version_is_refused_and_left_where_it_is(tmp_path):
+    """Not taken for a damaged one, and no older one is used in its place without a word."""
+    store, tree = CheckpointStore(tmp_path), {"x": jnp.ones(3)}
+    store.save(1, tree, {})
+    store.save(2, tree, {})
+    store.close()
+    path = tmp_path / "2" / "MANIFEST.json"
+    content = json.loads(path.read_text()) | {"format": 2}
+    content.pop("digest")
+    path.write_text(json.dumps(content | {"digest": manifest_file._digest(content)}))
+    before = files_below(tmp_path)
+    message = "expected format 1, found 2: another version's checkpoint; take the version that wrote it"
+    with pytest.raises(CheckpointError, match=message):
+        CheckpointStore(tmp_path).restore(tree)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint_notes(tmp_path)
+    assert files_below(tmp_path) == before
+
+
+def files_below(folder):
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_arrays_are_laid_out_as_the_loader_asks(tmp_path):
     tree = {"w": jnp.arange(4096.0).reshape(64, 64), "n": jnp.int32(3)}
     store = CheckpointStore(tmp_path)

@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from .._check import check_at_least
-from .manifest import DamagedError, read_manifest, write_manifest
+from .manifest import DamagedError, FormatError, read_manifest, write_manifest
 from .weights import CheckpointError, check_same, named_arrays, with_arrays
 
 T = TypeVar("T")
@@ -122,7 +122,8 @@ class CheckpointStore:
             like: a tree of the same structure; its arrays, or shapes with shardings, say where each array goes.
 
         Raises:
-            CheckpointError: if a whole checkpoint is of another tree; names the first array that differs.
+            CheckpointError: if a whole checkpoint is of another tree (names the first array that differs), or of
+                another version's format; such ones are never put aside.
         """
         chosen = self._choose() if _is_first() else -1
         if jax.process_count() > 1:
@@ -139,6 +140,8 @@ class CheckpointStore:
             place = self._folder / str(step)
             try:
                 read_manifest(place)
+            except FormatError as error:
+                raise CheckpointError(f"checkpoint {error}; take the version that wrote it") from error
             except DamagedError as error:
                 aside = place.with_name(f"{step}.damaged")
                 _remove(aside)
@@ -198,7 +201,7 @@ def checkpoint_notes(folder: pathlib.Path, step: int | None = None) -> tuple[int
     """The step and the notes of a checkpoint: of `step`, or of the newest that is whole. Changes nothing.
 
     Raises:
-        CheckpointError: if there is none, or that of `step` is damaged.
+        CheckpointError: if there is none, that of `step` is damaged, or one is of another version's format.
     """
     found = _steps(folder)
     if step is not None and step not in found:
@@ -207,6 +210,8 @@ def checkpoint_notes(folder: pathlib.Path, step: int | None = None) -> tuple[int
     for each in reversed(found if step is None else [step]):
         try:
             return each, read_manifest(folder / str(each))["notes"]
+        except FormatError as error:
+            raise CheckpointError(f"checkpoint {error}; take the version that wrote it") from error
         except DamagedError as error:
             problems.append(str(error))
     raise CheckpointError(f"checkpoint: expected a whole one in {folder}, found {'; '.join(problems) or 'none'}")

@@ -19,6 +19,10 @@ class DamagedError(ValueError):
     """A checkpoint whose files are not those that were written; the message names the first."""
 
 
+class FormatError(ValueError):
+    """A checkpoint that is whole, but of another version's format."""
+
+
 def write_manifest(folder: pathlib.Path, notes: dict[str, Any]) -> None:
     """Hashes every file below `folder` and writes the manifest, which makes the checkpoint count.
 
@@ -36,6 +40,7 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
 
     Raises:
         DamagedError: if the manifest or a file is missing, of another size or of another content.
+        FormatError: if another version of this library wrote it.
     """
     path = folder / NAME
     try:
@@ -44,11 +49,11 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
         if digest != _digest(found):
             raise DamagedError(f"{path}: expected digest {digest}, found {_digest(found)}")
         if found["format"] != FORMAT:
-            raise DamagedError(
-                f"{path}: expected format {FORMAT}, found {found['format']}: another version's checkpoint?"
+            raise FormatError(
+                f"{path}: expected format {FORMAT}, found {found['format']}: another version's checkpoint"
             )
         files, notes = _checked(found["files"]), dict(found["notes"])
-    except DamagedError:
+    except (DamagedError, FormatError):
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedError(f"{path}: expected a manifest, found none that can be read ({error!r})") from error
