@@ -45,6 +45,7 @@ from equisct import (
     karras_grid,
     oracle,
     straight_step,
+    trainable,
 )
 from equisct.nn import TorsoMLP
 from equisct.objectives.progressive import two_step_target
@@ -178,18 +179,19 @@ def test_moving_average_teacher_follows_the_printed_recursion():
     )
     model = ConsistencyModel(TorsoMLP(2, 8, depth=1, key=KEY), BOUNDARY)
     state = init_state(recipe, model)
-    expected = np.array(_first(model))
+    expected = weights(model)
     for step in range(6):
-        before = np.array(_first(state.teacher))
+        before = weights(state.teacher)
         np.testing.assert_allclose(before, expected, rtol=1e-5, atol=1e-7)
         state, _ = train_step(recipe, state, DATA[8 * step : 8 * step + 8], jr.fold_in(KEY, step))
         mu = float(curriculum.decay(step))
-        expected = mu * before + (1 - mu) * np.array(_first(state.model))
-    assert not np.array_equal(_first(state.teacher), _first(state.model))
+        expected = mu * before + (1 - mu) * (weights(state.model))
+    assert not np.array_equal(weights(state.teacher), weights(state.model))
 
 
-def _first(model):
-    return jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))[0]
+def weights(model):
+    """Every trained number, in one array."""
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(eqx.filter(model, trainable(model)))])
 
 
 def test_the_teacher_judges_and_learns_nothing_by_gradient():
@@ -310,14 +312,29 @@ def test_stages_hand_the_student_over_and_an_update_at_fault_does_too():
     recipe = Recipe(ProgressiveDistillation.of(curriculum), optax.sgd(1e-2), teacher_share=curriculum.teacher_share)
     state = init_state(recipe, mlp())
     for step in range(7):
-        before = np.array(_first(state.teacher))
+        before = weights(state.teacher)
         batch = DATA[:8] if step != 4 else jnp.full((8, 2), jnp.nan)
         state, report = train_step(recipe, state, batch, jr.fold_in(KEY, step))
         assert bool(report.finite) == (step != 4)
         if step in (1, 4):  # the last update of a stage
-            np.testing.assert_array_equal(_first(state.teacher), _first(state.model))
+            np.testing.assert_array_equal(weights(state.teacher), weights(state.model))
         else:
-            np.testing.assert_array_equal(_first(state.teacher), before)
+            np.testing.assert_array_equal(weights(state.teacher), before)
+
+
+def test_the_target_is_the_teachers_alone_and_gives_no_gradient():
+    objective = ProgressiveDistillation.of(Halving(8, 1, starts=(0, 1, 2, 3)))
+    a, b = mlp(0), mlp(1)
+    value = lambda given: objective(given, DATA[:8], 0, key=KEY)[0]  # noqa: E731
+    assert not np.any(weights(eqx.filter_grad(value)(Taught(a, b)).teacher))
+    draws = objective.draw(DATA[:8], 0, key=KEY)
+    losses = objective.sample_losses(Taught(a, b), draws).denoising
+    for i in range(8):
+        draw = jax.tree.map(lambda leaf, i=i: leaf[i], draws)
+        x_t = draw.x + draw.pair.t * draw.z
+        error = a.denoise(x_t, draw.pair.t) - two_step_target(b.denoise, x_t, draw.pair, 7.0)
+        weight = max(1 / float(draw.pair.t) ** 2, 1.0)
+        np.testing.assert_allclose(losses[i], weight * np.mean(np.square(error)), rtol=2e-3)
 
 
 def test_the_last_student_samples_in_one_evaluation():
