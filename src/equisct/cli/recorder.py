@@ -109,7 +109,8 @@ class Recorder:
         self._window = Window()
         speed = self.throughput.row(_device_memory_peak())
         self.loss, self.rate = row["loss"], speed["images_per_second"] or 0.0
-        self._log.write(f"step {step}: loss {self.loss:.6g}, {self.rate:,.0f} images/s")
+        loss = "not finite" if self.loss is None else f"{self.loss:.6g}"
+        self._log.write(f"step {step}: loss {loss}, {self.rate:,.0f} images/s")
         if self._folder is not None:
             values = {name: value for name, value in row.items() if name != "step"}
             self._metrics.log(step, values)
