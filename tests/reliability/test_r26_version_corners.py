@@ -54,7 +54,7 @@ def test_the_suite_is_green_on_a_later_python(tmp_path):
     assert not versions.startswith(f"{sys.version_info.major}.{sys.version_info.minor}."), "the same Python again"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])}
     environment.pop("EQUISCT_FULL", None)
-    done = run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SUITE, cwd=ROOT, env=environment)
+    done = run(python, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *SUITE, cwd=ROOT, env=environment)
     last = done.stdout.strip().splitlines()[-1:]
     record(
         "R26", tried="the suite on a later Python", passed=int(done.returncode == 0), of=1, note=f"{versions}; {last}"
