@@ -21,7 +21,7 @@ test: $(VENV)/.installed
 # Every row of docs/reliability.md at full size, and the table there.
 scoreboard: $(VENV)/.installed
 	rm -f .cache/scoreboard.jsonl; mkdir -p .cache
-	-EQUISCT_FULL=1 EQUISCT_SCOREBOARD=$(CURDIR)/.cache/scoreboard.jsonl $(BIN)/python -m pytest tests/reliability -q -n 2
+	-EQUISCT_FULL=1 EQUISCT_SCOREBOARD=$(CURDIR)/.cache/scoreboard.jsonl $(BIN)/python -m pytest tests/reliability -q
 	$(BIN)/python tests/reliability/scoreboard.py .cache/scoreboard.jsonl
 
 lint: $(VENV)/.installed

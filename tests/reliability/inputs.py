@@ -332,7 +332,10 @@ def _repaired(config: settings.Config) -> settings.Config:
         parallel = dataclasses.replace(parallel, coordinator=None, processes=None, process=None)
     if not ema.stds:
         ema = dataclasses.replace(ema, snapshot_every=0)
-    return dataclasses.replace(config, method=method, parallel=parallel, ema=ema)
+    run = config.run
+    if isinstance(config.data, data_config.Mixture):
+        run = dataclasses.replace(run, batch=min(run.batch, config.data.samples))
+    return dataclasses.replace(config, method=method, parallel=parallel, ema=ema, run=run)
 
 
 def configs() -> st.SearchStrategy[settings.Config]:
