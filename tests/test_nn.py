@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from equisct import count, trainable
 from equisct.nn import EmbeddingEntry, FourierEmbedding, HeadMLP, HeadUNet, TorsoMLP, ddpm, ddpmpp, ncsnpp
-from equisct.nn.blocks import ResidualBlock
+from equisct.nn.blocks import Attention, ConvResample, ResidualBlock
 from equisct.nn.layers import GroupNorm, LayerNorm, dropout, xavier
 from equisct.nn.resampling import BOX, FIR, downsample, upsample
 from tolerances import FLOAT32_ROUNDING
@@ -203,3 +203,22 @@ def test_image_of_another_shape_is_named():
     net = eqx.filter_eval_shape(lambda key: ncsnpp(**SMALL, key=key), KEY)
     with pytest.raises(TypeError, match="x"):
         eqx.filter_eval_shape(lambda net: net(jnp.ones((4, 4)), 0.1), net)
+
+
+def test_ddpms_change_of_size_is_a_strided_convolution_and_doubling_before_one():
+    x = jr.normal(KEY, (6, 6, 4))
+    down, up = (ConvResample(4, up=up, key=KEY) for up in (False, True))
+    numbers = ("NHWC", "HWIO", "NHWC")
+    strided = jax.lax.conv_general_dilated(x[None], down.conv.weight, (2, 2), "SAME", dimension_numbers=numbers)[0]
+    np.testing.assert_allclose(down(x, jnp.zeros(1)), strided, rtol=1e-4, atol=1e-5)
+    doubled = jnp.repeat(jnp.repeat(x, 2, 0), 2, 1)
+    plain = jax.lax.conv_general_dilated(doubled[None], up.conv.weight, (1, 1), "SAME", dimension_numbers=numbers)[0]
+    np.testing.assert_allclose(up(x, jnp.zeros(1)), plain, rtol=1e-4, atol=1e-5)
+
+
+def test_sums_of_plain_blocks_are_not_divided():
+    """The second branch starts near zero, so a block is its skip: the input itself, or divided by the root of two."""
+    x, e = jr.normal(KEY, (4, 4, 8)), jnp.zeros(16)
+    for plain, scale in ((True, 1.0), (False, math.sqrt(0.5))):
+        np.testing.assert_allclose(ResidualBlock(8, 8, 16, plain=plain, key=KEY)(x, e), scale * x, atol=1e-3)
+        np.testing.assert_allclose(Attention(8, plain=plain, key=KEY)(x), scale * x, atol=1e-3)

@@ -13,20 +13,19 @@ import jax.random as jr
 from jax import Array
 from jaxtyping import Float
 
-from .._random import draw_normal
 from .._types import Key, Sample, Scalar, Step
 from ..curriculum import AbstractCurriculum
 from ..diffusion import perturb
 from ..distance import AbstractDistance, PseudoHuber
-from ..level_sampling import AbstractLevelLaw, AbstractLevels, LevelTable, LogNormal, independent, stratified
+from ..level_sampling import AbstractLevelLaw, AbstractLevels, LevelTable, LogNormal
 from ..losses import consistency_loss
 from ..model import Readout, consistency_part
 from ..weighting import AbstractWeighting, InverseGap
-from .slots import Bootstrap, Draw, Stepper, Velocity, one_sample_velocity, same_weights, straight_step
-from .terms import Parts, SampleLosses, Terms, collect_terms
+from .slots import Bootstrap, Draw, Stepper, Velocity, draw_pairs, one_sample_velocity, same_weights, straight_step
+from .terms import AbstractSplitObjective, Parts, SampleLosses, Terms, collect_terms
 
 
-class Consistency(eqx.Module):
+class Consistency(AbstractSplitObjective):
     """The consistency objective with all five slots open; `(model, batch, step, *, key) -> (loss, Terms)`.
 
     Args:
@@ -53,12 +52,7 @@ class Consistency(eqx.Module):
 
     def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Draw:
         """The noise, level pair and model key of every sample (a batched `Draw`)."""
-        level_key, noise_key, model_key = jr.split(key, 3)
-        stage = self.curriculum.stage(step)
-        spread = stratified if self.stratify else independent
-        pair = jax.vmap(lambda u: self.levels.draw(stage, u))(spread(len(batch), key=level_key))
-        z = draw_normal(batch.shape, key=noise_key).astype(batch.dtype)
-        return jax.vmap(Draw)(batch, z, pair, jr.split(model_key, len(batch)))
+        return draw_pairs(self.levels, self.curriculum.stage(step), batch, stratify=self.stratify, key=key)
 
     def sample_loss(self, model: Any, draw: Draw) -> tuple[Scalar, Sample, Readout]:
         """One sample's loss, its noisy version `x_t`, and what the student read out there."""
@@ -80,12 +74,6 @@ class Consistency(eqx.Module):
         """The loss in its parts (here one), and the terms."""
         terms = collect_terms(losses, self.levels.sigma_min, self.levels.sigma_max)
         return Parts(consistency=terms.consistency, denoising=terms.denoising), terms
-
-    def __call__(
-        self, model: Any, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
-    ) -> tuple[Scalar, Terms]:
-        parts, terms = self.reduce(self.sample_losses(model, self.draw(batch, step, key=key)))
-        return parts.total(), terms
 
 
 def ConsistencyTraining(  # noqa: N802  (reads as the method's name, like the class it is a constructor of)

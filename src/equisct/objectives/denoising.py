@@ -17,7 +17,7 @@ from ..level_sampling import AbstractSingleLevel, LogNormal, VPTimes, independen
 from ..losses import denoising_loss
 from ..variance_preserving import VPSchedule
 from ..weighting import AbstractLevelWeighting, EDMWeighting, NoiseWeighting
-from .terms import Parts, SampleLosses, Terms, collect_terms
+from .terms import AbstractSplitObjective, Parts, SampleLosses, Terms, collect_terms
 
 
 class NoisedSample(eqx.Module):
@@ -29,7 +29,7 @@ class NoisedSample(eqx.Module):
     key: Key
 
 
-class Denoising(eqx.Module):
+class Denoising(AbstractSplitObjective):
     """Weighted squared error of a denoiser; `(model, batch, step, *, key) -> (loss, Terms)`.
 
     The model is a callable `(x_t, sigma, *, key=None) -> denoised`, such as a `DenoisingModel`.
@@ -74,12 +74,6 @@ class Denoising(eqx.Module):
         """The loss in its parts (here one), and the terms."""
         terms = collect_terms(losses, self.sigma_min, self.sigma_max)
         return Parts(consistency=terms.consistency, denoising=terms.denoising), terms
-
-    def __call__(
-        self, model: Any, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
-    ) -> tuple[Scalar, Terms]:
-        parts, terms = self.reduce(self.sample_losses(model, self.draw(batch, step, key=key)))
-        return parts.total(), terms
 
 
 def EDMTraining(*, sigma_data: float = 0.5, law: LogNormal | None = None, stratify: bool = False) -> Denoising:  # noqa: N802

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from .._check import check_positive
 from .._types import Key, Scalar, Step
 from ..distance import L1, AbstractDistance
-from .terms import Parts, SampleLosses, Terms, collect_terms
+from .terms import AbstractSplitObjective, Parts, SampleLosses, Terms, collect_terms
 
 
 class NoisePair(eqx.Module):
@@ -23,7 +23,7 @@ class NoisePair(eqx.Module):
     key: Key
 
 
-class KnowledgeDistillation(eqx.Module):
+class KnowledgeDistillation(AbstractSplitObjective):
     """The distance of the student's one step from the teacher's many; `(model, batch, step, *, key)`.
 
     The model is a callable `(x_t, sigma, *, key=None) -> sample`, such as the teacher's `DenoisingModel`. A batch holds
@@ -65,7 +65,3 @@ class KnowledgeDistillation(eqx.Module):
         """The loss in its parts (here one), and the terms, all in the highest bin."""
         terms = collect_terms(losses, self.sigma_max / 2, self.sigma_max)
         return Parts(consistency=terms.consistency, denoising=terms.denoising), terms
-
-    def __call__(self, model: Any, batch: Float[Array, "batch *pair"], step: Step, *, key: Key) -> tuple[Scalar, Terms]:
-        parts, terms = self.reduce(self.sample_losses(model, self.draw(batch, step, key=key)))
-        return parts.total(), terms

@@ -5,22 +5,20 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jax import Array
 from jaxtyping import Float
 
-from .._random import draw_normal
 from .._tree import cut
 from .._types import Key, Sample, Scalar, Step
 from ..curriculum import Halving
 from ..diffusion import euler_step, perturb, pf_drift
 from ..discretization import LevelPair
-from ..level_sampling import LevelTable, Uniform, independent, stratified
+from ..level_sampling import LevelTable, Uniform
 from ..losses import denoising_loss
 from ..model import Taught
 from ..weighting import AbstractLevelWeighting, SNRWeighting
-from .slots import Draw
-from .terms import Parts, SampleLosses, Terms, collect_terms
+from .slots import Draw, draw_pairs
+from .terms import AbstractSplitObjective, Parts, SampleLosses, Terms, collect_terms
 
 
 def two_step_target(denoise: Any, x_t: Sample, pair: LevelPair, rho: float) -> Sample:
@@ -35,7 +33,7 @@ def two_step_target(denoise: Any, x_t: Sample, pair: LevelPair, rho: float) -> S
     return x_t + t * (x_r - x_t) / pair.gap
 
 
-class ProgressiveDistillation(eqx.Module):
+class ProgressiveDistillation(AbstractSplitObjective):
     """The squared error of the student against its teacher's two steps; `(model, batch, step, *, key)`.
 
     The model is `Taught`, student and teacher of one architecture: train the student from the teacher's weights with
@@ -72,12 +70,7 @@ class ProgressiveDistillation(eqx.Module):
 
     def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Draw:
         """The noise, level pair and model key of every sample (a batched `Draw`)."""
-        level_key, noise_key, model_key = jr.split(key, 3)
-        stage = self.curriculum.stage(step)
-        spread = stratified if self.stratify else independent
-        pair = jax.vmap(lambda u: self.levels.draw(stage, u))(spread(len(batch), key=level_key))
-        z = draw_normal(batch.shape, key=noise_key).astype(batch.dtype)
-        return jax.vmap(Draw)(batch, z, pair, jr.split(model_key, len(batch)))
+        return draw_pairs(self.levels, self.curriculum.stage(step), batch, stratify=self.stratify, key=key)
 
     def sample_losses(self, model: Taught, draws: Draw) -> SampleLosses:
         """The losses of a batch of draws, sample by sample."""
@@ -94,9 +87,3 @@ class ProgressiveDistillation(eqx.Module):
         """The loss in its parts (here one), and the terms."""
         terms = collect_terms(losses, self.levels.sigma_min, self.levels.sigma_max)
         return Parts(consistency=terms.consistency, denoising=terms.denoising), terms
-
-    def __call__(
-        self, model: Taught, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
-    ) -> tuple[Scalar, Terms]:
-        parts, terms = self.reduce(self.sample_losses(model, self.draw(batch, step, key=key)))
-        return parts.total(), terms

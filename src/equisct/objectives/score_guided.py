@@ -4,7 +4,6 @@ import math
 import warnings
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -12,7 +11,7 @@ from jax import Array
 from jaxtyping import Float
 
 from .._check import check_at_least
-from .._types import Key, Scalar, Step
+from .._types import Key, Step
 from ..curriculum import AbstractCurriculum
 from ..diffusion import perturb
 from ..distance import AbstractDistance, balanced_head_weight
@@ -22,7 +21,7 @@ from ..model import student_of
 from ..weighting import AbstractLevelWeighting, AbstractWeighting, EDMWeighting
 from .consistency import Consistency, ConsistencyTraining
 from .slots import Draw
-from .terms import Parts, SampleLosses, Terms, collect_terms
+from .terms import AbstractSplitObjective, Parts, SampleLosses, Terms, collect_terms
 
 IMBALANCE = 10.0
 """Factor between a head weight and the balanced one above which the objective warns."""
@@ -39,7 +38,7 @@ def _warn_of_imbalance(distance: AbstractDistance, head_weight: float, size: int
     )
 
 
-class ScoreGuided(eqx.Module):
+class ScoreGuided(AbstractSplitObjective):
     """A consistency objective and the head's denoising on the same batch; `(model, batch, step, *, key)`.
 
     `model` is a `ScoreGuidedModel`, or a `Taught` one where the consistency objective's bootstrap wants a teacher.
@@ -92,12 +91,6 @@ class ScoreGuided(eqx.Module):
         levels = self.consistency.levels
         terms = collect_terms(losses, levels.sigma_min, levels.sigma_max)
         return Parts(consistency=terms.consistency, denoising=self.head_weight * terms.denoising), terms
-
-    def __call__(
-        self, model: Any, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
-    ) -> tuple[Scalar, Terms]:
-        parts, terms = self.reduce(self.sample_losses(model, self.draw(batch, step, key=key)))
-        return parts.total(), terms
 
 
 def ScoreGuidedTraining(  # noqa: N802  (reads as the method's name, like the class it is a constructor of)

@@ -9,13 +9,17 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import equinox as eqx
+import jax
+import jax.random as jr
 from jax import Array
 from jaxtyping import Float
 
+from .._random import draw_normal
 from .._tree import cut
-from .._types import Denoiser, Key, Level, Sample
+from .._types import Denoiser, Key, Level, Sample, Step
 from ..diffusion import euler_step, pf_drift
 from ..discretization import LevelPair
+from ..level_sampling import AbstractLevels, independent, stratified
 from ..model import Readout, ScoreGuidedModel, Taught, consistency_part, student_of
 
 
@@ -26,6 +30,17 @@ class Draw(eqx.Module):
     z: Float[Array, "*shape"]
     pair: LevelPair
     key: Key
+
+
+def draw_pairs(
+    levels: AbstractLevels, stage: Step, batch: Float[Array, "batch *shape"], *, stratify: bool, key: Key
+) -> Draw:
+    """The noise, level pair and model key of every sample (a batched `Draw`)."""
+    level_key, noise_key, model_key = jr.split(key, 3)
+    spread = stratified if stratify else independent
+    pair = jax.vmap(lambda u: levels.draw(stage, u))(spread(len(batch), key=level_key))
+    z = draw_normal(batch.shape, key=noise_key).astype(batch.dtype)
+    return jax.vmap(Draw)(batch, z, pair, jr.split(model_key, len(batch)))
 
 
 Field: TypeAlias = Callable[[Array, Level], Array]

@@ -1,5 +1,6 @@
 """What an objective returns beside its loss: the parts that add up to it, and the terms for logging."""
 
+import abc
 from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -100,3 +101,23 @@ class SplitObjective(Objective, Protocol):
     def reduce(self, losses: Any) -> tuple[Parts, Any]:
         """The loss in its parts (means over the samples), and anything to log."""
         ...
+
+
+class AbstractSplitObjective(eqx.Module):
+    """A `SplitObjective` of which only the three steps are left to write."""
+
+    @abc.abstractmethod
+    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Any:
+        """See `SplitObjective`."""
+
+    @abc.abstractmethod
+    def sample_losses(self, model: Any, draws: Any) -> Any:
+        """See `SplitObjective`."""
+
+    @abc.abstractmethod
+    def reduce(self, losses: Any) -> tuple[Parts, Any]:
+        """See `SplitObjective`."""
+
+    def __call__(self, model: Any, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> tuple[Scalar, Any]:
+        parts, terms = self.reduce(self.sample_losses(model, self.draw(batch, step, key=key)))
+        return parts.total(), terms
