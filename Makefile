@@ -16,7 +16,7 @@ demo: $(or $(wildcard $(VENV)/.installed),$(VENV)/.installed-train)
 	$(BIN)/equisct-train digits
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Every row of docs/reliability.md at full size, and the table there.
 scoreboard: $(VENV)/.installed

@@ -258,12 +258,13 @@ def test_default_folders_are_numbered_and_unfinished_runs_gone_on_with(tmp_path,
 
 def test_a_dry_run_tells_sizes_and_writes_nothing(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, out = run(train.main, capsys, "tiny", "--run.dry-run", "--parallel.devices", "1")
+    small = ["--torso.blocks", "1", "--head.blocks", "1", "--run.batch", "8"]
+    code, out = run(train.main, capsys, "toy", "--run.dry-run", "--parallel.devices", "1", *small)
     assert code == 0
     text = " ".join(out.out.split())
-    assert "2,865 in the consistency model, 3,705 in the head" in text
-    assert "1,797 samples of shape (1, 8, 8)" in text
-    assert "12 updates of 8 samples: 0.1 epochs of 224.6 updates" in text
+    assert "21,122 in the consistency model, 33,730 in the head" in text
+    assert "100,000 samples of shape (2,)" in text
+    assert "10,000 updates of 8 samples: 0.8 epochs of 12,500.0 updates" in text
     assert re.search(r"per device [\d.]+ MiB for state and batch, [\d.]+ MiB while an update runs", text)
     assert not list(tmp_path.iterdir())
 
@@ -271,7 +272,12 @@ def test_a_dry_run_tells_sizes_and_writes_nothing(capsys, tmp_path, monkeypatch)
 def test_averages_are_snapshotted_and_made_again_for_any_width(capsys, tmp_path):
     place = tmp_path / "run"
     flags = ["--ema.stds", "0.1", "0.2", "--ema.decays", "0.5", "--ema.snapshot-every", "3", "--log.no-tensorboard"]
-    code, _ = run(train.main, capsys, "tiny", "--run.dir", place, "--sample.every", "6", *flags)
+    small = ["--torso.width", "8", "--torso.blocks", "1", "--head.width", "8", "--head.blocks", "1"]
+    length = ["--run.steps", "12", "--run.batch", "8", "--sample.n", "4", "--sample.heun-steps", "4"]
+    points = tmp_path / "points.npz"
+    np.savez(points, images=np.random.default_rng(0).normal(scale=0.5, size=(64, 2)).astype(np.float32))
+    words = ["npz", "--data.path", points, "--run.dir", place, "--sample.every", "6", *small, *length, *flags]
+    code, _ = run(train.main, capsys, *words)
     assert code == 0
     assert len(list((place / "averages").iterdir())) == 4
     assert {path.name for path in (place / "samples").iterdir()} == {
