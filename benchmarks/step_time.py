@@ -19,11 +19,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
-from equisct.cli.config import Config, Head, Method, Optim, Run, Torso
+from equisct.cli.config import Config, Head, Optim, Run, Torso
 from equisct.cli.data_config import CIFAR10
+from equisct.cli.methods import ScoreGuided
 from equisct.cli.presets import DIGITS
 
 
@@ -43,7 +45,7 @@ CASES = {
             data=CIFAR10(),
             torso=Torso(width=16, multipliers=(1, 2, 2), blocks=1, attention=(8,), dropout=0.0),
             head=Head(width=16, multipliers=(1, 2, 2), blocks=1, attention=(8,)),
-            method=Method(stratify=True),
+            method=ScoreGuided(stratify=True),
             optim=Optim(),
             run=Run(steps=400_000, batch=16),
         ),
@@ -86,7 +88,8 @@ def equisct_contestant(case: Case, threads: int, *, sharded: bool, head: bool) -
     import jax.random as jr
 
     from equisct import count, train
-    from equisct.cli.build import build_model, build_objective, build_optimiser
+    from equisct.cli.build import build_optimiser
+    from equisct.cli.systems import build_system
 
     config = case.config
     if sharded:
@@ -98,8 +101,9 @@ def equisct_contestant(case: Case, threads: int, *, sharded: bool, head: bool) -
             compiled.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(note)
-    pair = build_model(config, case.shape, key=jr.key(0))
-    guided = build_objective(config)
+    system = build_system(config.method, config, case.shape)
+    pair: Any = system.model(jr.key(0))
+    guided: Any = system.objective(None)
     objective, model = (guided, pair) if head else (guided.consistency, pair.cm)
     recipe = train.Recipe(objective, build_optimiser(config.optim, config.run.steps), ema_decay=config.ema.decay)
     state = train.init_state(recipe, model, mesh=train.data_mesh() if sharded else None)

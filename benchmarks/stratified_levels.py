@@ -24,10 +24,11 @@ from jax import Array
 
 import equisct as sct
 from equisct import train
-from equisct.cli.build import build_model, build_objective, build_recipe
+from equisct.cli.build import build_recipe
 from equisct.cli.config import Config
 from equisct.cli.presets import DIGITS, TOY
 from equisct.cli.source import load_data
+from equisct.cli.systems import build_system
 from equisct.data import Dataset, Loader
 from equisct.objectives.consistency import Draw
 from equisct.objectives.score_guided import ScoreGuided
@@ -40,8 +41,9 @@ SIZES = (16, 64, 256)
 
 def trained(config: Config, dataset: Dataset, updates: int) -> sct.ScoreGuidedModel:
     """The preset's model after some updates."""
-    recipe = build_recipe(config)
-    start = train.init_state(recipe, build_model(config, dataset.shape, key=jr.key(0)))
+    system = build_system(config.method, config, dataset.shape)
+    recipe = build_recipe(config, system, None)
+    start = train.init_state(recipe, system.model(jr.key(0)))
     loader = Loader(dataset, config.run.batch, seed=0)
     ((state, _),) = collections.deque(train.fit(recipe, start, loader, key=jr.key(1), steps=updates), maxlen=1)
     return state.model
@@ -99,7 +101,8 @@ def ratio_of_means(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 def rows(config: Config, *, updates: int, seeds: int, batches: int) -> Iterator[list[str]]:
     """The table's rows for one preset."""
     dataset = load_data(config.data, seed=0)
-    model, objective = trained(config, dataset, updates), build_objective(config)
+    model = trained(config, dataset, updates)
+    objective: Any = build_system(config.method, config, dataset.shape).objective(None)
     for stage, step in (("first", 0), ("last", config.run.steps)):
 
         def gradient(batch: Array, key: Array, *, stratify: bool, step: int = step) -> np.ndarray:

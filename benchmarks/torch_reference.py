@@ -15,6 +15,7 @@ import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 
 from equisct.cli.config import Config
+from equisct.cli.methods import ScoreGuided
 
 EPSILON = 1e-6
 SKIP_SCALE = math.sqrt(0.5)
@@ -240,9 +241,15 @@ class Pair(nn.Module):
         return endpoint, skip * x_t + out * raw
 
 
+def score_guided(config: Config) -> ScoreGuided:
+    """The settings of the one method that this reference has."""
+    assert isinstance(config.method, ScoreGuided)
+    return config.method
+
+
 def pair_loss(pair: nn.Module, config: Config, x: Tensor, z: Tensor, t: Tensor, r: Tensor) -> Tensor:
     """Element-wise pseudo-Huber over the gap, plus head weight times EDM-weighted denoising, over a batch."""
-    method, sd = config.method, config.noise.sigma_data
+    method, sd = score_guided(config), config.noise.sigma_data
     c = 0.003 if method.c is None else method.c
     x_t, x_r = x + t[:, None, None, None] * z, x + r[:, None, None, None] * z
     student, denoised = pair(x_t, t, denoise=True)
@@ -256,7 +263,7 @@ def pair_loss(pair: nn.Module, config: Config, x: Tensor, z: Tensor, t: Tensor, 
 
 def level_table(config: Config) -> tuple[Tensor, Tensor]:
     """Grid of the curriculum's last stage, and the inner edges of its intervals' cumulative law."""
-    noise, method = config.noise, config.method
+    noise, method = config.noise, score_guided(config)
     low, high = (level ** (1 / noise.rho) for level in (noise.sigma_min, noise.sigma_max))
     grid = torch.linspace(low, high, method.last + 1, dtype=torch.float64) ** noise.rho
     mass = torch.erf((grid.log() - method.law_mean) / (math.sqrt(2) * method.law_std)).diff()
@@ -316,11 +323,12 @@ def check_same_function(config: Config, shape: tuple[int, ...], tolerance: float
     import jax  # noqa: PLC0415
 
     import equisct as sct  # noqa: PLC0415
-    from equisct.cli import build  # noqa: PLC0415
+    from equisct.cli.systems import build_system  # noqa: PLC0415
 
     generator, key = np.random.default_rng(0), jax.random.key(0)
     batch = jax.numpy.asarray(generator.uniform(-1, 1, (8, *shape)), np.float32)
-    objective = build.build_objective(config)
+    system = build_system(config.method, config, shape)
+    objective: Any = system.objective(None)
 
     @eqx.filter_jit
     def ours(model: Any) -> tuple[Any, Any, dict[str, Any]]:
@@ -333,7 +341,7 @@ def check_same_function(config: Config, shape: tuple[int, ...], tolerance: float
     def shake(leaf: Any) -> Any:
         return leaf + generator.normal(0, 0.1, leaf.shape).astype(np.float32) if eqx.is_array(leaf) else leaf
 
-    model = jax.tree.map(shake, build.build_model(config, shape, key=key))
+    model = jax.tree.map(shake, system.model(key))
     draws, gradient, expected = ours(model)
     pair = Pair(config, shape)
     with torch.no_grad():

@@ -26,6 +26,7 @@ from equisct.cli import (
     exits,
     folder,
     host_log,
+    methods,
     options,
     presets,
     progress,
@@ -91,11 +92,12 @@ def described(cls):
 
 @pytest.mark.parametrize(
     "cls",
-    [*typing.get_args(data_config.Data)[1:], config.Torso, config.Head, config.Method, config.Noise, config.Optim,
-     config.Ema, config.Run, config.Parallel, config.Log, config.Sample, options.Options],
+    [*typing.get_args(data_config.Data)[1:], *codec.kinds(config.Method).values(), config.Torso, config.Head,
+     config.Noise, config.Optim, config.Ema, config.Run, config.Parallel, config.Log, config.Sample, options.Options],
 )  # fmt: skip
 def test_every_field_has_a_description(cls):
-    assert {field.name for field in dataclasses.fields(cls)} <= described(cls)
+    bases = [base for base in cls.__mro__ if dataclasses.is_dataclass(base)]
+    assert {field.name for field in dataclasses.fields(cls)} <= set().union(*map(described, bases))
 
 
 BAD_SETTINGS = {
@@ -347,18 +349,23 @@ def test_samples_as_a_picture(tiny, tmp_path, capsys):
     code, _ = run(sample.main, capsys, tiny, "--n", "4", "--out", tmp_path / "new" / "a.png")
     assert code == 0
     with open_png(tmp_path / "new" / "a.png") as picture:
-        assert picture.text["sampler"] == "one-step"
+        assert picture.text["sampler"] == "one step"
 
 
 BAD_SAMPLING = {
     "n": (["--n", "0"], "n: expected a finite number >= 1, found 0"),
     "seed": (["--seed", "-1"], "seed: expected a finite number >= 0, found -1"),
     "out": (["--out", "a.gif"], "out: expected a file ending in .png or .npz, found a.gif"),
-    "levels of one step": (["--levels", "0.5"], "levels: expected at most 0 with one-step"),
+    "levels of one step": (["--levels", "0.5"], "levels: expected at most 0 with "),
     "no levels": (["--sampler", "multistep"], "levels: expected at least one with multistep, found none"),
     "order": (["--sampler", "multistep", "--levels", "0.3", "0.9"], "levels: expected descending levels between"),
-    "heun elsewhere": (["--heun-steps", "5"], "heun-steps: expected with --sampler heun alone, found it with one-step"),
-    "heun": (["--sampler", "heun", "--heun-steps", "1"], "heun-steps: expected a finite number >= 2, found 1"),
+    "steps elsewhere": (
+        ["--steps", "5"],
+        "steps: expected with --sampler heun, euler or ddim alone, found it with the",
+    ),
+    "heun": (["--sampler", "heun", "--steps", "1"], "steps: expected a finite number >= 2, found 1"),
+    "ddim": (["--sampler", "ddim", "--steps", "1001"], "steps: expected at most 1000, the times of DDPM's schedule"),
+    "pairs in a picture": (["--pairs"], "out: expected a file ending in .npz with --pairs, found samples.png"),
     "step": (["--step", "5"], "checkpoint: expected one of the steps [6, 12] in"),
     "no such step": (["--step", "-1"], "step: expected a finite number >= 0, found -1"),
     "std": (["--std", "0.5"], "std: expected a relative width in (0, 0.28), found 0.5"),
@@ -411,7 +418,7 @@ def test_any_configuration_survives_the_codec(lr, c, steps, decay, multipliers, 
     changed = dataclasses.replace(
         presets.TINY,
         optim=config.Optim(lr=lr, decay=decay),
-        method=config.Method(c=c),
+        method=methods.ScoreGuided(c=c),
         torso=config.Torso(multipliers=tuple(multipliers)),
         run=config.Run(steps=steps, dir=None if folder is None else pathlib.Path(folder)),
     )

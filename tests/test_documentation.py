@@ -6,7 +6,6 @@ what the block leaves open, such as data. Blocks of one page share a namespace, 
 
 import ast
 import dataclasses
-import functools
 import importlib
 import inspect
 import json
@@ -27,9 +26,9 @@ from equisct import data, nn, oracle, tracking, train
 from equisct.cli import config, data_config, sample
 from equisct.cli import data as data_command
 from equisct.cli import train as train_command
-from equisct.cli.build import build_model
 from equisct.cli.codec import to_json
 from equisct.cli.presets import PRESETS
+from equisct.cli.systems import build_system
 from strategies import untyped
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -135,11 +134,13 @@ def test_table_of_presets_is_that_of_the_presets():
     for name, (_, preset) in PRESETS.items():
         (row,) = re.findall(rf"^\| `{name}` \|.*$", text, re.MULTILINE)
         assert f"| {preset.run.steps:,} x {preset.run.batch:,} |" in row
-        assert f"| {preset.method.first} to {preset.method.last:,} |" in row
+        first, last = (getattr(preset.method, name, None) for name in ("first", "last"))
+        assert ("| - |" if first is None else f"| {first:,} to {last:,} |") in row
         if type(preset.data) in sizes:
-            build = functools.partial(build_model, preset, sizes[type(preset.data)])
-            model = eqx.filter_eval_shape(lambda key: build(key=key), jax.random.key(0))  # noqa: B023
-            assert f"| {sct.count(model.cm):,} + {sct.count(model.head):,} |" in row
+            system = build_system(preset.method, preset, sizes[type(preset.data)])
+            model = untyped(eqx.filter_eval_shape(system.model, jax.random.key(0)))
+            parts = [model.cm, model.head] if isinstance(model, sct.ScoreGuidedModel) else [model]
+            assert f"| {' + '.join(f'{sct.count(part):,}' for part in parts)} |" in row
 
 
 @each_page

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from equisct.cli import config as settings
-from equisct.cli import data_config, presets
+from equisct.cli import data_config, methods, presets
 from strategies import untyped
 
 Main = Callable[[Sequence[str]], None]
@@ -192,8 +192,48 @@ NET = {
 FLIP = {"path": path(), "flip": switch()}
 PROJECT = st.sampled_from(["", "a/b", "a\\b", "../up", "a#b", "a?b", "a%b", "a:b", "x" * 200, "a\nb"])
 
+STRATIFY = {"stratify": switch()}
+MATCHING = STRATIFY | {
+    "distance": choice("pseudo-huber", "pseudo-huber-rms", "pseudo-huber-norm", "squared-l2", "l1"),
+    "c": optional(positive()),
+}
+LAW = {"law_mean": real(-5, 5), "law_std": positive()}
+DOUBLING = MATCHING | LAW | {"first": whole(1, 20), "last": whole(20, 2_000), "period": optional(whole(1))}
+HEAD = {"head_weight": real(0, 1e3, st.floats(-1e300, -1e-9)), "head_weighting": choice("edm", "constant")}
+PUPIL = {"teacher": path(), "preconditioning": choice("edm", "vp")}
+POWERS = st.integers(0, 5).map(lambda power: 2**power)
+
+METHODS: dict[type, dict[str, Field]] = {
+    methods.ScoreGuided: DOUBLING | HEAD,
+    methods.ICT: DOUBLING,
+    methods.ECT: DOUBLING
+    | {
+        "teacher": path(),
+        "widening": real(0, 1e3, st.floats(-1e300, -1e-9)),
+        "narrowing": real(0, 1e3, st.floats(-1e300, -1e-9)),
+    },
+    methods.CT: MATCHING
+    | {"first": whole(1, 20), "last": whole(20, 2_000), "initial_decay": real(0.01, 0.99, st.floats(-1e300, 0))},
+    methods.CD: MATCHING | HEAD | {"teacher": optional(path()), "points": whole(2), "solver": choice("heun", "euler")},
+    methods.EDM: STRATIFY | LAW,
+    methods.DDPM: STRATIFY,
+    methods.PD: STRATIFY
+    | PUPIL
+    | {
+        "first": Field(POWERS.map(lambda n: 32 * n), st.integers(3, 99).map(lambda n: 2 * n + 1)),
+        "last": Field(POWERS, st.integers(-9, 0)),
+        "period": optional(whole(1)),
+    },
+    methods.KD: PUPIL | {"distance": choice("l1", "squared-l2")},
+}
+
 GROUPS: dict[type, dict[str, Field]] = {
-    settings.Torso: NET | {"fourier_scale": positive(), "tap_before_norm": switch()},
+    settings.Torso: NET
+    | {
+        "architecture": choice("ncsnpp", "ddpmpp", "ddpm"),
+        "fourier_scale": positive(),
+        "tap_before_norm": switch(),
+    },
     settings.Head: NET
     | {
         "layer_norm": switch(),
@@ -203,18 +243,6 @@ GROUPS: dict[type, dict[str, Field]] = {
         "endpoint_scaling": choice("input", "none", "data"),
         "guide": switch(),
     },
-    settings.Method: {
-        "distance": choice("pseudo-huber", "pseudo-huber-rms", "pseudo-huber-norm", "squared-l2", "l1"),
-        "c": optional(positive()),
-        "head_weight": real(0, 1e3, st.floats(-1e300, -1e-9)),
-        "head_weighting": choice("edm", "constant"),
-        "first": whole(1, 20),
-        "last": whole(20, 2_000),
-        "law_mean": real(-5, 5),
-        "law_std": positive(),
-        "stratify": switch(),
-        "period": optional(whole(1)),
-    },
     settings.Noise: {
         "sigma_min": real(1e-6, 0.01, st.floats(-1e300, 0), st.floats(81, 1e300)),
         "sigma_max": real(10, 1e4, st.floats(-1e300, 0.001)),
@@ -222,6 +250,7 @@ GROUPS: dict[type, dict[str, Field]] = {
         "sigma_data": positive(),
     },
     settings.Optim: {
+        "name": choice("radam", "adam"),
         "lr": positive(),
         "head_lr": optional(positive()),
         "b1": fraction(),
@@ -243,9 +272,7 @@ GROUPS: dict[type, dict[str, Field]] = {
         "dir": optional(path()),
         "resume": choice("auto", "must", "never"),
         "allow_change": Field(
-            st.lists(st.sampled_from(["optim.lr", "head.width", "run.seed", "method.head-weight"]), max_size=3).map(
-                tuple
-            ),
+            st.lists(st.sampled_from(["optim.lr", "head.width", "run.seed", "head.layer-norm"]), max_size=3).map(tuple),
             st.sampled_from([["optim.lrr"], ["optim"], ["lr"], ["os.system"], [""], ["run.steps", "no.thing"]]),
         ),
         "save_every": whole(1),
@@ -300,9 +327,12 @@ GROUPS: dict[type, dict[str, Field]] = {
         "angle": real(-360, 360),
         "samples": whole(512, 10**6),
     },
-}
+    data_config.Pairs: {"path": path()},
+} | METHODS
 DATA: dict[type, str] = {type(preset.data): name for name, (_, preset) in reversed(presets.PRESETS.items())}
 """A preset with each kind of data."""
+BY_METHOD: dict[type, str] = {type(preset.method): name for name, (_, preset) in reversed(presets.PRESETS.items())}
+"""A preset with each method."""
 
 
 def fields() -> list[tuple[str, str, Field]]:
@@ -310,11 +340,14 @@ def fields() -> list[tuple[str, str, Field]]:
     found = [
         ("tiny", f"{group.name}.{name}", field)
         for group in dataclasses.fields(settings.Config)
-        if group.name not in ("data", "preset")
+        if group.name not in ("data", "method", "preset")
         for name, field in GROUPS[untyped(group.default_factory)].items()
     ]
     return found + [
-        (preset, f"data.{name}", field) for kind, preset in DATA.items() for name, field in GROUPS[kind].items()
+        (preset, f"{group}.{name}", field)
+        for group, presets_of in (("data", DATA), ("method", BY_METHOD))
+        for kind, preset in presets_of.items()
+        for name, field in GROUPS[kind].items()
     ]
 
 
@@ -325,8 +358,8 @@ def built(kind: type) -> st.SearchStrategy[Any]:
 
 def _repaired(config: settings.Config) -> settings.Config:
     """The same, with what rules over several fields ask for."""
-    method, parallel, ema = config.method, config.parallel, config.ema
-    if method.distance in ("squared-l2", "l1"):
+    method, parallel, ema = untyped(config.method), config.parallel, config.ema
+    if getattr(method, "distance", None) in ("squared-l2", "l1") and hasattr(method, "c"):
         method = dataclasses.replace(method, c=None)
     if None in (parallel.coordinator, parallel.processes, parallel.process) or not parallel.distributed:
         parallel = dataclasses.replace(parallel, coordinator=None, processes=None, process=None)
@@ -339,14 +372,20 @@ def _repaired(config: settings.Config) -> settings.Config:
 
 
 def configs() -> st.SearchStrategy[settings.Config]:
-    """Valid configurations of every kind of data."""
+    """Valid configurations of every kind of data and method; pairs go with knowledge distillation."""
     groups = {
         group.name: built(untyped(group.default_factory))
         for group in dataclasses.fields(settings.Config)
-        if group.name not in ("data", "preset")
+        if group.name not in ("data", "method", "preset")
     }
-    data = st.one_of(*map(built, DATA))
-    return st.builds(settings.Config, data=data, preset=st.sampled_from(list(presets.PRESETS)), **groups).map(_repaired)
+
+    def of(data: list[type], kinds: list[type]) -> st.SearchStrategy[settings.Config]:
+        chosen = {"data": st.one_of(*map(built, data)), "method": st.one_of(*map(built, kinds))}
+        return st.builds(settings.Config, preset=st.sampled_from(list(presets.PRESETS)), **chosen, **groups)
+
+    pairs, others = [data_config.Pairs], [kind for kind in METHODS if kind is not methods.KD]
+    alone = [kind for kind in DATA if kind not in pairs]
+    return st.one_of(of(alone, others), of(pairs, [methods.KD])).map(_repaired)
 
 
 def as_words(value: Any) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from harness import environment, full, record
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from inputs import DATA, GROUPS, as_words, call, counts, fields, files_below, no_jax_in
+from inputs import BY_METHOD, DATA, GROUPS, as_words, call, counts, fields, files_below, no_jax_in
 
 from equisct.cli import codec, config, data_config, presets, train
 from strategies import untyped
@@ -41,10 +41,11 @@ def place(tmp_path_factory):
 
 def test_the_table_has_every_field():
     groups = {group.default_factory for group in dataclasses.fields(config.Config)} - {dataclasses.MISSING}
-    assert groups | set(untyped(data_config.Data).__args__) == set(GROUPS)
+    assert groups | set(untyped(data_config.Data).__args__) | set(codec.kinds(config.Method).values()) == set(GROUPS)
     for kind, table in GROUPS.items():
         assert {field.name for field in dataclasses.fields(kind)} == set(table), kind
     assert set(DATA) == set(untyped(data_config.Data).__args__)
+    assert set(BY_METHOD) == set(codec.kinds(config.Method).values())
 
 
 def test_a_wrong_value_of_any_field_is_refused(place, monkeypatch):

@@ -1,14 +1,14 @@
 """Checks of a configuration: each failure names the flag, what was found and what is expected. Free of JAX."""
 
 import dataclasses
-import math
 import re
 from typing import Any
 
 from .._check import check_at_least, check_finite, check_fraction, check_positive
 from ..tracking import WandB
-from .config import Config, Ema, Head, Log, Method, Noise, Optim, Parallel, Run, Sample, Torso
-from .data_config import check_data
+from .config import Config, Ema, Head, Log, Noise, Optim, Parallel, Run, Sample, Torso
+from .data_config import Pairs, check_data
+from .methods import KD
 
 
 def check(config: Config) -> None:
@@ -17,7 +17,7 @@ def check(config: Config) -> None:
     _check_network("torso", config.torso)
     _check_network("head", config.head)
     check_positive("torso.fourier_scale", config.torso.fourier_scale)
-    _check_method(config.method, config.run.steps)
+    config.method.check(config.run.steps)
     _check_noise(config.noise)
     _check_optim(config.optim)
     _check_ema(config.ema)
@@ -27,6 +27,9 @@ def check(config: Config) -> None:
     _check_range("log.profile", config.log.profile)
     _check_sample(config.sample, config.noise)
     check_data(config.data, config.run.batch)
+    if isinstance(config.method, KD) != isinstance(config.data, Pairs):
+        found = f"{type(config.method).__name__} and {type(config.data).__name__}"
+        raise ValueError(f"method, data: expected Pairs as data with the method KD and with no other, found {found}")
     _check_names(config)
 
 
@@ -40,22 +43,6 @@ def _check_network(name: str, net: Torso | Head) -> None:
         raise ValueError(f"{name}.attention: expected whole numbers >= 1, found {net.attention}")
     if net.width % 4:
         raise ValueError(f"{name}.width: expected a multiple of 4, found {net.width}")
-
-
-def _check_method(method: Method, steps: int) -> None:
-    if method.c is not None:
-        check_positive("method.c", method.c)
-        if not method.distance.startswith("pseudo-huber"):
-            raise ValueError(f"method.c: expected none with the distance {method.distance}, found {method.c}")
-    check_at_least("method.head_weight", method.head_weight, 0)
-    check_at_least("method.first", method.first, 1)
-    check_at_least("method.last", method.last, method.first)
-    check_positive("method.law_std", method.law_std)
-    stages = math.log2(method.last // method.first) + 1
-    if method.period is not None:
-        check_at_least("method.period", method.period, 1)
-    elif 1 <= steps < stages:
-        raise ValueError(f"run.steps: expected at least one update per curriculum stage ({stages:g}), found {steps}")
 
 
 def _check_noise(noise: Noise) -> None:

@@ -9,16 +9,19 @@ from typing import Any
 
 from .config import Config
 
+ADDED = {("torso", "architecture"): "ncsnpp", ("optim", "name"): "radam", ("method", "kind"): "ScoreGuided"}
+"""Settings that the first files of this version do not have, and what they meant."""
+
 
 def to_json(node: Any) -> Any:
-    """A dataclass as a dictionary; members of a union carry their class name under "kind"."""
+    """A dataclass as a dictionary; one of several kinds, of a union or a base class, has its class's name in "kind"."""
     hints = typing.get_type_hints(type(node))
     return {f.name: _value_to_json(getattr(node, f.name), hints[f.name]) for f in dataclasses.fields(node)}
 
 
 def _value_to_json(value: Any, hint: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        tag = {"kind": type(value).__name__} if _is_union(hint) else {}
+        tag = {"kind": type(value).__name__} if _is_union(hint) or kinds(hint) else {}
         return tag | to_json(value)
     if isinstance(value, pathlib.Path):
         return str(value)
@@ -29,20 +32,46 @@ def _is_union(hint: Any) -> bool:
     return typing.get_origin(hint) in (types.UnionType, typing.Union)
 
 
+def kinds(hint: Any) -> dict[str, Any]:
+    """The classes that may stand where a base class is asked for, by their names; none where it has no subclass."""
+    if not isinstance(hint, type) or not dataclasses.is_dataclass(hint):
+        return {}
+    below = {kind.__name__: kind for kind in hint.__subclasses__()}
+    return {
+        name: kind
+        for first, cls in below.items()
+        for name, kind in ({first: cls} | kinds(cls)).items()
+        if not name.startswith("_")
+    }
+
+
 def from_json(found: Any) -> Config:
     """The configuration of a file.
 
     Raises:
         ValueError: for an unknown, missing or wrongly typed field; names it.
     """
-    return _from_json(found, Config, "config")
+    return _from_json(_with_added(found), Config, "config")
+
+
+def _with_added(found: Any) -> Any:
+    """What a file holds, with the settings that came later."""
+    if not isinstance(found, dict):
+        return found
+    found = dict(found)
+    for (group, name), meant in ADDED.items():
+        if isinstance(found.get(group), dict) and name not in found[group]:
+            found[group] = {name: meant} | found[group]
+    return found
 
 
 def _from_json(found: Any, hint: Any, name: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _dataclass_from_json(found, hint, name)
     if _is_union(hint):
         return _union_from_json(found, typing.get_args(hint), name)
+    if several := kinds(hint):
+        return _kind_from_json(found, several, name)
+    if dataclasses.is_dataclass(hint):
+        return _dataclass_from_json(found, hint, name)
     return _plain_from_json(found, hint, name)
 
 
@@ -70,12 +99,16 @@ def _union_from_json(found: Any, members: tuple[Any, ...], name: str) -> Any:
         return None
     if len(others) == 1:
         return _from_json(found, others[0], name)
-    kinds: dict[str, Any] = {member.__name__: member for member in others}
+    return _kind_from_json(found, {member.__name__: member for member in others}, name)
+
+
+def _kind_from_json(found: Any, several: dict[str, Any], name: str) -> Any:
+    """The dataclass that "kind" names."""
     fields: dict[str, Any] = dict(found) if isinstance(found, dict) else {}
     kind = fields.pop("kind", None)
-    if not isinstance(kind, str) or kind not in kinds:
-        raise ValueError(f"{name}.kind: expected one of {', '.join(kinds)}, found {kind!r}")
-    return _from_json(fields, kinds[kind], name)
+    if not isinstance(kind, str) or kind not in several:
+        raise ValueError(f"{name}.kind: expected one of {', '.join(several)}, found {kind!r}")
+    return _dataclass_from_json(fields, several[kind], name)
 
 
 def _dataclass_from_json(found: Any, cls: Any, name: str) -> Any:

@@ -10,12 +10,15 @@ from typing import Literal
 import tyro
 
 from .data_config import Data
+from .methods import Method, ScoreGuided
 
 
 @dataclasses.dataclass(frozen=True)
 class Torso:
-    """The consistency model's network: NCSN++ on images, an MLP on vectors."""
+    """The network of the consistency model, or of a method's denoiser: a U-Net on images, an MLP on vectors."""
 
+    architecture: Literal["ncsnpp", "ddpmpp", "ddpm"] = "ncsnpp"
+    """The U-Net (images only)."""
     width: int = 128
     """Base channels (a multiple of 4); the MLP's width."""
     multipliers: tuple[int, ...] = (2, 2, 2)
@@ -27,14 +30,14 @@ class Torso:
     dropout: float = 0.3
     """Dropout rate while training, in [0, 1) (images only)."""
     fourier_scale: float = 0.02
-    """Standard deviation of the Fourier frequencies of the noise embedding."""
+    """Standard deviation of the Fourier frequencies of the noise embedding (ncsnpp and vectors only)."""
     tap_before_norm: bool = False
     """Show the head the features before the final norm and SiLU (images only)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """The score head's network: DDPM++ on images, an MLP on vectors."""
+    """The score head's network, of the methods that have one: DDPM++ on images, an MLP on vectors."""
 
     width: int = 128
     """Base channels (a multiple of 4); the MLP's width."""
@@ -61,32 +64,6 @@ class Head:
 
 
 @dataclasses.dataclass(frozen=True)
-class Method:
-    """The objective: consistency training plus the head's denoising."""
-
-    distance: Literal["pseudo-huber", "pseudo-huber-rms", "pseudo-huber-norm", "squared-l2", "l1"] = "pseudo-huber"
-    """Distance between student and teacher; the paper's is pseudo-huber, element-wise."""
-    c: float | None = None
-    """Knee of the pseudo-Huber, in data units; default 0.003 element-wise, 0.00054 per root dimension otherwise."""
-    head_weight: float = 0.3
-    """Factor of the denoising loss, >= 0."""
-    head_weighting: Literal["edm", "constant"] = "edm"
-    """Weighting of the denoising loss over noise levels: EDM's (the released code), or none (the paper's text)."""
-    first: int = 10
-    """Grid intervals of the curriculum's first stage."""
-    last: int = 1280
-    """Grid intervals of its last stage."""
-    law_mean: float = -1.1
-    """Mean of ln sigma in the law of the noise level."""
-    law_std: float = 2.0
-    """Standard deviation of ln sigma in the law of the noise level."""
-    stratify: bool = False
-    """Spread each batch's noise levels evenly over the law."""
-    period: int | None = None
-    """Updates between doublings of the grid; default run.steps divided by the number of stages."""
-
-
-@dataclasses.dataclass(frozen=True)
 class Noise:
     """Noise levels, in data units."""
 
@@ -102,10 +79,12 @@ class Noise:
 
 @dataclasses.dataclass(frozen=True)
 class Optim:
-    """RAdam."""
+    """The optimiser."""
 
+    name: Literal["radam", "adam"] = "radam"
+    """RAdam, or Adam."""
     lr: float = 1e-4
-    """Learning rate of the consistency model."""
+    """Learning rate of the torso."""
     head_lr: float | None = None
     """Learning rate of the score head; default the same."""
     b1: float = 0.9
@@ -232,8 +211,8 @@ class Config:
     """The consistency model's network."""
     head: Head = dataclasses.field(default_factory=Head)
     """The score head's network."""
-    method: Method = dataclasses.field(default_factory=Method)
-    """The objective."""
+    method: Method = dataclasses.field(default_factory=ScoreGuided)
+    """What is trained and by which loss."""
     noise: Noise = dataclasses.field(default_factory=Noise)
     """Noise levels."""
     optim: Optim = dataclasses.field(default_factory=Optim)

@@ -90,7 +90,15 @@ class Mixture:
     """Points drawn once for training."""
 
 
-Data = Digits | CIFAR10 | IDX | Npz | ImageFiles | ArrayRecord | Mixture
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """Noise and the samples that a teacher made of it, from `equisct-sample RUN --pairs`."""
+
+    path: pathlib.Path = pathlib.Path("pairs.npz")
+    """The file; it is read without pickle."""
+
+
+Data = Digits | CIFAR10 | IDX | Npz | ImageFiles | ArrayRecord | Mixture | Pairs
 
 
 def check_data(data: Data, batch: int) -> None:

@@ -24,8 +24,11 @@ CONFIG, STATUS, LOCK = "config.json", "STATUS.json", "LOCK"
 _BEFORE = (LOCK, CONFIG + ".tmp")
 """What a run that was killed before it began may have left."""
 
-FREE = ("run.", "parallel.", "log.", "sample.", "data.path", "data.workers", "preset")
-"""Settings that a run which goes on may change: they do not decide what is learned (rounding may differ)."""
+FREE = ("run.", "parallel.", "log.", "sample.", "method.teacher", "data.path", "data.workers", "preset")
+"""Settings that a run which goes on may change: they do not decide what is learned (rounding may differ).
+
+A teacher may be moved; that it is still the same is seen by the hash of its weights.
+"""
 
 FIXED = ("run.seed", "run.batch", "parallel.precision")
 """Those among them that do."""
@@ -136,7 +139,7 @@ def refused_changes(before: Config, after: Config) -> list[Change]:
 
     def fixed(change: Change) -> bool:
         if change.name == "run.steps":  # the curriculum or the learning rate is laid out over them
-            return after.method.period is None or after.optim.decay
+            return after.method.is_laid_out or after.optim.decay
         return change.name.startswith(FIXED) or not change.name.startswith(FREE)
 
     return [change for change in changes(before, after) if fixed(change) and change.name not in allowed]

@@ -31,6 +31,7 @@ from .pictures import draw_sheet, on_this_process, record_sheet, report_agreemen
 from .progress import open_progress
 from .recorder import Recorder
 from .source import open_loader
+from .systems import System
 
 FAILED_SAVES = 3
 """Saves in a row that may fail before the run ends."""
@@ -45,7 +46,10 @@ class Job:
     mesh: Mesh
     folder: pathlib.Path
     resume_command: str
+    system: System
     recipe: Recipe
+    notes: dict[str, Any]
+    """What every checkpoint notes about the run."""
     train_key: Any
     sample_key: Any
 
@@ -167,7 +171,7 @@ class Loop:
         self._settle()
         self._recorder.flush()
         images = self.step * self._job.config.run.batch
-        notes = self._recorder.notes() | {"shape": list(self._job.dataset.shape), "images": images}
+        notes = self._recorder.notes() | self._job.notes | {"images": images}
         try:
             self._store.save(self.step, state, notes)
         except CheckpointError as error:
@@ -218,7 +222,7 @@ class Loop:
         if self._job.leads:
             job = self._job
             paths = draw_sheet(
-                job.config, models, job.dataset.shape, job.sample_key, job.folder,
+                job.config, job.system, models, tuple(job.notes["shape"]), job.sample_key, job.folder,
                 step=self.step, interruption=self._interruption, final=final,
             )  # fmt: skip
             record_sheet(self._recorder, self.step, paths)

@@ -8,6 +8,9 @@ import tyro
 
 from .._check import check_at_least
 
+HEUN_STEPS, DDIM_STEPS = 18, 50
+"""Where none are given."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -15,12 +18,13 @@ class Options:
 
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of a run, with config.json and checkpoints."""
-    sampler: Literal["one-step", "two-step", "multistep", "heun"] = "one-step"
-    """Consistency sampling in one, two or more steps, or Heun's method through the score head."""
+    sampler: Literal["one-step", "two-step", "multistep", "heun", "euler", "ddim", "ancestral"] | None = None
+    """Consistency sampling in one, two or more steps; or, through a denoiser or the score head, Heun's or Euler's
+    method, DDIM, or DDPM's ancestral sampling. Default: the method's own, such as one-step."""
     levels: tuple[float, ...] = ()
     """Noise levels after the first, descending, for multistep; for two-step, one in place of the run's own."""
-    heun_steps: int = 18
-    """Levels of the Heun sampler; it takes twice that minus one evaluations."""
+    steps: int | None = None
+    """Steps of heun, which takes twice that minus one evaluations, and of euler (18), or of ddim (50)."""
     n: int = 64
     """Number of samples."""
     seed: int = 0
@@ -33,24 +37,32 @@ class Options:
     """Updates done at the checkpoint to load; default the newest that is whole."""
     out: pathlib.Path = pathlib.Path("samples.png")
     """File to write: .png for a picture, .npz for the array `samples` (float32, data units)."""
+    pairs: bool = False
+    """Write the noise `z` and a hash of the weights too: what knowledge distillation learns from (.npz only)."""
 
 
 def check(options: Options) -> None:
     """Raises `ValueError`, naming the option, at the first that is out of its range."""
     check_at_least("n", options.n, 1)
     check_at_least("seed", options.seed, 0)
-    check_at_least("heun-steps", options.heun_steps, 2)
-    if options.heun_steps != 18 and options.sampler != "heun":
-        raise ValueError(f"heun-steps: expected with --sampler heun alone, found it with {options.sampler}")
+    if options.steps is not None:
+        check_at_least("steps", options.steps, 2 if options.sampler == "heun" else 1)
+        if options.sampler not in ("heun", "euler", "ddim"):
+            found = options.sampler or "the method's own sampler"
+            raise ValueError(f"steps: expected with --sampler heun, euler or ddim alone, found it with {found}")
+        if options.sampler == "ddim" and options.steps > 1000:
+            raise ValueError(f"steps: expected at most 1000, the times of DDPM's schedule, found {options.steps}")
     if options.step is not None:
         check_at_least("step", options.step, 0)
     if options.std is not None and not 0 < options.std < 0.28:
         raise ValueError(f"std: expected a relative width in (0, 0.28), found {options.std}")
     if options.out.suffix not in (".png", ".npz"):
         raise ValueError(f"out: expected a file ending in .png or .npz, found {options.out}")
-    allowed = {"one-step": (0,), "two-step": (0, 1), "heun": (0,)}.get(options.sampler)
-    if allowed is not None and len(options.levels) not in allowed:
-        raise ValueError(f"levels: expected at most {allowed[-1]} with {options.sampler}, found {options.levels}")
+    if options.pairs and options.out.suffix != ".npz":
+        raise ValueError(f"out: expected a file ending in .npz with --pairs, found {options.out}")
+    most = {"two-step": 1, "multistep": len(options.levels)}.get(options.sampler or "", 0)
+    if len(options.levels) > most:
+        raise ValueError(f"levels: expected at most {most} with {options.sampler}, found {options.levels}")
     if options.sampler == "multistep" and not options.levels:
         raise ValueError("levels: expected at least one with multistep, found none")
     if not (options.run / "config.json").is_file():

@@ -10,7 +10,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 from PIL import Image
 
-from ..model import ScoreGuidedModel
 from ..report import draw_grids, draw_scatters
 from .build import build_oracle
 from .config import Config
@@ -18,7 +17,8 @@ from .data_config import Mixture
 from .folder import settings_hash
 from .interrupt import Interruption
 from .recorder import Recorder
-from .sampling import Sampler, consistency_sampler, draw_samples, heun_sampler
+from .sampling import draw_samples
+from .systems import System
 
 
 def on_this_process(model: Any) -> Any:
@@ -30,7 +30,8 @@ def on_this_process(model: Any) -> Any:
 
 def draw_sheet(
     config: Config,
-    models: dict[str, ScoreGuidedModel],
+    system: System,
+    models: dict[str, Any],
     shape: tuple[int, ...],
     key: Any,
     folder: pathlib.Path,
@@ -39,18 +40,12 @@ def draw_sheet(
     interruption: Interruption,
     final: bool = True,
 ) -> dict[str, pathlib.Path]:
-    """One picture per model, `samples/step_NNNNNNNN_NAME.png`: one step, two steps and, in the last ones, Heun."""
-    sample, noise = config.sample, config.noise
-    samplers: dict[str, Sampler] = {
-        "one step": consistency_sampler((), noise),
-        f"two steps (mid {sample.mid_sigma:g})": consistency_sampler((sample.mid_sigma,), noise),
-    }
-    if final:
-        samplers[f"Heun {sample.heun_steps} through the head"] = heun_sampler(sample.heun_steps, noise)
+    """One picture per model, `samples/step_NNNNNNNN_NAME.png`, by the method's samplers; in the last ones by all."""
+    samplers = system.samplers(step) | (system.last_samplers if final else {})
     paths = {}
     for name, model in models.items():
         panels = {
-            title: draw_samples(sampler, model, shape, sample.n, key=key, between=interruption.check)
+            title: draw_samples(sampler, model, shape, config.sample.n, key=key, between=interruption.check)
             for title, sampler in samplers.items()
         }
         paths[name] = folder / "samples" / f"step_{step:08d}_{name}.png"
@@ -75,8 +70,8 @@ def record_sheet(recorder: Recorder, step: int, paths: dict[str, pathlib.Path]) 
             recorder.image(step, f"samples/{name}", np.asarray(picture.convert("RGB")))
 
 
-def report_agreement(config: Config, model: ScoreGuidedModel, key: Any, folder: pathlib.Path) -> None:
-    """Prints and stores how far the pair is from the mixture's exact flow map and posterior mean."""
+def report_agreement(config: Config, model: Any, key: Any, folder: pathlib.Path) -> None:
+    """Prints and stores how far the model is from the mixture's exact flow map, posterior mean, or both."""
     assert isinstance(config.data, Mixture)
     noise = config.noise
     levels = jnp.array([0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, noise.sigma_max])

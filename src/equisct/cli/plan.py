@@ -11,17 +11,23 @@ from jax.sharding import Mesh
 
 from .._tree import count
 from ..data import Dataset
+from ..data.pairs import sample_shape
+from ..model import DenoisingModel, ScoreGuidedModel
 from ..train import Recipe, TrainState, compile_step, init_state
 from ..train.placement import state_sharding
-from .build import build_model, build_recipe
+from .build import build_recipe
 from .codec import to_json
 from .config import Config
+from .stored import load_teacher
+from .systems import System, build_system
 
 
 def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> str:
     """The settings, sizes, memory per device (from the compiled step) and places of a run, in words."""
-    recipe = build_recipe(config)
-    state = state_by_shape(recipe, config, dataset.shape, mesh)
+    shape = sample_shape(dataset)
+    system, teacher = build_system(config.method, config, shape), load_teacher(config, shape)
+    recipe = build_recipe(config, system, teacher.model if teacher else None)
+    state = state_by_shape(recipe, system, mesh)
     rows = np.zeros((config.run.batch // jax.process_count(), *dataset.shape), np.float32)
     program = compile_step(recipe, state, rows, jr.key(0))
     run, memory = config.run, program.memory_analysis()
@@ -31,7 +37,7 @@ def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> 
         "settings": json.dumps(to_json(config)),
         "data": f"{dataset.size:,} samples of shape {dataset.shape}; {_batch_in_words(dataset, run.batch)} "
         f"(noise.sigma_data is {config.noise.sigma_data:g})",
-        "parameters": f"{count(state.model.cm):,} in the consistency model, {count(state.model.head):,} in the head",
+        "parameters": _parameters(state.model),
         "length": f"{run.steps:,} updates of {run.batch:,} samples: {run.steps * run.batch / dataset.size:,.1f} epochs "
         f"of {dataset.size / run.batch:,.1f} updates",
         "devices": f"{mesh.size} x {mesh.devices.flat[0].device_kind}, mesh {dict(mesh.shape)}, "
@@ -44,9 +50,15 @@ def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> 
     return "\n".join(f"{name + ':':12} {text}" for name, text in lines.items())
 
 
-def state_by_shape(recipe: Recipe, config: Config, shape: tuple[int, ...], mesh: Mesh) -> TrainState:
+def _parameters(model: Any) -> str:
+    if isinstance(model, ScoreGuidedModel):
+        return f"{count(model.cm):,} in the consistency model, {count(model.head):,} in the head"
+    return f"{count(model):,} in the {'denoiser' if isinstance(model, DenoisingModel) else 'consistency model'}"
+
+
+def state_by_shape(recipe: Recipe, system: System, mesh: Mesh) -> TrainState:
     """The shapes of the state before the first update, each with its layout on the mesh."""
-    make = lambda key: init_state(recipe, build_model(config, shape, key=key), mesh=mesh)  # noqa: E731
+    make = lambda key: init_state(recipe, system.model(key), mesh=mesh)  # noqa: E731
 
     def laid_out(leaf: Any) -> Any:
         if not isinstance(leaf, jax.ShapeDtypeStruct):

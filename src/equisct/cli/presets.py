@@ -1,9 +1,11 @@
 """The presets of `equisct-train`: complete configurations, each with its cost and what to expect."""
 
 import dataclasses
+import pathlib
 
-from .config import Config, Ema, Head, Log, Method, Noise, Optim, Run, Sample, Torso
-from .data_config import CIFAR10, IDX, ArrayRecord, Digits, ImageFiles, Mixture, Npz
+from .config import Config, Ema, Head, Log, Noise, Optim, Run, Sample, Torso
+from .data_config import CIFAR10, IDX, ArrayRecord, Digits, ImageFiles, Mixture, Npz, Pairs
+from .methods import CD, CT, DDPM, ECT, EDM, ICT, KD, PD, ScoreGuided
 
 _SMALL_TORSO = Torso(width=16, multipliers=(1, 1), blocks=1, attention=(), dropout=0.0)
 _SMALL_HEAD = Head(width=8, multipliers=(1, 1), blocks=1, attention=())
@@ -13,7 +15,7 @@ DIGITS = Config(
     data=Digits(),
     torso=_SMALL_TORSO,
     head=_SMALL_HEAD,
-    method=Method(last=160, stratify=True),
+    method=ScoreGuided(last=160, stratify=True),
     optim=Optim(lr=2e-3, decay=True),
     ema=Ema(0.999),
     run=Run(steps=3_500, batch=64, save_every=3_500),
@@ -24,7 +26,7 @@ TINY = Config(
     data=Digits(),
     torso=Torso(width=4, multipliers=(1,), blocks=1, attention=(), dropout=0.1),
     head=Head(width=4, multipliers=(1,), blocks=1, attention=()),
-    method=Method(last=40, stratify=True),
+    method=ScoreGuided(last=40, stratify=True),
     optim=Optim(lr=1e-3),
     ema=Ema(0.9),
     run=Run(steps=12, batch=8, save_every=6),
@@ -38,7 +40,7 @@ TOY = Config(
     torso=Torso(width=64, blocks=3, dropout=0.0, fourier_scale=1.0),
     head=Head(width=64, blocks=2),
     # In few dimensions iCT's tiny constant settles on a wrong map, and squared L2 hardly weighs the high levels.
-    method=Method(c=0.03, last=160, law_mean=0.0, stratify=True),
+    method=ScoreGuided(c=0.03, last=160, law_mean=0.0, stratify=True),
     noise=Noise(sigma_data=0.8),
     optim=Optim(lr=2e-3, decay=True),
     ema=Ema(0.999),
@@ -56,10 +58,100 @@ CIFAR_LITERAL = Config(
     data=CIFAR10(),
     torso=Torso(tap_before_norm=True),
     head=Head(layer_norm=False, entry_conv=False, embedding="add", preconditioning="edm", endpoint_scaling="none"),
-    method=Method(head_weighting="constant"),
+    method=ScoreGuided(head_weighting="constant"),
     optim=_PAPER_OPTIM,
     ema=_PAPER_EMA,
     run=_PAPER_RUN,
+)
+
+# The other rows of the paper's Table 1, with their authors' hyper-parameters (docs/methods.md says where ours differ).
+
+_DDPM_NET = Torso(architecture="ddpm", multipliers=(1, 2, 2, 2), blocks=2, dropout=0.1)
+_CM_NET = Torso(fourier_scale=16.0, dropout=0.0)
+_EDM_TEACHER = pathlib.Path("runs/cifar10-edm-ncsnpp")
+_CM_OPTIM, _CM_RUN = Optim(lr=4e-4), Run(steps=800_000, batch=512)
+
+CIFAR_DDPM = Config(
+    preset="cifar10-ddpm",
+    data=CIFAR10(),
+    torso=_DDPM_NET,
+    method=DDPM(),
+    optim=Optim(name="adam", lr=2e-4, warmup=5_000, clip=1.0),
+    run=Run(steps=800_000, batch=128),
+)
+
+CIFAR_EDM = Config(
+    preset="cifar10-edm",
+    data=CIFAR10(),
+    torso=Torso(architecture="ddpmpp", dropout=0.13),
+    method=EDM(),
+    optim=Optim(name="adam", lr=1e-3, warmup=19_531),  # 10M images
+    ema=Ema(0.99929),  # a half-life of 0.5M images
+    run=Run(steps=390_625, batch=512),  # 200M images
+)
+
+CIFAR_EDM_NCSNPP = dataclasses.replace(
+    CIFAR_EDM, preset="cifar10-edm-ncsnpp", torso=dataclasses.replace(_CM_NET, dropout=0.13)
+)
+
+CIFAR_KD = Config(
+    preset="cifar10-kd",
+    data=Pairs(),
+    torso=dataclasses.replace(_DDPM_NET, dropout=0.0),
+    method=KD(pathlib.Path("runs/cifar10-ddpm"), preconditioning="vp"),
+    optim=Optim(name="adam", lr=2e-4, b2=0.98, warmup=5_000),
+    ema=Ema(0.995),
+    run=Run(steps=50_000, batch=512),  # 25 epochs of 1.024M pairs
+)
+
+CIFAR_PD = Config(
+    preset="cifar10-pd",
+    data=CIFAR10(),
+    torso=_CM_NET,
+    method=PD(_EDM_TEACHER, first=4096),
+    optim=Optim(name="adam", lr=5e-5, clip=1.0, decay=True),
+    ema=Ema(0.0),
+    run=Run(steps=750_000, batch=512),  # 11 stages of 50,000 and two of 100,000
+)
+
+CIFAR_CD = Config(
+    preset="cifar10-cd",
+    data=CIFAR10(),
+    torso=_CM_NET,
+    method=CD(teacher=_EDM_TEACHER),
+    optim=_CM_OPTIM,
+    run=_CM_RUN,
+    sample=Sample(mid_sigma=0.585348),
+)
+
+CIFAR_CT = Config(
+    preset="cifar10-ct",
+    data=CIFAR10(),
+    torso=_CM_NET,
+    method=CT(),
+    optim=_CM_OPTIM,
+    run=_CM_RUN,
+)
+
+CIFAR_ICT = Config(
+    preset="cifar10-ict",
+    data=CIFAR10(),
+    method=ICT(distance="pseudo-huber-norm"),
+    optim=_PAPER_OPTIM,
+    ema=_PAPER_EMA,
+    run=_PAPER_RUN,
+    sample=Sample(mid_sigma=0.820867),
+)
+
+CIFAR_ICT_STAR = dataclasses.replace(CIFAR_ICT, preset="cifar10-ict-star", method=ICT(), sample=Sample())
+
+CIFAR_ECT = Config(
+    preset="cifar10-ect",
+    data=CIFAR10(),
+    torso=Torso(architecture="ddpmpp", dropout=0.2),
+    method=ECT(teacher=pathlib.Path("runs/cifar10-edm")),
+    optim=Optim(lr=1e-4),
+    run=Run(steps=400_000, batch=128),
 )
 
 FASHION = Config(
@@ -67,7 +159,7 @@ FASHION = Config(
     data=IDX(),
     torso=Torso(width=32, multipliers=(1, 2), blocks=2, attention=(), dropout=0.1),
     head=Head(width=32, multipliers=(1, 2), blocks=1, attention=()),
-    method=Method(last=320, stratify=True),
+    method=ScoreGuided(last=320, stratify=True),
     optim=Optim(lr=3e-4),
     ema=Ema(0.9995),
     run=Run(steps=50_000, batch=256),
@@ -81,7 +173,7 @@ NPZ = Config(
     data=Npz(),
     torso=_SMALL_TORSO,
     head=_SMALL_HEAD,
-    method=Method(last=160, stratify=True),
+    method=ScoreGuided(last=160, stratify=True),
     optim=Optim(lr=2e-3, decay=True),
     ema=Ema(0.999),
     run=Run(steps=3_000, batch=64, save_every=3_000),
@@ -95,6 +187,19 @@ PRESETS: dict[str, tuple[str, Config]] = {
     "cifar10-literal": (
         "The paper's run as its text alone reads: a 25M head, unweighted denoising loss.",
         CIFAR_LITERAL,
+    ),
+    "cifar10-ddpm": ("DDPM, 36M; equisct-sample draws by DDIM too.", CIFAR_DDPM),
+    "cifar10-edm": ("EDM on DDPM++, 56M; without its augmentation.", CIFAR_EDM),
+    "cifar10-edm-ncsnpp": ("EDM on NCSN++, 56M: the teacher of cifar10-cd and cifar10-pd.", CIFAR_EDM_NCSNPP),
+    "cifar10-kd": ("Knowledge distillation of cifar10-ddpm, from pairs of equisct-sample --pairs.", CIFAR_KD),
+    "cifar10-pd": ("Progressive distillation of cifar10-edm-ncsnpp, 4096 steps to one.", CIFAR_PD),
+    "cifar10-cd": ("Consistency distillation of cifar10-edm-ncsnpp, by squared L2 instead of LPIPS.", CIFAR_CD),
+    "cifar10-ct": ("Consistency training as first published, by squared L2 instead of LPIPS.", CIFAR_CT),
+    "cifar10-ect": ("Easy consistency tuning of cifar10-edm.", CIFAR_ECT),
+    "cifar10-ict": ("Improved consistency training.", CIFAR_ICT),
+    "cifar10-ict-star": (
+        "The same with the paper's element-wise distance, its iCT*: cifar10 without the head.",
+        CIFAR_ICT_STAR,
     ),
     "fashion-mnist": ("Fashion-MNIST from its IDX files, 28x28 grey: hours on a GPU.", FASHION),
     "images": ("Image files of your own, in a folder or zip; the network of fashion-mnist: hours on a GPU.", IMAGES),

@@ -36,7 +36,7 @@ class Recorder:
         config: of the run.
         folder: of the run; None records nothing.
         log: of this process.
-        curriculum: which stage an update belongs to.
+        curriculum: which stage an update belongs to; None: all to one, without a grid.
         step: updates done so far: rows beyond are dropped.
         notes: what `notes()` gave at that step; empty at step 0.
     """
@@ -46,13 +46,15 @@ class Recorder:
         config: Config,
         folder: pathlib.Path | None,
         log: HostLog,
-        curriculum: AbstractCurriculum,
+        curriculum: AbstractCurriculum | None,
         *,
         step: int,
         notes: dict[str, Any],
     ):
-        self._config, self._folder, self._points, self._log = config, folder, curriculum.points, log
-        self._stage_of = np.asarray(jax.vmap(curriculum.stage)(jnp.arange(config.run.steps)))
+        self._config, self._folder, self._log = config, folder, log
+        self._points = curriculum.points if curriculum else (0,)
+        steps = jnp.arange(config.run.steps)
+        self._stage_of = np.asarray(jax.vmap(curriculum.stage)(steps) if curriculum else jnp.zeros_like(steps))
         self._window = Window.from_json(notes["window"]) if notes else Window()
         self._stages = StageMoments.from_json(notes["stages"]) if notes else StageMoments()
         self.throughput = Throughput(config.run.batch)

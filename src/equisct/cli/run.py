@@ -14,10 +14,11 @@ import jax
 import jax.random as jr
 from jax.sharding import Mesh
 
-from ..data import Dataset
+from ..data import Dataset, PairSet
+from ..data.pairs import sample_shape
 from ..tracking import redact
 from ..train import CheckpointError, CheckpointStore, TrainState, init_state
-from .build import build_model, build_recipe
+from .build import build_recipe
 from .config import Config
 from .exits import STOPPED, code_of
 from .folder import note_command, write_config, write_json, write_status
@@ -25,6 +26,8 @@ from .host_log import HostLog
 from .interrupt import Interrupted, Interruption, listening
 from .loop import Job, Loop
 from .recorder import Recorder
+from .stored import Teacher, load_teacher
+from .systems import System, build_system
 
 
 def try_to_build(config: Config, dataset: Dataset) -> None:
@@ -33,8 +36,26 @@ def try_to_build(config: Config, dataset: Dataset) -> None:
     Raises:
         ValueError: names the setting.
     """
-    build_recipe(config)
-    eqx.filter_eval_shape(lambda key: build_model(config, dataset.shape, key=key), jr.key(0))
+    system, teacher = _system(config, dataset)
+    recipe = build_recipe(config, system, teacher.model if teacher else None)
+    eqx.filter_eval_shape(lambda key: init_state(recipe, _first_model(system, teacher, key)), jr.key(0))
+
+
+def _system(config: Config, dataset: Dataset) -> tuple[System, Teacher | None]:
+    """The method's system and its teacher, which must be that of the pairs where the data are pairs."""
+    shape = sample_shape(dataset)
+    system, teacher = build_system(config.method, config, shape), load_teacher(config, shape)
+    if teacher is not None and isinstance(dataset, PairSet) and dataset.teacher != teacher.hash:
+        raise ValueError(
+            f"data.path: expected pairs made by the weights of method.teacher, {teacher.hash[:12]}, "
+            f"found those of {dataset.teacher[:12]}"
+        )
+    return system, teacher
+
+
+def _first_model(system: System, teacher: Teacher | None, key: Any) -> Any:
+    """The model that training begins with."""
+    return system.start(system.model(key), teacher.model if teacher else None)
 
 
 def train(
@@ -48,14 +69,17 @@ def train(
         CheckpointError: checkpoints cannot be read or written.
     """
     init_key, train_key, sample_key = jr.split(jr.key(config.run.seed), 3)
-    job = Job(config, dataset, mesh, folder, resume_command, build_recipe(config), train_key, sample_key)
+    system, teacher = _system(config, dataset)
+    recipe = build_recipe(config, system, teacher.model if teacher else None)
+    notes = {"shape": list(sample_shape(dataset)), "teacher": teacher.hash if teacher else ""}
+    job = Job(config, dataset, mesh, folder, resume_command, system, recipe, notes, train_key, sample_key)
     with listening() as interruption:
         if job.leads:
             write_config(config, folder)
             note_command(folder, command)
             write_json(folder / "environment.json", redact(_environment(mesh)))
             write_status(folder, "running", step=0, command=resume_command)
-        start = init_state(job.recipe, build_model(config, dataset.shape, key=init_key), mesh=mesh)
+        start = init_state(recipe, _first_model(system, teacher, init_key), mesh=mesh)
         _run(job, start, interruption)
 
 
@@ -71,10 +95,16 @@ def _run(job: Job, start: TrainState, interruption: Interruption) -> None:
         ending.callback(_close, store)
         found = store.restore(start)
         step, state, notes = found or (0, start, {})
-        curriculum = job.recipe.objective.consistency.curriculum  # type: ignore[attr-defined]
+        if found and notes.get("teacher", "") != job.notes["teacher"]:
+            raise CheckpointError(
+                f"method.teacher: expected the teacher that this run began with, {notes.get('teacher', '')[:12]}, "
+                f"found {job.notes['teacher'][:12]}"
+            )
         log = HostLog(job.folder, jax.process_index())
         ending.callback(log.close)
-        recorder = Recorder(job.config, job.folder if job.leads else None, log, curriculum, step=step, notes=notes)
+        recorder = Recorder(
+            job.config, job.folder if job.leads else None, log, job.system.curriculum, step=step, notes=notes
+        )
         for message in left_aside:
             recorder.warn(message)
         recorder.event("start", step=step, devices=job.mesh.size, processes=jax.process_count())

@@ -15,9 +15,10 @@ from ..data import (
     load_digits,
     load_idx,
     load_npz,
+    load_pairs,
 )
 from .config import Config
-from .data_config import CIFAR10, IDX, ArrayRecord, Data, Digits, ImageFiles, Mixture, Npz
+from .data_config import CIFAR10, IDX, ArrayRecord, Data, Digits, ImageFiles, Mixture, Npz, Pairs
 
 
 def load_data(data: Data, *, seed: int) -> Dataset:
@@ -39,6 +40,8 @@ def load_data(data: Data, *, seed: int) -> Dataset:
             return ImageFolder(data.path, size=data.size, bad=data.bad, bad_limit=data.bad_limit, index=data.index)
         case ArrayRecord():
             return ArrayRecordSet(data.path)
+        case Pairs():
+            return load_pairs(data.path)
         case Mixture():
             return _draw(data, seed)
 

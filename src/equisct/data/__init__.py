@@ -18,6 +18,9 @@ from .loader import Loader as Loader
 from .loader import batch_flips as batch_flips
 from .loader import batch_indices as batch_indices
 from .loader import epoch_permutation as epoch_permutation
+from .pairs import PairSet as PairSet
+from .pairs import load_pairs as load_pairs
+from .pairs import save_pairs as save_pairs
 from .records import Dataset as Dataset
 from .records import ImageSet as ImageSet
 from .records import VectorSet as VectorSet

@@ -10,6 +10,7 @@ from .loop import fit as fit
 from .placement import data_mesh as data_mesh
 from .posthoc import reconstruct as reconstruct
 from .posthoc import save_snapshot as save_snapshot
+from .restart import restarting as restarting
 from .state import Recipe as Recipe
 from .state import TrainState as TrainState
 from .state import init_state as init_state

@@ -234,15 +234,29 @@ def read_checkpoint(folder: pathlib.Path, like: T, step: int | None = None) -> T
         return _load(checkpointer, place, like, read_manifest(place))
 
 
-def _load(checkpointer: Any, place: pathlib.Path, like: T, notes: dict[str, Any]) -> T:
-    expected = named_arrays(like)
+def read_arrays(folder: pathlib.Path, step: int | None = None) -> dict[str, Any]:
+    """Every array of a checkpoint by its name, such as `ema/torso/...`, whatever tree it is of.
+
+    The rest is as for `read_checkpoint`.
+    """
+    chosen, _ = checkpoint_notes(folder, step)
+    return read_checkpoint(folder, _described(folder.absolute() / str(chosen)), chosen)
+
+
+def _described(place: pathlib.Path, notes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The shapes of a checkpoint's arrays by their names, as its notes list them."""
+    notes = read_manifest(place) if notes is None else notes
     try:
-        found = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (dtype, shape) in notes["leaves"].items()}
+        return {name: jax.ShapeDtypeStruct(shape, dtype) for name, (dtype, shape) in notes["leaves"].items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"checkpoint {place}: expected a list of its arrays, found another ({error!r})"
         ) from error
-    check_same(expected, found, place)
+
+
+def _load(checkpointer: Any, place: pathlib.Path, like: T, notes: dict[str, Any]) -> T:
+    expected = named_arrays(like)
+    check_same(expected, _described(place, notes), place)
     target = {name: _target(leaf) for name, leaf in expected.items()}
     try:
         arrays = checkpointer.restore(place, target)

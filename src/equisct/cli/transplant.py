@@ -1,0 +1,24 @@
+"""Weights from one tree into another of the same arrays."""
+
+from typing import TypeVar
+
+from ..train.weights import named_arrays, with_arrays
+
+T = TypeVar("T")
+
+
+def transplant(model: T, teacher: object) -> T:
+    """The model with every array of the teacher in its place; what is no array (dropout, say) stays the model's.
+
+    Raises:
+        ValueError: if the two have other arrays; names the first.
+    """
+    wanted, found = named_arrays(model), named_arrays(teacher)
+    shapes = [{name: tuple(leaf.shape) for name, leaf in arrays.items()} for arrays in (wanted, found)]
+    if shapes[0] != shapes[1]:
+        name = next(n for n in {**shapes[0], **shapes[1]} if shapes[0].get(n) != shapes[1].get(n))
+        raise ValueError(
+            f"method.teacher: expected a network of the same settings as torso, {name} of shape "
+            f"{shapes[0].get(name)}, found {shapes[1].get(name)}"
+        )
+    return with_arrays(model, found)

@@ -1,0 +1,101 @@
+"""Noise and what a sampler made of it, in one `.npz` file: what knowledge distillation learns from."""
+
+import dataclasses
+import os
+import zipfile
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int
+
+from ._files import FilePath, check_expansion, existing, refused
+from .errors import DataError, describe
+from .records import Dataset
+
+ACCEPTED = """an .npz file of equisct-sample --pairs:
+  z: float32 (n, *shape), unit Gaussian noise
+  samples: float32 (n, *shape), what the teacher's sampler made of it
+  teacher: text, the SHA-256 of the teacher's weights"""
+EXAMPLE = "equisct-sample runs/teacher --pairs --n 50000 --out pairs.npz"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PairSet:
+    """Noise and the samples made of it, in memory; one sample of this set is a pair, `(2, *shape)`.
+
+    Attributes:
+        z: the noise, float32 (n, *shape).
+        samples: what was made of it, float32 (n, *shape), finite.
+        teacher: the hash of the weights that made them.
+        name: what to call the set in logs.
+
+    Raises:
+        DataError: one of these does not hold.
+    """
+
+    z: np.ndarray
+    samples: np.ndarray
+    teacher: str
+    name: str
+
+    def __post_init__(self):
+        for what, array in (("z", self.z), ("samples", self.samples)):
+            right = array.dtype == np.float32 and array.ndim in (2, 4) and array.size and np.isfinite(array).all()
+            if not right or array.shape != self.z.shape:
+                expected = (
+                    f"finite float32 numbers (n, d) or (n, c, h, w), of one shape in z and samples: {self.z.shape}"
+                )
+                raise DataError(f"{self.name}: {what}", f"a {describe(array)}", expected)
+
+    @property
+    def size(self) -> int:
+        """The number of pairs."""
+        return len(self.z)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one pair."""
+        return (2, *self.z.shape[1:])
+
+    def take(
+        self, indices: Int[np.ndarray, " batch"], flip: Bool[np.ndarray, " batch"] | None = None
+    ) -> Float32[np.ndarray, "batch 2 *shape"]:
+        """The pairs at `indices`; `flip` must be None.
+
+        Raises:
+            DataError: `flip` is given: the noise of a mirrored image is not the mirrored noise.
+        """
+        if flip is not None:
+            raise DataError(f"{self.name}: flip", "flips for pairs of noise and sample", "None")
+        return np.stack([self.z[indices], self.samples[indices]], axis=1)
+
+
+def save_pairs(path: str | os.PathLike[str], z: np.ndarray, samples: np.ndarray, teacher: str) -> None:
+    """Writes the file that `load_pairs` reads."""
+    np.savez(path, z=z.astype(np.float32), samples=samples.astype(np.float32), teacher=np.array(teacher))
+
+
+def load_pairs(path: FilePath) -> PairSet:
+    """The pairs of an `.npz` file.
+
+    Raises:
+        DataError: nothing usable is there.
+    """
+    place = existing(path, ACCEPTED, EXAMPLE)
+    arrays = {}
+    with refused(place, ACCEPTED, EXAMPLE), place.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        for name in ("z", "samples", "teacher"):
+            if name not in members:
+                raise DataError(place, f"no array {name!r}", ACCEPTED, f"for example {EXAMPLE}")
+            check_expansion(f"{place}[{name!r}]", members[name].compress_size, members[name].file_size)
+            with archive.open(members[name]) as member:
+                arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
+        teacher = arrays["teacher"]
+        if teacher.dtype.kind != "U" or teacher.ndim or teacher.dtype.itemsize > 4 * 64:
+            raise DataError(f"{place}['teacher']", f"a {describe(teacher)}", "a text of at most 64 characters")
+    return PairSet(arrays["z"], arrays["samples"], str(teacher), place.name.split(".")[0])
+
+
+def sample_shape(dataset: Dataset) -> tuple[int, ...]:
+    """The shape of what a model trained on this set makes: of a pair's sample, or of the set's own."""
+    return dataset.shape[1:] if isinstance(dataset, PairSet) else dataset.shape

@@ -1,0 +1,405 @@
+"""Every method of the command line: trained, gone on with, sampled; teachers and pairs that do not fit are refused."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+
+import equisct as sct
+from equisct.cli import codec, methods, presets, sample, stored, train
+from equisct.cli.build import build_optimiser, build_recipe
+from equisct.cli.config import Head, Log, Method, Noise, Optim, Parallel, Run, Sample, Torso
+from equisct.cli.data_config import Pairs
+from equisct.cli.models import denoising_model
+from equisct.cli.sampling import ddim_sampler
+from equisct.cli.stored import load_run, load_teacher, weights_hash
+from equisct.cli.systems import build_system
+from equisct.cli.transplant import transplant
+from equisct.data import DataError, load_pairs, save_pairs
+from equisct.model import ConsistencyModel, DenoisingModel, ScoreGuidedModel, Taught
+from equisct.train import init_state, restarting, train_step
+from equisct.train.checkpoint import read_arrays
+from equisct.train.weights import with_arrays
+from strategies import untyped
+from tolerances import FLOAT32_ROUNDING
+
+SMALL = dataclasses.replace(
+    presets.TOY,
+    torso=Torso(width=8, blocks=1, dropout=0.0, fourier_scale=1.0),
+    head=Head(width=8, blocks=1),
+    run=Run(steps=8, batch=16, save_every=4),
+    optim=Optim(lr=1e-3),
+    log=Log(every=4, tensorboard=False),
+    sample=Sample(n=4, heun_steps=3),
+    parallel=Parallel(devices=1),
+)
+"""The mixture in the plane by MLPs that compile in no time."""
+
+METHODS = {
+    "EDM": methods.EDM(),
+    "DDPM": methods.DDPM(),
+    "ScoreGuided": methods.ScoreGuided(last=40),
+    "ICT": methods.ICT(last=40),
+    "CT": methods.CT(last=4),
+    "CD of itself": methods.CD(points=6),
+}
+
+
+PUBLISHED = [name for name in presets.PRESETS if name.startswith("cifar10")]
+UNETS = PUBLISHED if os.environ.get("EQUISCT_FULL") == "1" else ["cifar10-ddpm", "cifar10-edm"]
+
+
+def write(config, path):
+    path.write_text(json.dumps(codec.to_json(config)))
+    return str(path)
+
+
+def run(config, folder, *flags):
+    """Trains with a configuration as the command does."""
+    train.main(["from-config", write(config, folder.with_suffix(".json")), "--run.dir", str(folder), *flags])
+    return folder
+
+
+def refusal(config, folder, capsys):
+    """What the command says against a configuration; it may leave nothing behind."""
+    with pytest.raises(SystemExit) as end:
+        run(config, folder)
+    assert end.value.code == 2
+    assert not folder.exists()
+    return capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def edm(runs):
+    """A finished run of a denoiser in EDM's form."""
+    return run(dataclasses.replace(SMALL, method=methods.EDM()), runs / "edm")
+
+
+@pytest.fixture(scope="module")
+def ddpm(runs):
+    """A finished run of a denoiser in DDPM's form."""
+    return run(dataclasses.replace(SMALL, method=methods.DDPM()), runs / "ddpm")
+
+
+@pytest.fixture(scope="module")
+def pairs(runs, ddpm):
+    """Pairs of its weights."""
+    path = runs / "pairs.npz"
+    sample.main([str(ddpm), "--sampler", "ddim", "--steps", "5", "--n", "32", "--pairs", "--out", str(path)])
+    return path
+
+
+# --- systems ---
+
+
+def check_update(config, shape, teacher):
+    """One update changes the weights and stays finite; the samplers give samples of the right shape."""
+    system = build_system(config.method, config, shape)
+    model = system.start(system.model(jr.key(0)), teacher)
+    recipe = build_recipe(config, system, teacher)
+    batch = np.asarray(jr.uniform(jr.key(1), (2, *shape), minval=-1.0))
+    if isinstance(config.method, methods.KD):
+        batch = np.stack([batch, batch], axis=1)
+    after, report = train_step(recipe, init_state(recipe, model), batch, jr.key(2))
+    assert bool(report.finite)
+    assert isinstance(after.given, Taught) == (system.teacher_share is not None)
+    assert weights_hash(after.model) != weights_hash(model)
+    for sampler in (system.samplers(1) | system.last_samplers).values():
+        found = jax.eval_shape(lambda z, s=sampler: s(model, z, jr.key(3)), jnp.zeros(shape))
+        assert found.shape == shape
+
+
+def test_distillation_of_its_own_head_makes_an_update():
+    check_update(dataclasses.replace(SMALL, method=METHODS["CD of itself"]), (2,), None)
+
+
+@pytest.mark.parametrize("kind", ["edm", "vp"])
+@pytest.mark.parametrize("method", ["PD", "KD", "CD", "ECT"])
+def test_every_method_with_a_teacher_starts_from_its_weights(edm, ddpm, method, kind):
+    path = edm if kind == "edm" else ddpm
+    made = {
+        "PD": lambda: methods.PD(path, preconditioning=kind, first=2),
+        "KD": lambda: methods.KD(path, preconditioning=kind),
+        "CD": lambda: methods.CD(teacher=path),
+        "ECT": lambda: methods.ECT(teacher=path, last=4),
+    }[method]()
+    config = dataclasses.replace(SMALL, method=made)
+    teacher = untyped(load_teacher(config, (2,)))
+    system = build_system(made, config, (2,))
+    begun = system.start(system.model(jr.key(5)), teacher.model)
+    network = begun.torso if isinstance(begun, ConsistencyModel) else begun.network
+    assert weights_hash(network) == weights_hash(teacher.model.network)
+    assert teacher.hash == weights_hash(load_run(path).ema)
+
+
+def test_kinds_of_models():
+    kinds = {"EDM": DenoisingModel, "ICT": ConsistencyModel, "CT": ConsistencyModel, "CD of itself": ScoreGuidedModel}
+    for name, kind in kinds.items():
+        config = dataclasses.replace(SMALL, method=METHODS[name])
+        assert isinstance(build_system(config.method, config, (2,)).model(jr.key(0)), kind)
+
+
+def test_a_method_without_a_system_is_named():
+    with pytest.raises(TypeError, match=r"method: expected one with a system .* found Method"):
+        build_system(Method(), SMALL, (2,))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_presets_build_at_full_size_and_train_at_reduced_width(name):
+    """One update of the U-Net, where no other preset of the suite has trained such a one; else of the MLP."""
+    preset = presets.PRESETS[name][1]
+    full = eqx.filter_eval_shape(build_system(preset.method, preset, (3, 32, 32)).model, jr.key(0))
+    assert sct.count(full) > 3e7
+    tiny = {"width": 4, "multipliers": (1,), "blocks": 1, "attention": ()}
+    narrow = dataclasses.replace(
+        preset,
+        torso=dataclasses.replace(preset.torso, **tiny),
+        head=dataclasses.replace(preset.head, **tiny),
+        optim=dataclasses.replace(preset.optim, warmup=0),  # whose first update changes nothing
+    )
+    shape = (3, 4, 4) if name in UNETS else (2,)
+    teacher = None
+    if getattr(narrow.method, "teacher", None) is not None:
+        kind = getattr(narrow.method, "preconditioning", "edm")
+        teacher = denoising_model(narrow, shape, kind, key=jr.key(9))
+    check_update(narrow, shape, teacher)
+
+
+# --- as commands ---
+
+
+@pytest.fixture(scope="module")
+def pd(edm, runs):
+    """A finished run of progressive distillation: the stages of two steps and one begin at updates 0 and 4."""
+    method = methods.PD(edm, first=2)
+    optim = Optim("adam", lr=1e-3, decay=True)
+    config = dataclasses.replace(SMALL, method=method, optim=optim, run=Run(steps=8, batch=16, save_every=3, keep=4))
+    return run(config, runs / "pd")
+
+
+def test_a_run_with_a_teacher_goes_on_with_the_same_bits(pd, runs):
+    """From the middle of the first stage: the teacher beside the model and the optimiser's restart come after it."""
+    again = runs / "pd-again"
+    shutil.copytree(pd, again)
+    for step in (6, 8):
+        shutil.rmtree(again / "checkpoints" / str(step))
+    (again / "STATUS.json").unlink()
+    train.main(["resume", str(again)])
+    expected, found = (read_arrays(folder / "checkpoints", 8) for folder in (pd, again))
+    assert expected.keys() == found.keys()
+    assert {name.split("/")[0] for name in found} >= {"model", "ema", "teacher", "optimiser_state"}
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+    assert (again / "metrics.jsonl").read_bytes() == (pd / "metrics.jsonl").read_bytes()
+
+
+def test_the_student_becomes_the_teacher_at_the_next_stage(pd, edm):
+    first = weights_hash(load_run(edm).ema)
+    arrays = {step: read_arrays(pd / "checkpoints", step) for step in (3, 6, 8)}
+    teachers = {
+        step: {n: np.asarray(a) for n, a in arrays[step].items() if n.startswith("teacher/")} for step in arrays
+    }
+    like = load_run(edm).ema
+    begun = {name.removeprefix("teacher/"): array for name, array in teachers[3].items()}
+    assert weights_hash(with_arrays(like, begun)) == first
+    assert any(not np.array_equal(teachers[3][name], teachers[6][name]) for name in teachers[3])
+    assert all(np.array_equal(teachers[6][name], teachers[8][name]) for name in teachers[6])
+
+
+def test_another_teacher_is_seen_by_its_hash_when_a_run_goes_on(pd, edm, runs, capsys):
+    other, again = runs / "edm-other", runs / "pd-other"
+    shutil.copytree(edm, other)
+    shutil.rmtree(other / "checkpoints" / "8")
+    shutil.copytree(pd, again)
+    shutil.rmtree(again / "checkpoints" / "8")
+    (again / "STATUS.json").unlink()
+    before = sorted(path for path in again.rglob("*") if path.is_file())
+    with pytest.raises(SystemExit) as end:
+        train.main(["resume", str(again), "--method.teacher", str(other)])
+    assert end.value.code == 6
+    err = capsys.readouterr().err
+    expected, found = (weights_hash(load_run(folder).ema)[:12] for folder in (edm, other))
+    assert f"method.teacher: expected the teacher that this run began with, {expected}, found {found}" in err
+    assert set(before) <= {path for path in again.rglob("*") if path.is_file()}
+
+
+def test_a_moved_teacher_is_still_the_same(pd, edm, runs, capsys):
+    moved, again = runs / "edm-moved", runs / "pd-moved"
+    shutil.copytree(edm, moved)
+    shutil.copytree(pd, again)
+    shutil.rmtree(again / "checkpoints" / "8")
+    (again / "STATUS.json").unlink()
+    train.main(["resume", str(again), "--method.teacher", str(moved)])
+    assert "changed: method.teacher" in capsys.readouterr().err
+
+
+def test_pairs_hold_the_noise_the_samples_came_from(pairs, ddpm):
+    found = load_pairs(pairs)
+    stored = load_run(ddpm)
+    assert found.teacher == weights_hash(stored.ema)
+    assert (found.size, found.shape) == (32, (2, 2))
+    again = found.take(np.array([3, 1]))
+    np.testing.assert_array_equal(again[:, 0], found.z[[3, 1]])
+    sampler = ddim_sampler(5)
+    made = jax.vmap(lambda z: sampler(stored.ema, z, jr.key(0)))(jnp.asarray(found.z[:3]))
+    np.testing.assert_allclose(made, found.samples[:3], rtol=1e-4, atol=1e-5)
+
+
+def test_knowledge_distillation_as_a_command(ddpm, pairs, runs):
+    method = methods.KD(ddpm, preconditioning="vp")
+    folder = run(dataclasses.replace(SMALL, method=method, data=Pairs(pairs)), runs / "kd")
+    sample.main([str(folder), "--n", "3", "--out", str(runs / "kd.npz")])
+    assert np.load(runs / "kd.npz")["samples"].shape == (3, 2)
+
+
+def other_pairs(pairs, path):
+    found = load_pairs(pairs)
+    save_pairs(path, found.z, found.samples, "0" * 64)
+    return path
+
+
+def test_settings_that_do_not_fit_are_refused_with_one_message(edm, ddpm, pairs, runs, capsys):
+    kd = methods.KD(ddpm, preconditioning="vp")
+    other = other_pairs(pairs, runs / "other.npz")
+    cases = {
+        "method.teacher: expected the folder of a run of equisct-train, found none at nowhere": (
+            dataclasses.replace(SMALL, method=methods.ECT(teacher=pathlib.Path("nowhere")))
+        ),
+        "method.preconditioning: expected the teacher's, vp, found edm": (
+            dataclasses.replace(SMALL, method=methods.PD(ddpm, first=2))
+        ),
+        "method.teacher: expected a network of the same settings as torso": (
+            dataclasses.replace(
+                SMALL, method=methods.PD(edm, first=2), torso=dataclasses.replace(SMALL.torso, width=12)
+            )
+        ),
+        "noise: expected that of the teacher": (
+            dataclasses.replace(SMALL, method=methods.CD(teacher=edm), noise=Noise(sigma_data=0.7))
+        ),
+        "data.path: expected pairs made by the weights of method.teacher": (
+            dataclasses.replace(SMALL, method=kd, data=Pairs(other))
+        ),
+        "method, data: expected Pairs as data with the method KD and with no other": (
+            dataclasses.replace(SMALL, method=kd)
+        ),
+        "optim.head_lr: expected none with a method without a score head": (
+            dataclasses.replace(SMALL, method=methods.EDM(), optim=Optim(head_lr=1e-2))
+        ),
+        "method.first: expected method.last = 3 doubled some number of times, found 8": (
+            dataclasses.replace(SMALL, method=methods.PD(edm, first=8, last=3))
+        ),
+        "run.steps: expected at least one update per period (10), found 8": (
+            dataclasses.replace(SMALL, method=methods.PD(edm, first=128))
+        ),
+    }
+    for message, config in cases.items():
+        assert message in refusal(config, runs / "refused", capsys)
+
+
+def test_a_teacher_of_another_shape_or_without_a_denoiser_is_refused(edm, monkeypatch):
+    config = dataclasses.replace(SMALL, method=methods.CD(teacher=edm))
+    with pytest.raises(ValueError, match=r"method.teacher: expected a model of samples \(3,\), found one of \(2,\)"):
+        load_teacher(config, (3,))
+    found = load_run(edm)
+    cm = dataclasses.replace(found, ema=ConsistencyModel(found.ema.network, found.ema.preconditioning))
+    monkeypatch.setattr(stored, "load_run", lambda path: cm)
+    with pytest.raises(ValueError, match="expected a run that trained a denoiser"):
+        load_teacher(config, (2,))
+
+
+BAD_SAMPLING = {
+    "jumps of a denoiser": (
+        ["--sampler", "one-step"],
+        "sampler: expected one of heun, euler, ddim, ancestral, found",
+    ),
+    "more steps than levels": (
+        ["--sampler", "euler", "--steps", "4"],
+        "steps: expected at most 2, the levels",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SAMPLING)
+def test_bad_sampling_is_refused(name, pd, tmp_path, monkeypatch, capsys):
+    words, message = BAD_SAMPLING[name]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        sample.main([str(pd), *words])
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+BAD_PAIRS = {
+    "no noise": ({"samples": np.zeros((4, 2), np.float32), "teacher": np.array("x")}, "no array 'z'"),
+    "other shapes": (
+        {"z": np.zeros((4, 2), np.float32), "samples": np.zeros((3, 2), np.float32), "teacher": np.array("x")},
+        "samples",
+    ),
+    "doubles": ({"z": np.zeros((4, 2)), "samples": np.zeros((4, 2)), "teacher": np.array("x")}, "z"),
+    "a number as teacher": (
+        {"z": np.zeros((4, 2), np.float32), "samples": np.zeros((4, 2), np.float32), "teacher": np.array(3)},
+        "a text of at most 64 characters",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PAIRS)
+def test_bad_pairs_are_refused(name, tmp_path):
+    arrays, message = BAD_PAIRS[name]
+    np.savez(tmp_path / "pairs.npz", **arrays)
+    with pytest.raises(DataError, match=message):
+        load_pairs(tmp_path / "pairs.npz")
+
+
+# --- the optimiser ---
+
+
+def test_a_restarted_optimiser_is_a_fresh_one():
+    """From each restart on, the updates are those of a run of its own; before, those of the plain optimiser."""
+    gradients = [jnp.array([float(i), -1.0]) for i in range(1, 7)]
+
+    def updates(optimiser, gradients):
+        state, found = optimiser.init(gradients[0]), []
+        for gradient in gradients:
+            update, state = optimiser.update(gradient, state)
+            found.append(update)
+        return np.array(found)
+
+    adam = optax.scale_by_adam()
+    found = updates(restarting(adam, (2, 5)), gradients)
+    expected = np.concatenate([updates(adam, part) for part in (gradients[:2], gradients[2:5], gradients[5:])])
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ValueError, match="at: expected a finite number >= 1, found 0"):
+        restarting(adam, (0,))
+
+
+def test_the_rate_falls_to_zero_in_each_stage():
+    optimiser = build_optimiser(Optim("adam", lr=1.0, b1=0.0, b2=0.0, decay=True), 8, (4,))
+    state, found = optimiser.init(jnp.ones(1)), []
+    for _ in range(8):
+        update, state = optimiser.update(jnp.ones(1), state)
+        found.append(-float(update[0]))
+    np.testing.assert_allclose(found, [1, 0.75, 0.5, 0.25] * 2, rtol=FLOAT32_ROUNDING)
+
+
+def test_transplant_keeps_what_is_no_array(edm):
+    teacher = load_run(edm).ema
+    fresh = build_system(methods.EDM(), SMALL, (2,)).model(jr.key(3))
+    moved = transplant(fresh, teacher)
+    assert weights_hash(moved) == weights_hash(teacher)
+    assert weights_hash(fresh) != weights_hash(teacher)
