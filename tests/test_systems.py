@@ -4,7 +4,10 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
+import subprocess
+import sys
 
 import equinox as eqx
 import jax
@@ -32,6 +35,7 @@ from equisct.train.weights import with_arrays
 from strategies import untyped
 from tolerances import FLOAT32_ROUNDING
 
+ROOT = pathlib.Path(__file__).parent.parent
 SMALL = dataclasses.replace(
     presets.TOY,
     torso=Torso(width=8, blocks=1, dropout=0.0, fourier_scale=1.0),
@@ -364,6 +368,39 @@ def test_bad_pairs_are_refused(name, tmp_path):
     np.savez(tmp_path / "pairs.npz", **arrays)
     with pytest.raises(DataError, match=message):
         load_pairs(tmp_path / "pairs.npz")
+
+
+# --- a method of one's own ---
+
+
+def test_a_method_of_ones_own_is_one_file(tmp_path):
+    """The file of docs/extend.md, as it stands there: trained by itself, and sampled where an entry point names it."""
+    page = (ROOT / "docs" / "extend.md").read_text()
+    (code,) = re.findall(r'^```python title="mixed.py"\n(.*?)^```$', page, re.MULTILINE | re.DOTALL)
+    assert code.count("\n") < 80
+    (tmp_path / "mixed.py").write_text(code)
+    named = tmp_path / "mixed-1.0.dist-info"
+    named.mkdir()
+    (named / "METADATA").write_text("Metadata-Version: 2.1\nName: mixed\nVersion: 1.0\n")
+    (named / "entry_points.txt").write_text("[equisct.methods]\nmixed = mixed\n")
+    tiny = ["--run.steps", "2", "--run.batch", "8", "--method.last", "20", "--sample.n", "1", "--log.no-tensorboard",
+            "--parallel.devices", "1", "--torso.width", "4", "--torso.blocks", "1", "--head.width", "4",
+            "--head.blocks", "1", "--sample.heun-steps", "2"]  # fmt: skip
+    ended = call(tmp_path, "mixed.py", "toy-mixed", "--method.share", "0.3", "--run.dir", "run", *tiny)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["method"]["share"] == 0.3
+    refused = call(tmp_path, "mixed.py", "toy-mixed", "--method.share", "2", "--run.dir", "other")
+    assert (refused.returncode, "method.share: expected a number in [0, 1], found 2" in refused.stderr) == (2, True)
+    drawn = call(tmp_path, "-m", "equisct", "sample", "run", "--n", "1", "--out", "a.npz", PYTHONPATH=str(tmp_path))
+    assert drawn.returncode == 0, drawn.stderr
+    assert np.isfinite(np.load(tmp_path / "a.npz")["samples"]).all()
+
+
+def call(folder, *words, **variables):
+    """A process in a folder."""
+    return subprocess.run(
+        [sys.executable, *words], cwd=folder, env=os.environ | variables, capture_output=True, text=True, check=False
+    )
 
 
 # --- the optimiser ---

@@ -8,6 +8,7 @@ import tyro
 from ..tracking import redact
 from .exits import refusing_wrong_input, stopping_cleanly
 from .options import Options, check
+from .plugins import load_plugins
 from .xla import prefer_quick_compilation
 
 PROGRAM = "equisct-sample"
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with stopping_cleanly(PROGRAM), refusing_wrong_input(PROGRAM):
         options = tyro.cli(Options, prog=PROGRAM, description=DESCRIPTION, args=arguments)
         check(options)
+        load_plugins()
         prefer_quick_compilation()
         importlib.import_module("equisct.cli.draw").draw(options)  # only now: this imports JAX
         print(f"wrote {options.n} samples to {redact(str(options.out))}")

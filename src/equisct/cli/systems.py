@@ -105,7 +105,8 @@ def _grid(config: Config) -> dict[str, Any]:
     return {"sigma_min": noise.sigma_min, "sigma_max": noise.sigma_max, "rho": noise.rho}
 
 
-def _jumps(config: Config) -> dict[str, Sampler]:
+def jumps(config: Config) -> dict[str, Sampler]:
+    """Consistency sampling in one and in two steps."""
     mid, noise = config.sample.mid_sigma, config.noise
     return {
         "one step": consistency_sampler((), noise),
@@ -136,7 +137,7 @@ def _(method: methods.ScoreGuided, config: Config, shape: Shape) -> System:
     return System(
         lambda key: score_guided_model(config, shape, key=key),
         lambda teacher: objective,
-        lambda step: _jumps(config),
+        lambda step: jumps(config),
         curriculum=curriculum,
         last_samplers=_through_the_head(config),
     )
@@ -155,7 +156,7 @@ def _(method: methods.ICT, config: Config, shape: Shape) -> System:
     return System(
         lambda key: consistency_model(config, shape, key=key),
         lambda teacher: objective,
-        lambda step: _jumps(config),
+        lambda step: jumps(config),
         curriculum=curriculum,
     )
 
@@ -176,7 +177,7 @@ def _(method: methods.ECT, config: Config, shape: Shape) -> System:
     return System(
         lambda key: consistency_model(config, shape, key=key),
         lambda teacher: objective,
-        lambda step: _jumps(config),
+        lambda step: jumps(config),
         start=_from_its_network,
         curriculum=curriculum,
     )
@@ -194,7 +195,7 @@ def _(method: methods.CT, config: Config, shape: Shape) -> System:
     return System(
         lambda key: consistency_model(config, shape, key=key),
         lambda teacher: objective,
-        lambda step: _jumps(config),
+        lambda step: jumps(config),
         curriculum=curriculum,
         teacher_share=curriculum.teacher_share,
     )
@@ -222,7 +223,7 @@ def _(method: methods.CD, config: Config, shape: Shape) -> System:
     return System(
         lambda key: make(config, shape, key=key),
         objective,
-        lambda step: _jumps(config),
+        lambda step: jumps(config),
         start=_from_its_network if alone else lambda model, teacher: model,
         curriculum=curriculum,
         last_samplers={} if alone else _through_the_head(config),

@@ -17,6 +17,7 @@ from .check import check, check_trackers
 from .config import Config
 from .exits import STOPPED, refusing_wrong_input, stopping_cleanly
 from .folder import changes, check_not_held, choose_folder, read_config, read_config_file, read_status, refused_changes
+from .plugins import load_plugins
 from .presets import PRESETS
 from .source import load_data, open_loader
 from .xla import prefer_quick_compilation
@@ -40,6 +41,7 @@ FILE starts a new run with those of a file; both take flags too, to change some.
 
 def parse(arguments: Sequence[str] | None = None) -> Config:
     """The configuration of a command line, checked; exits with code 2 and one message if it is wrong."""
+    load_plugins()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words == ["--version"]:
         print(f"equisct {importlib.metadata.version('equisct')}")

@@ -1,0 +1,11 @@
+"""Methods of other packages: whatever the entry points of the group `equisct.methods` import."""
+
+import importlib.metadata
+
+GROUP = "equisct.methods"
+
+
+def load_plugins() -> None:
+    """Imports the modules that installed packages name; each registers its methods and presets by being imported."""
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        entry.load()
