@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
-.PHONY: demo test scoreboard lint format lock clean
+.PHONY: demo test scoreboard table lint format lock clean
 
 # The demo needs only what training needs; where everything is installed already, that will do.
 demo: $(or $(wildcard $(VENV)/.installed),$(VENV)/.installed-train)
@@ -23,6 +23,11 @@ scoreboard: $(VENV)/.installed
 	rm -f .cache/scoreboard.jsonl; mkdir -p .cache
 	-EQUISCT_FULL=1 EQUISCT_SCOREBOARD=$(CURDIR)/.cache/scoreboard.jsonl $(BIN)/python -m pytest tests/reliability -q
 	$(BIN)/python tests/reliability/scoreboard.py .cache/scoreboard.jsonl
+
+# Every method of the paper's Table 1 at one small size, in about BUDGET minutes; goes on where it was stopped.
+BUDGET = 120
+table: $(VENV)/.installed
+	$(BIN)/python benchmarks/table.py --budget $(BUDGET) --write
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

@@ -3,8 +3,8 @@
 python benchmarks/costs.py [--preset NAME]... [--write]
 
 The program of one update at full size is lowered, not compiled or run; XLA counts its floating-point operations. An
-estimate of hours divides by a rate of arithmetic that is assumed, and stated in the table's head. `--write` puts the table
-into docs/methods.md.
+estimate of hours divides by a rate of arithmetic that is assumed, and stated in the table's head. `--write` puts the
+table into docs/methods.md.
 """
 
 import argparse
@@ -67,13 +67,15 @@ def row(name: str) -> str:
     update = low + per_sample * (config.run.batch - SAMPLES)
     hours = update * config.run.steps / (PEAK * SHARE) / 3600
     images = config.run.steps * config.run.batch / 1e6
-    return f"| `{name}` | {size / 1e6:.1f} | {images:,.0f} | {per_sample / 1e9:.0f} | {update / 1e12:,.1f} | {hours:,.0f} |"
+    cells = [f"`{name}`", f"{size / 1e6:.1f}", f"{images:,.0f}", f"{per_sample / 1e9:.0f}", f"{update / 1e12:,.1f}"]
+    return f"| {' | '.join([*cells, f'{hours:,.0f}'])} |"
 
 
 def table(names: list[str]) -> str:
     """The table in Markdown."""
     head = [
-        f"| preset | parameters, M | images, M | GFLOP per image | TFLOP per update | hours on one H100 at {SHARE:.0%} |",
+        "| preset | parameters, M | images, M | GFLOP per image | TFLOP per update | "
+        f"hours on one H100 at {SHARE:.0%} |",
         "|---|---|---|---|---|---|",
     ]
     return "\n".join([*head, *map(row, names)])

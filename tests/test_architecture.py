@@ -30,7 +30,7 @@ LAYERS = [
     {"level_sampling", "weighting", "model", "pf_ode"},
     {"losses", "samplers"},
     {"objectives"},
-    {"diagnostics", "data", "train", "report", "tracking"},
+    {"diagnostics", "data", "train", "report", "tracking", "evaluation"},
     {"cli", "__main__"},
 ]
 """Files and packages, from the bottom up; inside a package everything may see everything."""

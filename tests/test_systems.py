@@ -325,6 +325,13 @@ def test_a_teacher_of_another_shape_or_without_a_denoiser_is_refused(edm, monkey
         load_teacher(config, (2,))
 
 
+def test_a_teacher_is_laid_out_over_the_devices_of_the_run(edm, runs):
+    config = dataclasses.replace(SMALL, method=methods.CD(teacher=edm), parallel=Parallel(devices=2))
+    words = ["from-config", write(config, runs / "cd-two.json"), "--run.dir", str(runs / "cd-two"), "--run.steps", "2"]
+    ended = call(runs, "-m", "equisct", "train", *words)  # a process of its own: this one has settled on one device
+    assert ended.returncode == 0, ended.stderr
+
+
 BAD_SAMPLING = {
     "jumps of a denoiser": (
         ["--sampler", "one-step"],
@@ -430,7 +437,7 @@ def test_the_rate_falls_to_zero_in_each_stage():
     state, found = optimiser.init(jnp.ones(1)), []
     for _ in range(8):
         update, state = optimiser.update(jnp.ones(1), state)
-        found.append(-float(update[0]))
+        found.append(-float(untyped(update)[0]))
     np.testing.assert_allclose(found, [1, 0.75, 0.5, 0.25] * 2, rtol=FLOAT32_ROUNDING)
 
 

@@ -14,7 +14,7 @@ from ..data import Dataset
 from ..data.pairs import sample_shape
 from ..model import DenoisingModel, ScoreGuidedModel
 from ..train import Recipe, TrainState, compile_step, init_state
-from ..train.placement import state_sharding
+from ..train.placement import place, state_sharding
 from .build import build_recipe
 from .codec import to_json
 from .config import Config
@@ -26,7 +26,7 @@ def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> 
     """The settings, sizes, memory per device (from the compiled step) and places of a run, in words."""
     shape = sample_shape(dataset)
     system, teacher = build_system(config.method, config, shape), load_teacher(config, shape)
-    recipe = build_recipe(config, system, teacher.model if teacher else None)
+    recipe = build_recipe(config, system, place(teacher.model, mesh) if teacher else None)
     state = state_by_shape(recipe, system, mesh)
     rows = np.zeros((config.run.batch // jax.process_count(), *dataset.shape), np.float32)
     program = compile_step(recipe, state, rows, jr.key(0))

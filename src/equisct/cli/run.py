@@ -18,6 +18,7 @@ from ..data import Dataset, PairSet
 from ..data.pairs import sample_shape
 from ..tracking import redact
 from ..train import CheckpointError, CheckpointStore, TrainState, init_state
+from ..train.placement import place
 from .build import build_recipe
 from .config import Config
 from .exits import STOPPED, code_of
@@ -70,7 +71,7 @@ def train(
     """
     init_key, train_key, sample_key = jr.split(jr.key(config.run.seed), 3)
     system, teacher = _system(config, dataset)
-    recipe = build_recipe(config, system, teacher.model if teacher else None)
+    recipe = build_recipe(config, system, place(teacher.model, mesh) if teacher else None)
     notes = {"shape": list(sample_shape(dataset)), "teacher": teacher.hash if teacher else ""}
     job = Job(config, dataset, mesh, folder, resume_command, system, recipe, notes, train_key, sample_key)
     with listening() as interruption:
