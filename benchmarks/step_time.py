@@ -25,7 +25,7 @@ import numpy as np
 
 from equisct.cli.config import Config, Head, Optim, Run, Torso
 from equisct.cli.data_config import CIFAR10
-from equisct.cli.methods import ScoreGuided
+from equisct.cli.methods import ScoreGuidance
 from equisct.cli.presets import DIGITS
 
 
@@ -45,7 +45,7 @@ CASES = {
             data=CIFAR10(),
             torso=Torso(width=16, multipliers=(1, 2, 2), blocks=1, attention=(8,), dropout=0.0),
             head=Head(width=16, multipliers=(1, 2, 2), blocks=1, attention=(8,)),
-            method=ScoreGuided(stratify=True),
+            method=ScoreGuidance(stratify=True),
             optim=Optim(),
             run=Run(steps=400_000, batch=16),
         ),

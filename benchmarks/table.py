@@ -96,7 +96,7 @@ def configuration(kind: str, data: str, place: pathlib.Path, updates: int, seed:
         "ct": lambda: methods.CT(last=40, stratify=True),
         "ict": lambda: methods.ICT("pseudo-huber-norm", c, **doubling),
         "ict-star": lambda: methods.ICT("pseudo-huber", c, **doubling),
-        "ict-sh": lambda: methods.ScoreGuided("pseudo-huber", c, **doubling),
+        "ict-sh": lambda: methods.ScoreGuidance("pseudo-huber", c, **doubling),
         "ect": lambda: methods.ECT(teacher=edm, last=160, law_mean=mean, stratify=True),
     }
     adam = kind in ("ddpm", "edm", "kd", "pd")

@@ -15,7 +15,7 @@ import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 
 from equisct.cli.config import Config
-from equisct.cli.methods import ScoreGuided
+from equisct.cli.methods import ScoreGuidance
 
 EPSILON = 1e-6
 SKIP_SCALE = math.sqrt(0.5)
@@ -241,9 +241,9 @@ class Pair(nn.Module):
         return endpoint, skip * x_t + out * raw
 
 
-def score_guided(config: Config) -> ScoreGuided:
+def score_guided(config: Config) -> ScoreGuidance:
     """The settings of the one method that this reference has."""
-    assert isinstance(config.method, ScoreGuided)
+    assert isinstance(config.method, ScoreGuidance)
     return config.method
 
 

@@ -281,6 +281,7 @@ WRONG_CALLS = {
     "train.load_weights": lambda: train.load_weights(untyped(3), MODEL),
     "train.read_checkpoint": lambda: train.read_checkpoint(untyped("folder"), MODEL),
     "train.reconstruct": lambda: train.reconstruct("folder", MODEL, untyped(0.1)),
+    "train.restarting": lambda: train.restarting(untyped(3), (1,)),
     "train.save_snapshot": lambda: train.save_snapshot("folder", [MODEL], untyped([0.1]), 1),
     "train.save_weights": lambda: train.save_weights(untyped(3), model=MODEL, ema=MODEL),
     "train.train_step": lambda: train.train_step(RECIPE, untyped(MODEL), jnp.ones((2, 2)), KEY),

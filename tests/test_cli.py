@@ -418,7 +418,7 @@ def test_any_configuration_survives_the_codec(lr, c, steps, decay, multipliers, 
     changed = dataclasses.replace(
         presets.TINY,
         optim=config.Optim(lr=lr, decay=decay),
-        method=methods.ScoreGuided(c=c),
+        method=methods.ScoreGuidance(c=c),
         torso=config.Torso(multipliers=tuple(multipliers)),
         run=config.Run(steps=steps, dir=None if folder is None else pathlib.Path(folder)),
     )

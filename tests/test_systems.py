@@ -51,7 +51,7 @@ SMALL = dataclasses.replace(
 METHODS = {
     "EDM": methods.EDM(),
     "DDPM": methods.DDPM(),
-    "ScoreGuided": methods.ScoreGuided(last=40),
+    "ScoreGuided": methods.ScoreGuidance(last=40),
     "ICT": methods.ICT(last=40),
     "CT": methods.CT(last=4),
     "CD of itself": methods.CD(points=6),
@@ -383,13 +383,13 @@ def test_bad_pairs_are_refused(name, tmp_path):
 def test_a_method_of_ones_own_is_one_file(tmp_path):
     """The file of docs/extend.md, as it stands there: trained by itself, and sampled where an entry point names it."""
     page = (ROOT / "docs" / "extend.md").read_text()
-    (code,) = re.findall(r'^```python title="mixed.py"\n(.*?)^```$', page, re.MULTILINE | re.DOTALL)
+    (code,) = re.findall(r'^```py title="mixed.py"\n(.*?)^```$', page, re.MULTILINE | re.DOTALL)
     assert code.count("\n") < 80
     (tmp_path / "mixed.py").write_text(code)
     named = tmp_path / "mixed-1.0.dist-info"
     named.mkdir()
     (named / "METADATA").write_text("Metadata-Version: 2.1\nName: mixed\nVersion: 1.0\n")
-    (named / "entry_points.txt").write_text("[equisct.methods]\nmixed = mixed\n")
+    (named / "entry_points.txt").write_text("[equisct_methods]\nmixed = mixed\n")
     tiny = ["--run.steps", "2", "--run.batch", "8", "--method.last", "20", "--sample.n", "1", "--log.no-tensorboard",
             "--parallel.devices", "1", "--torso.width", "4", "--torso.blocks", "1", "--head.width", "4",
             "--head.blocks", "1", "--sample.heun-steps", "2"]  # fmt: skip

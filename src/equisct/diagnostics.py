@@ -55,9 +55,10 @@ def measure_agreement(
     z = jr.normal(z_key, x.shape)
 
     def compare(name: str, truth: Callable[[Array], Array], x_t: Array, sigma: Array) -> tuple[Array | None, ...]:
-        if not hasattr(model, name):
+        answer = getattr(model, name, None)
+        if answer is None:
             return None, None
-        found = jax.vmap(lambda x_t: getattr(model, name)(x_t, sigma))(x_t)
+        found = jax.vmap(lambda x_t: answer(x_t, sigma))(x_t)
         return _distances(found, jax.vmap(truth)(x_t))
 
     def at(sigma: Array) -> tuple[Array | None, ...]:

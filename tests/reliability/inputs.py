@@ -204,7 +204,7 @@ PUPIL = {"teacher": path(), "preconditioning": choice("edm", "vp")}
 POWERS = st.integers(0, 5).map(lambda power: 2**power)
 
 METHODS: dict[type, dict[str, Field]] = {
-    methods.ScoreGuided: DOUBLING | HEAD,
+    methods.ScoreGuidance: DOUBLING | HEAD,
     methods.ICT: DOUBLING,
     methods.ECT: DOUBLING
     | {

@@ -65,7 +65,7 @@ def newer_field(run):
     stored = json.loads((run / "config.json").read_text())
     stored["optim"]["weight_decay"] = 0.1
     (run / "config.json").write_text(json.dumps(stored))
-    return "config.optim.weight_decay: expected one of lr, .*, found an unknown field"
+    return "config.optim.weight_decay: expected one of name, lr, .*, found an unknown field"
 
 
 def newer_group(run):

@@ -9,7 +9,7 @@ from typing import Any
 
 from .config import Config
 
-ADDED = {("torso", "architecture"): "ncsnpp", ("optim", "name"): "radam", ("method", "kind"): "ScoreGuided"}
+ADDED = {("torso", "architecture"): "ncsnpp", ("optim", "name"): "radam", ("method", "kind"): "ScoreGuidance"}
 """Settings that the first files of this version do not have, and what they meant."""
 
 

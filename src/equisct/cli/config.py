@@ -10,7 +10,7 @@ from typing import Literal
 import tyro
 
 from .data_config import Data
-from .methods import Method, ScoreGuided
+from .methods import Method, ScoreGuidance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +211,7 @@ class Config:
     """The consistency model's network."""
     head: Head = dataclasses.field(default_factory=Head)
     """The score head's network."""
-    method: Method = dataclasses.field(default_factory=ScoreGuided)
+    method: Method = dataclasses.field(default_factory=ScoreGuidance)
     """What is trained and by which loss."""
     noise: Noise = dataclasses.field(default_factory=Noise)
     """Noise levels."""

@@ -47,7 +47,7 @@ def choose_sampler(options: Options, stored: Stored) -> tuple[str, Sampler]:
     if options.sampler is None:
         system = build_system(config.method, config, stored.shape)
         return next(iter(system.samplers(stored.step).items()))
-    able = (JUMPS if hasattr(model, "endpoint") else ()) + (WALKS if hasattr(model, "denoise") else ())
+    able = (JUMPS if getattr(model, "endpoint", None) else ()) + (WALKS if getattr(model, "denoise", None) else ())
     if options.sampler not in able:
         found = f"{options.sampler} with a run of method {type(config.method).__name__}"
         raise ValueError(f"sampler: expected one of {', '.join(able)}, found {found}")

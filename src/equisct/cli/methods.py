@@ -158,7 +158,7 @@ class ICT(_Matching):
 
     def check(self, steps: int) -> None:
         """See `Method`."""
-        super().check(steps)
+        _Matching.check(self, steps)
         check_at_least("method.first", self.first, 1)
         check_at_least("method.last", self.last, self.first)
         check_positive("method.law_std", self.law_std)
@@ -172,7 +172,7 @@ class ICT(_Matching):
 
 
 @dataclasses.dataclass(frozen=True)
-class ScoreGuided(ICT):
+class ScoreGuidance(ICT):
     """The paper's: improved consistency training plus the head's denoising."""
 
     head_weight: float = 0.3
@@ -182,7 +182,7 @@ class ScoreGuided(ICT):
 
     def check(self, steps: int) -> None:
         """See `Method`."""
-        super().check(steps)
+        ICT.check(self, steps)
         check_at_least("method.head_weight", self.head_weight, 0)
 
 
@@ -207,7 +207,7 @@ class ECT(ICT):
 
     def check(self, steps: int) -> None:
         """See `Method`."""
-        super().check(steps)
+        ICT.check(self, steps)
         check_at_least("method.widening", self.widening, 0)
         check_at_least("method.narrowing", self.narrowing, 0)
 
@@ -232,7 +232,7 @@ class CT(_Matching):
 
     def check(self, steps: int) -> None:
         """See `Method`."""
-        super().check(steps)
+        _Matching.check(self, steps)
         check_at_least("method.first", self.first, 1)
         check_at_least("method.last", self.last, self.first)
         check_positive("method.initial_decay", self.initial_decay)
@@ -258,6 +258,6 @@ class CD(_Matching):
 
     def check(self, steps: int) -> None:
         """See `Method`."""
-        super().check(steps)
+        _Matching.check(self, steps)
         check_at_least("method.points", self.points, 2)
         check_at_least("method.head_weight", self.head_weight, 0)

@@ -1,8 +1,8 @@
-"""Methods of other packages: whatever the entry points of the group `equisct.methods` import."""
+"""Methods of other packages: whatever the entry points of the group `equisct_methods` import."""
 
 import importlib.metadata
 
-GROUP = "equisct.methods"
+GROUP = "equisct_methods"
 
 
 def load_plugins() -> None:

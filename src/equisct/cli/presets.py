@@ -5,7 +5,7 @@ import pathlib
 
 from .config import Config, Ema, Head, Log, Noise, Optim, Run, Sample, Torso
 from .data_config import CIFAR10, IDX, ArrayRecord, Digits, ImageFiles, Mixture, Npz, Pairs
-from .methods import CD, CT, DDPM, ECT, EDM, ICT, KD, PD, ScoreGuided
+from .methods import CD, CT, DDPM, ECT, EDM, ICT, KD, PD, ScoreGuidance
 
 _SMALL_TORSO = Torso(width=16, multipliers=(1, 1), blocks=1, attention=(), dropout=0.0)
 _SMALL_HEAD = Head(width=8, multipliers=(1, 1), blocks=1, attention=())
@@ -15,7 +15,7 @@ DIGITS = Config(
     data=Digits(),
     torso=_SMALL_TORSO,
     head=_SMALL_HEAD,
-    method=ScoreGuided(last=160, stratify=True),
+    method=ScoreGuidance(last=160, stratify=True),
     optim=Optim(lr=2e-3, decay=True),
     ema=Ema(0.999),
     run=Run(steps=3_500, batch=64, save_every=3_500),
@@ -26,7 +26,7 @@ TINY = Config(
     data=Digits(),
     torso=Torso(width=4, multipliers=(1,), blocks=1, attention=(), dropout=0.1),
     head=Head(width=4, multipliers=(1,), blocks=1, attention=()),
-    method=ScoreGuided(last=40, stratify=True),
+    method=ScoreGuidance(last=40, stratify=True),
     optim=Optim(lr=1e-3),
     ema=Ema(0.9),
     run=Run(steps=12, batch=8, save_every=6),
@@ -40,7 +40,7 @@ TOY = Config(
     torso=Torso(width=64, blocks=3, dropout=0.0, fourier_scale=1.0),
     head=Head(width=64, blocks=2),
     # In few dimensions iCT's tiny constant settles on a wrong map, and squared L2 hardly weighs the high levels.
-    method=ScoreGuided(c=0.03, last=160, law_mean=0.0, stratify=True),
+    method=ScoreGuidance(c=0.03, last=160, law_mean=0.0, stratify=True),
     noise=Noise(sigma_data=0.8),
     optim=Optim(lr=2e-3, decay=True),
     ema=Ema(0.999),
@@ -58,7 +58,7 @@ CIFAR_LITERAL = Config(
     data=CIFAR10(),
     torso=Torso(tap_before_norm=True),
     head=Head(layer_norm=False, entry_conv=False, embedding="add", preconditioning="edm", endpoint_scaling="none"),
-    method=ScoreGuided(head_weighting="constant"),
+    method=ScoreGuidance(head_weighting="constant"),
     optim=_PAPER_OPTIM,
     ema=_PAPER_EMA,
     run=_PAPER_RUN,
@@ -159,7 +159,7 @@ FASHION = Config(
     data=IDX(),
     torso=Torso(width=32, multipliers=(1, 2), blocks=2, attention=(), dropout=0.1),
     head=Head(width=32, multipliers=(1, 2), blocks=1, attention=()),
-    method=ScoreGuided(last=320, stratify=True),
+    method=ScoreGuidance(last=320, stratify=True),
     optim=Optim(lr=3e-4),
     ema=Ema(0.9995),
     run=Run(steps=50_000, batch=256),
@@ -173,7 +173,7 @@ NPZ = Config(
     data=Npz(),
     torso=_SMALL_TORSO,
     head=_SMALL_HEAD,
-    method=ScoreGuided(last=160, stratify=True),
+    method=ScoreGuidance(last=160, stratify=True),
     optim=Optim(lr=2e-3, decay=True),
     ema=Ema(0.999),
     run=Run(steps=3_000, batch=64, save_every=3_000),

@@ -123,7 +123,7 @@ def _through_the_head(config: Config) -> dict[str, Sampler]:
 
 
 @build_system.register
-def _(method: methods.ScoreGuided, config: Config, shape: Shape) -> System:
+def _(method: methods.ScoreGuidance, config: Config, shape: Shape) -> System:
     curriculum = build_doubling(method, config.run.steps)
     objective = ScoreGuidedTraining(
         curriculum=curriculum,
