@@ -16,7 +16,7 @@ demo: $(or $(wildcard $(VENV)/.installed),$(VENV)/.installed-train)
 	$(BIN)/equisct-train digits
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Every row of docs/reliability.md at full size, and the table there.
 scoreboard: $(VENV)/.installed
@@ -41,7 +41,7 @@ format: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "installing everything that development needs, from wheels: about a minute"
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --require-hashes -r constraints.txt
+	$(PIP) --no-compile --require-hashes -r constraints.txt
 	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 

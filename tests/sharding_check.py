@@ -37,7 +37,6 @@ WIDE = {"channels": 1, "resolution": 4, "width": 16, "multipliers": (1,), "block
 MLP = {
     "data 8": (8, 1, 1),
     "data 4 x fsdp 2": (8, 2, 1),
-    "fsdp 8": (8, 8, 1),
     "data 8, 4 microbatches": (8, 1, 4),
     "data 4 x fsdp 2, 2 microbatches": (8, 2, 2),
 }
@@ -45,6 +44,7 @@ MLP = {
 
 UNET = {"data 4 x fsdp 2, 2 microbatches": (8, 2, 2)}
 MORE = {
+    "fsdp 8": (8, 8, 1),
     "fsdp 8, 4 microbatches": (8, 8, 4),
     "2 microbatches": (1, 1, 2),
     "4 microbatches": (1, 1, 4),

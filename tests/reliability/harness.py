@@ -27,9 +27,12 @@ from equisct.train.manifest import read_manifest
 ROOT = pathlib.Path(__file__).parent.parent.parent
 HOOKED = str(pathlib.Path(__file__).parent / "hooked.py")
 
+DRAWING = ("--sample.n", "1", "--sample.heun-steps", "2")
+"""Pictures of as little work as can be."""
+
 SHORT = ("--run.steps", "30", "--run.save-every", "10", "--log.every", "7", "--method.period", "10",
-         "--log.no-tensorboard", "--sample.n", "1", "--sample.heun-steps", "2")  # fmt: skip
-"""30 updates over three curriculum stages, with checkpoints at 10, 20, 30 and rows between them."""
+         "--log.no-tensorboard", *(DRAWING if os.environ.get("EQUISCT_FULL") == "1" else ("--sample.n", "0")))  # fmt: skip
+"""30 updates over three curriculum stages, with checkpoints at 10, 20, 30 and rows between; small ones draw nothing."""
 
 TINY = ("tiny", *SHORT)
 """A U-Net with dropout on the digits."""
@@ -77,6 +80,7 @@ def environment(**more: str) -> dict[str, str]:
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",
     } | more  # fmt: skip
 
 

@@ -30,7 +30,7 @@ def test_each_place(tmp_path, arguments, unbroken):
     with harness.scoring("R4", f"a signal in {', '.join(places)}", "there is no evaluation while training") as score:
         for place in places:
             folder = tmp_path / place.replace(" ", "-")
-            more = (*arguments, "--sample.every", "15", "--log.every", "1")
+            more = (*arguments, *harness.DRAWING, "--sample.every", "15", "--log.every", "1")
             cold = harness.environment(JAX_COMPILATION_CACHE_DIR=str(tmp_path / "cold"))
             cache = (cold if place == "compile" else harness.environment())["JAX_COMPILATION_CACHE_DIR"]
             ended = harness.train(folder, *more, hooks=PLACES[place], JAX_COMPILATION_CACHE_DIR=cache)

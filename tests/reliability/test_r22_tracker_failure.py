@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from harness import full, metric_rows, rows, scoring, start, steps, vectors
+from harness import DRAWING, full, metric_rows, rows, scoring, start, steps, vectors
 from harness import train as run_process
 from inputs import call
 
@@ -45,7 +45,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def points(tmp_path_factory):
-    return vectors(tmp_path_factory.mktemp("points") / "points.npz")
+    return (*vectors(tmp_path_factory.mktemp("points") / "points.npz"), *DRAWING)
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,7 @@ def _check_parallel(parallel: Parallel, batch: int) -> None:
 
 
 def _check_sample(sample: Sample, noise: Noise) -> None:
-    check_at_least("sample.n", sample.n, 1)
+    check_at_least("sample.n", sample.n, 0)
     check_at_least("sample.heun_steps", sample.heun_steps, 2)
     check_at_least("sample.every", sample.every, 0)
     if not noise.sigma_min < sample.mid_sigma < noise.sigma_max:

@@ -192,7 +192,7 @@ class Sample:
     """Samples drawn while training and at the end."""
 
     n: int = 64
-    """Samples per sampler, with the same noise for each."""
+    """Samples per sampler, with the same noise for each; 0 draws no picture, of the curves neither."""
     mid_sigma: float = 0.661
     """Noise level of the second of two steps."""
     heun_steps: int = 18

@@ -218,9 +218,11 @@ class Loop:
             save_snapshot(folder, trees, [rule for rule, _ in kept], self.step)
 
     def _draw(self, state: TrainState, *, final: bool) -> None:
+        job = self._job
+        if not job.config.sample.n:
+            return
         models = on_this_process({"ema": state.ema, "model": state.model})
-        if self._job.leads:
-            job = self._job
+        if job.leads:
             paths = draw_sheet(
                 job.config, job.system, models, tuple(job.notes["shape"]), job.sample_key, job.folder,
                 step=self.step, interruption=self._interruption, final=final,
@@ -232,7 +234,7 @@ class Loop:
         self.step = int(state.step)
         self._save_surely(state)
         job = self._job
-        if job.leads:
+        if job.leads and job.config.sample.n:
             draw_curves(read_rows(job.folder / "metrics.jsonl"), job.folder / "curves.png")
         self._draw(state, final=True)
         self._interruption.check()

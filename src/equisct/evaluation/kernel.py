@@ -1,0 +1,62 @@
+"""The kernel distance of two sets of features (Bińkowski et al. 2018; KID: Inception's), with its standard error."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+BLOCK = 2048
+"""Rows at a time: memory does not grow with the square of the sets."""
+
+
+class Estimate(NamedTuple):
+    """A number and the standard deviation that it would have over new samples."""
+
+    value: float
+    standard_error: float
+
+
+def kernel_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"], *, degree: int = 3) -> Estimate:
+    """The squared maximum mean discrepancy by the kernel `(x . y / d + 1)^degree`: unbiased, so it may be below 0.
+
+    All pairs are used, not random subsets of 1,000 as elsewhere: the expectation is the same, the spread smaller, and
+    nothing is random. The standard error is that of a U-statistic to leading order, from the means of its rows; where
+    both sets are of one law it is too small, as the next order rules there.
+
+    Args:
+        a: features of the first set, at least two rows.
+        b: features of the second.
+        degree: of the polynomial.
+
+    Raises:
+        ValueError: for fewer than two rows, another number of columns, or numbers that are not finite.
+    """
+    for name, features in (("a", a), ("b", b)):
+        if len(features) < 2 or features.shape[1] != a.shape[1] or not np.isfinite(features).all():
+            raise ValueError(
+                f"{name}: expected two or more rows of {a.shape[1]} finite features, found {features.shape}"
+            )
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    own_a, own_b = (_row_sums(x, x, degree) - _diagonal(x, degree) for x in (a, b))
+    means = {
+        "aa": own_a / (len(a) - 1),
+        "bb": own_b / (len(b) - 1),
+        "ab": _row_sums(a, b, degree) / len(b),
+        "ba": _row_sums(b, a, degree) / len(a),
+    }
+    value = means["aa"].mean() + means["bb"].mean() - 2 * means["ab"].mean()
+    variance = 4 * np.var(means["aa"] - means["ab"]) / len(a) + 4 * np.var(means["bb"] - means["ba"]) / len(b)
+    return Estimate(float(value), float(np.sqrt(variance)))
+
+
+def _row_sums(a: np.ndarray, b: np.ndarray, degree: int) -> np.ndarray:
+    """For each row of `a` the sum of the kernel over the rows of `b`."""
+    sums = np.zeros(len(a))
+    for i in range(0, len(a), BLOCK):
+        for j in range(0, len(b), BLOCK):
+            sums[i : i + BLOCK] += np.power(a[i : i + BLOCK] @ b[j : j + BLOCK].T / a.shape[1] + 1, degree).sum(1)
+    return sums
+
+
+def _diagonal(x: np.ndarray, degree: int) -> np.ndarray:
+    return np.power(np.square(x).sum(1) / x.shape[1] + 1, degree)
