@@ -5,7 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equisct.evaluation import frechet_distance, precision_recall
+from equisct.evaluation import (
+    FeatureMoments,
+    bootstrap,
+    density_coverage,
+    energy_distance,
+    frechet_at_infinity,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    memorised_share,
+    nearest,
+    precision_recall,
+    sliced_wasserstein,
+    spread,
+)
 from tolerances import FLOAT64_ROUNDING
 
 
@@ -99,11 +113,232 @@ def test_large_sets_agree_with_small_ones():
     assert first.precision == np.mean([(distances <= own).any() for distances in shown])
 
 
+# --- moments ---
+
+
+@given(st.integers(0, 10**6), st.lists(st.integers(1, 9), min_size=1, max_size=5))
+def test_moments_of_parts_add_up_in_any_order_and_give_the_same_distance(seed, sizes):
+    whole = points(seed, n=sum(sizes) + 2) + 1e3
+    parts = [FeatureMoments.of(part) for part in np.split(whole, np.cumsum(sizes))]
+    for order in (parts, parts[::-1]):
+        total = sum(order[1:], start=order[0])
+        assert total.count == len(whole)
+        np.testing.assert_allclose(total.mean, whole.mean(0), rtol=FLOAT64_ROUNDING)
+        np.testing.assert_allclose(total.covariance, np.cov(whole, rowvar=False), rtol=1e-7, atol=1e-8)
+        other = points(seed + 1)
+        np.testing.assert_allclose(frechet_distance(total, other), frechet_distance(whole, other), rtol=1e-7)
+
+
+def test_moments_are_taken_in_float64():
+    rows = (points(1, n=1000) + 4096).astype(np.float32)
+    exact = rows.astype(np.float64)
+    np.testing.assert_allclose(FeatureMoments.of(rows).covariance, np.cov(exact, rowvar=False), rtol=1e-9)
+
+
+def test_fewer_samples_than_features():
+    """Covariances of rank 3 in 50 dimensions, that of one law: still near the closed form of their parts."""
+    a, b = points(0, n=4, d=50), points(1, n=4, d=50)
+    assert frechet_distance(a, a) <= 1e-7 * np.trace(np.cov(a, rowvar=False))
+    ca, cb = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    singular = np.linalg.svd((a - a.mean(0)) @ (b - b.mean(0)).T / 3, compute_uv=False)  # of C_a^1/2 C_b^1/2
+    expected = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(ca) + np.trace(cb) - 2 * singular.sum()
+    np.testing.assert_allclose(frechet_distance(a, b), expected, rtol=1e-7)
+
+
+def test_the_distance_at_infinity_takes_the_bias_of_size_away():
+    """1,000 samples of the law itself: the plain distance to its exact moments is all bias."""
+    d, n = 20, 1000
+    law = FeatureMoments(10**12, np.zeros(d), np.eye(d) * (10**12 - 1))
+    found = [np.random.default_rng(seed).normal(size=(n, d)) for seed in range(5)]
+    plain = np.mean([frechet_distance(law, samples) for samples in found])
+    beyond = np.mean([frechet_at_infinity(law, samples) for samples in found])
+    assert plain > d / n
+    assert abs(beyond) < 0.15 * plain
+
+
+# --- the kernel distance ---
+
+
+def naive_kernel_distance(a, b):
+    """Pair by pair."""
+
+    def k(x, y):
+        return (x @ y / len(x) + 1) ** 3
+
+    own = [np.mean([k(x, y) for i, x in enumerate(s) for j, y in enumerate(s) if i != j]) for s in (a, b)]
+    return own[0] + own[1] - 2 * np.mean([k(x, y) for x in a for y in b])
+
+
+@given(st.integers(0, 10**6))
+def test_kernel_distance_is_its_definition_symmetric_and_blind_to_order(seed):
+    a, b = points(seed, n=7, d=3), points(seed + 1, n=5, d=3)
+    found = kernel_distance(a, b)
+    scale = max(np.abs(naive_kernel_distance(a, b)), 1.0)
+    np.testing.assert_allclose(found.value, naive_kernel_distance(a, b), atol=1e-9 * scale)
+    np.testing.assert_allclose(kernel_distance(b, a), found, rtol=1e-6, atol=1e-9 * scale)
+    np.testing.assert_allclose(kernel_distance(a[::-1], b), found, rtol=1e-6, atol=1e-9 * scale)
+
+
+def test_kernel_distance_is_unbiased_and_its_error_is_that_over_new_samples():
+    """Over 200 pairs of sets: of one law the mean is 0; of two, the error foretold is the spread found."""
+    draw = np.random.default_rng(0)
+    same = [kernel_distance(draw.normal(size=(40, 3)), draw.normal(size=(30, 3))).value for _ in range(200)]
+    assert abs(np.mean(same)) < 4 * np.std(same) / np.sqrt(200)
+    apart = [kernel_distance(draw.normal(size=(80, 3)), 1 + draw.normal(size=(80, 3))) for _ in range(200)]
+    found = np.array(apart)
+    np.testing.assert_allclose(found[:, 1].mean(), found[:, 0].std(ddof=1), rtol=0.15)
+
+
+def test_blocks_change_nothing(monkeypatch):
+    a, b = points(0, n=50), points(1, n=45)
+
+    def measured():
+        neighbours = np.stack(nearest(a, b)).ravel()
+        return [*kernel_distance(a, b), *density_coverage(a, b), energy_distance(a, b), *neighbours]
+
+    whole = measured()
+    for module in ("kernel", "neighbours", "vectors"):
+        monkeypatch.setattr(f"equisct.evaluation.{module}.BLOCK", 16)
+    np.testing.assert_allclose(measured(), whole, rtol=1e-9)
+
+
+# --- the Inception score ---
+
+
+def test_inception_score_at_the_ends_of_its_scale():
+    sure = np.tile(np.eye(4), (25, 1))
+    assert inception_score(sure, splits=5) == pytest.approx((4.0, 0.0, 5))
+    assert inception_score(np.full((100, 4), 0.25), splits=5) == pytest.approx((1.0, 0.0, 5))
+
+
+def test_inception_score_is_its_definition():
+    raw = np.random.default_rng(0).uniform(0.1, 1, (30, 5))
+    p = raw / raw.sum(1, keepdims=True)
+    scores = []
+    for part in np.split(p, 3):
+        entropy = [np.sum(row * np.log(row / part.mean(0))) for row in part]
+        scores.append(np.exp(np.mean(entropy)))
+    assert inception_score(p, splits=3) == pytest.approx((np.mean(scores), np.std(scores, ddof=1), 3))
+
+
+# --- density and coverage, copies ---
+
+
+@given(st.integers(0, 10**6), st.integers(1, 4))
+def test_density_and_coverage_are_their_definition(seed, k):
+    data, samples = points(seed, n=12, d=2), points(seed + 1, n=9, d=2)
+    radius = [sorted(np.linalg.norm(data - x, axis=1))[k] for x in data]
+    inside = np.array([[np.linalg.norm(y - x) < r for x, r in zip(data, radius, strict=True)] for y in samples])
+    found = density_coverage(data, samples, k=k)
+    assert found == pytest.approx((inside.sum() / (k * len(samples)), inside.any(0).mean()))
+
+
+def test_one_far_datum_moves_precision_but_not_density():
+    """What density is for: the far datum's ball holds every sample."""
+    data = np.concatenate([points(0, n=200, d=2), [[1e4, 1e4]]])
+    samples = np.full((50, 2), 2_000.0)
+    assert precision_recall(data, samples).precision == 1.0
+    assert density_coverage(data, samples).density <= 1 / 5
+
+
+@given(st.integers(0, 10**6))
+def test_nearest_are_those_found_one_by_one(seed):
+    data, samples = points(seed, n=20, d=3), points(seed + 1, n=8, d=3)
+    found = nearest(data, samples)
+    for i, y in enumerate(samples):
+        distances = np.linalg.norm(data - y, axis=1)
+        assert found.datum[i] == np.argmin(distances)
+        np.testing.assert_allclose((found.distance[i], found.next_distance[i]), np.sort(distances)[:2], rtol=1e-9)
+
+
+def test_copies_are_found_and_new_samples_are_not():
+    data = points(0, n=300, d=8)
+    copies = data[:40] + 1e-3
+    fresh = np.random.default_rng(7).permutation(data, axis=0)[:60] + np.random.default_rng(8).normal(size=(60, 8)) * 5
+    assert memorised_share(nearest(data, copies)) == 1.0
+    assert memorised_share(nearest(data, fresh)) < 0.1
+    np.testing.assert_array_equal(nearest(data, copies).datum, np.arange(40))
+
+
+# --- vectors ---
+
+
+@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 12))
+def test_sliced_wasserstein_in_one_dimension_is_the_transport_of_sorted_values(seed, n, m):
+    """Of each number as many copies as the other set has numbers: then both have `n m`, matched in order."""
+    a, b = points(seed, n=n, d=1), points(seed + 1, n=m, d=1)
+    matched = np.sort(np.repeat(a[:, 0], m)) - np.sort(np.repeat(b[:, 0], n))
+    np.testing.assert_allclose(sliced_wasserstein(a, b), np.sqrt(np.mean(matched**2)), rtol=1e-9, atol=1e-12)
+
+
+def test_sliced_wasserstein_of_a_shift():
+    """A projection onto a random direction sees the shift's square by `1 / d` on average."""
+    a, shift = points(0, n=100, d=3), np.array([3.0, 0.0, 4.0])
+    found = sliced_wasserstein(a, a + shift, directions=20_000)
+    np.testing.assert_allclose(found, np.sqrt(25 / 3), rtol=0.02)
+    assert sliced_wasserstein(a, a) == 0.0
+    assert sliced_wasserstein(a, a + shift, seed=1) == sliced_wasserstein(a + shift, a, seed=1)
+
+
+def test_energy_distance_is_its_definition_and_unbiased():
+    a, b = points(0, n=6, d=2), points(1, n=5, d=2)
+
+    def mean(x, y, pairs):
+        return sum(np.linalg.norm(p - q) for p in x for q in y) / pairs
+
+    expected = 2 * mean(a, b, 30) - mean(a, a, 30) - mean(b, b, 20)
+    np.testing.assert_allclose(energy_distance(a, b), expected, rtol=1e-12)
+    draw = np.random.default_rng(0)
+    same = [energy_distance(draw.normal(size=(20, 2)), draw.normal(size=(15, 2))) for _ in range(300)]
+    assert abs(np.mean(same)) < 4 * np.std(same) / np.sqrt(300)
+
+
+# --- how sure ---
+
+
+def test_spread_is_mean_and_deviation_and_of_one_run_says_that_there_is_none():
+    assert spread([1.0, 2.0, 6.0]) == pytest.approx((3.0, np.sqrt(7.0), 3))
+    assert np.isnan(spread([1.0]).std)
+
+
+def test_bootstrap_intervals_hold_the_truth_as_often_as_they_say():
+    """Of the mean of 40 numbers, over 200 sets: 90 % give or take three standard errors (and the small set's)."""
+    draw, held = np.random.default_rng(0), 0
+    for trial in range(200):
+        rows = draw.normal(size=(40, 1))
+        found = bootstrap(lambda x: x.mean(), rows, level=0.9, seed=trial)
+        held += found.low <= 0 <= found.high
+        assert found.low <= found.value <= found.high
+    assert 0.82 <= held / 200 <= 0.96
+
+
 BAD = {
-    "one row": (lambda: frechet_distance(np.zeros((1, 2)), np.zeros((3, 2))), "a: expected two or more rows of 2"),
-    "nan": (lambda: frechet_distance(np.zeros((3, 2)), np.full((3, 2), np.nan)), "b: expected .* finite"),
-    "few rows": (lambda: precision_recall(np.zeros((4, 2)), np.zeros((3, 2))), "samples: expected more than k = 3"),
-    "no neighbour": (lambda: precision_recall(np.zeros((4, 2)), np.zeros((4, 2)), k=0), "data: expected more than k"),
+    "one row": (lambda: frechet_distance(np.zeros((1, 2)), np.zeros((3, 2))), "a: moments: expected two or more rows"),
+    "nan": (lambda: frechet_distance(np.zeros((3, 2)), np.full((3, 2), np.nan)), "b: features: .* 3 not finite"),
+    "columns": (
+        lambda: frechet_distance(FeatureMoments.of(np.ones((3, 2))), FeatureMoments.of(np.ones((3, 4)))),
+        "b: expected 2 features, found 4",
+    ),
+    "moments": (
+        lambda: FeatureMoments.of(np.ones((2, 3))) + FeatureMoments.of(np.ones((2, 4))),
+        "expected 3 features, found 4",
+    ),
+    "no rows": (lambda: FeatureMoments.of(np.zeros((0, 3))), "features: expected one or more rows"),
+    "sizes": (lambda: frechet_at_infinity(points(0), points(1), sizes=[60, 60]), "sizes: expected different numbers"),
+    "size": (lambda: frechet_at_infinity(points(0), points(1), sizes=[10, 61]), "sizes: expected .* 2 to the 60"),
+    "few rows": (lambda: precision_recall(np.zeros((4, 2)), np.zeros((3, 2))), "samples: expected more than 3 rows"),
+    "no neighbour": (lambda: precision_recall(np.zeros((4, 2)), np.zeros((4, 2)), k=0), "data: .* k >= 1, found"),
+    "few data": (lambda: density_coverage(np.zeros((5, 2)), np.zeros((1, 2))), "data: expected more than 5 rows"),
+    "no samples": (lambda: nearest(np.zeros((5, 2)), np.zeros((0, 2))), "samples: expected more than 0 rows"),
+    "ratio": (lambda: memorised_share(nearest(points(0), points(1)), ratio=0.0), r"ratio: expected .* \(0, 1\]"),
+    "kernel": (lambda: kernel_distance(np.zeros((3, 2)), np.zeros((1, 2))), "b: expected two or more rows of 2"),
+    "no probabilities": (lambda: inception_score(np.ones((4, 3))), "probabilities: expected rows >= 0 that add up"),
+    "splits": (lambda: inception_score(np.full((4, 2), 0.5), splits=5), "splits: expected 1 to the 4 rows, found 5"),
+    "vectors": (lambda: sliced_wasserstein(np.zeros((2, 2)), np.zeros((0, 2))), "b: expected 1 or more rows of 2"),
+    "directions": (lambda: sliced_wasserstein(points(0), points(1), directions=0), "directions: expected one or more"),
+    "energy": (lambda: energy_distance(np.zeros((1, 2)), np.zeros((2, 2))), "a: expected 2 or more rows of 2"),
+    "values": (lambda: spread([1.0, float("nan")]), "values: expected one or more finite numbers"),
+    "level": (lambda: bootstrap(lambda x: 0.0, points(0), level=1.0), "resamples, level: expected"),
 }
 
 

@@ -30,8 +30,10 @@ HOOKED = str(pathlib.Path(__file__).parent / "hooked.py")
 DRAWING = ("--sample.n", "1", "--sample.heun-steps", "2")
 """Pictures of as little work as can be."""
 
+NOT_DRAWING = ("--sample.n", "0")
+
 SHORT = ("--run.steps", "30", "--run.save-every", "10", "--log.every", "7", "--method.period", "10",
-         "--log.no-tensorboard", *(DRAWING if os.environ.get("EQUISCT_FULL") == "1" else ("--sample.n", "0")))  # fmt: skip
+         "--log.no-tensorboard", *(DRAWING if os.environ.get("EQUISCT_FULL") == "1" else NOT_DRAWING))  # fmt: skip
 """30 updates over three curriculum stages, with checkpoints at 10, 20, 30 and rows between; small ones draw nothing."""
 
 TINY = ("tiny", *SHORT)

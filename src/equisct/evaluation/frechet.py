@@ -1,33 +1,74 @@
 """The Fréchet distance of two sets of features, each taken as a Gaussian (Heusel et al. 2017; FID: Inception's)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
+from .moments import FeatureMoments
 
-def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
+
+def frechet_distance(
+    a: Float[np.ndarray, "n d"] | FeatureMoments, b: Float[np.ndarray, "m d"] | FeatureMoments
+) -> float:
     """`|mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a^(1/2) C_b C_a^(1/2))^(1/2))`, in float64, >= 0.
 
-    The root is taken of symmetric matrices alone, by their eigenvalues. The distance of two samples of one law is above
-    0 by about the trace of its covariance times `1 / n + 1 / m`, so compare only sets of equal sizes.
+    The root is taken of symmetric matrices alone, by their eigenvalues, so it is real and covariances without full rank
+    do no harm. The distance of two samples of one law is above 0 by about the trace of its covariance times
+    `1 / n + 1 / m`, so compare only sets of equal sizes, or see `frechet_at_infinity`.
 
     Args:
-        a: features of the first set, at least two rows.
-        b: features of the second.
+        a: the first set, at least two rows, or its moments.
+        b: the second.
 
     Raises:
         ValueError: for fewer than two rows, another number of columns, or numbers that are not finite.
     """
-    for name, features in (("a", a), ("b", b)):
-        if len(features) < 2 or features.shape[1] != a.shape[1] or not np.isfinite(features).all():
-            raise ValueError(
-                f"{name}: expected two or more rows of {a.shape[1]} finite features, found {features.shape}"
-            )
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    covariances = [np.atleast_2d(np.cov(features, rowvar=False)) for features in (a, b)]
-    root = _root(covariances[0])
-    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ covariances[1] @ root), 0)).sum()
-    apart = np.square(a.mean(0) - b.mean(0)).sum()
-    return max(float(apart + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * cross), 0.0)
+    first, second = (_moments(name, side) for name, side in (("a", a), ("b", b)))
+    if first.mean.shape != second.mean.shape:
+        raise ValueError(f"b: expected {len(first.mean)} features, found {len(second.mean)}")
+    root = _root(first.covariance)
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ second.covariance @ root), 0)).sum()
+    apart = np.square(first.mean - second.mean).sum()
+    return max(float(apart + np.trace(first.covariance) + np.trace(second.covariance) - 2 * cross), 0.0)
+
+
+def frechet_at_infinity(
+    data: Float[np.ndarray, "n d"] | FeatureMoments,
+    samples: Float[np.ndarray, "m d"],
+    *,
+    sizes: Sequence[int] | None = None,
+    seed: int = 0,
+) -> float:
+    """What the Fréchet distance tends to with the number of samples, by a line in `1 / n` (Chong & Forsyth 2020).
+
+    Distances of subsets fall in `1 / n` to leading order; the line's value at 0 is the answer, and may be below 0.
+
+    Args:
+        data: the set held against, or its moments; its own size is not extrapolated.
+        samples: features of all samples.
+        sizes: of the subsets, two or more different ones; default 15 from a tenth of the samples to all of them.
+        seed: of the choice of subsets.
+
+    Raises:
+        ValueError: for sizes below 2 or beyond the samples, or all equal; as `frechet_distance`.
+    """
+    n = len(samples)
+    chosen = np.linspace(max(n // 10, 2), n, 15).astype(int) if sizes is None else np.array(sizes)
+    if len(np.unique(chosen)) < 2 or chosen.min() < 2 or chosen.max() > n:
+        raise ValueError(f"sizes: expected different numbers from 2 to the {n} samples, found {list(chosen)}")
+    reference, draw = _moments("data", data), np.random.default_rng(seed)
+    found = [frechet_distance(reference, samples[draw.permutation(n)[:size]]) for size in chosen]
+    return float(np.polyfit(1 / chosen, found, 1)[1])
+
+
+def _moments(name: str, side: np.ndarray | FeatureMoments) -> FeatureMoments:
+    try:
+        found = side if isinstance(side, FeatureMoments) else FeatureMoments.of(side)
+        found.covariance  # noqa: B018  (of a single row there is none)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return found
 
 
 def _root(matrix: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Moments:
+class FeatureMoments:
     """What a Fréchet distance needs of a set of features.
 
     Two are added where each is of a part of the set, on other devices or processes say (Chan, Golub & LeVeque 1979).
@@ -23,7 +23,7 @@ class Moments:
     scatter: Float[np.ndarray, "d d"]
 
     @classmethod
-    def of(cls, features: Float[np.ndarray, "n d"]) -> "Moments":
+    def of(cls, features: Float[np.ndarray, "n d"]) -> "FeatureMoments":
         """The moments of one batch.
 
         Raises:
@@ -32,13 +32,13 @@ class Moments:
         if not len(features) or not np.isfinite(features).all():
             bad = int(np.sum(~np.isfinite(features).all(1)))
             raise ValueError(
-                f"features: expected one or more rows of finite numbers, found {features.shape}, {bad} bad"
+                f"features: expected one or more rows of finite numbers, found {features.shape}, {bad} not finite"
             )
         rows = features.astype(np.float64)
         mean = rows.mean(0)
         return cls(len(rows), mean, (rows - mean).T @ (rows - mean))
 
-    def __add__(self, other: "Moments") -> "Moments":
+    def __add__(self, other: "FeatureMoments") -> "FeatureMoments":
         """The moments of both sets together.
 
         Raises:
@@ -49,7 +49,7 @@ class Moments:
         count = self.count + other.count
         apart = other.mean - self.mean
         between = np.outer(apart, apart) * (self.count * other.count / count)
-        return Moments(count, self.mean + apart * (other.count / count), self.scatter + other.scatter + between)
+        return FeatureMoments(count, self.mean + apart * (other.count / count), self.scatter + other.scatter + between)
 
     @property
     def covariance(self) -> Float[np.ndarray, "d d"]:

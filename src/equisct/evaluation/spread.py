@@ -12,7 +12,7 @@ class Spread(NamedTuple):
 
     mean: float
     std: float
-    count: int
+    runs: int
 
 
 class Interval(NamedTuple):
