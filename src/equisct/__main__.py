@@ -1,9 +1,10 @@
-"""`python -m equisct train|sample|data ...` is the same as `equisct-train`, `equisct-sample`, `equisct-data`."""
+"""`python -m equisct train|sample|eval|data ...` is the same as `equisct-train`, `equisct-sample` and so on."""
 
 import importlib
 import sys
 
-COMMANDS = ("train", "sample", "data")
+COMMANDS = {"train": "train", "sample": "sample", "eval": "evaluate", "data": "data"}
+"""And the modules of `equisct.cli` that they are in."""
 
 
 def main() -> None:
@@ -12,7 +13,7 @@ def main() -> None:
     if name not in COMMANDS:
         print(f"equisct: expected one of {', '.join(COMMANDS)}, found {name or 'nothing'}", file=sys.stderr)
         sys.exit(2)
-    importlib.import_module(f"equisct.cli.{name}").main(words)
+    importlib.import_module(f"equisct.cli.{COMMANDS[name]}").main(words)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
 
 
 def replace_file(path: pathlib.Path, content: str | bytes) -> None:
@@ -19,3 +20,14 @@ def replace_file(path: pathlib.Path, content: str | bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextlib.contextmanager
+def writing_whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A temporary name of the same suffix beside `path`, renamed to it at the end; after an error nothing is left."""
+    partial = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

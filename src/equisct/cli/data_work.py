@@ -55,7 +55,12 @@ def _holds_arrays(path: pathlib.Path) -> bool:
     return bool(names) and all(name.endswith(".npy") for name in names)
 
 
-def _open(options: ImageOptions) -> Dataset:
+def open_images(options: ImageOptions) -> Dataset:
+    """The data set at a path, of whatever kind it is.
+
+    Raises:
+        DataError: if nothing usable is there.
+    """
     kind = detect(options.path)
     if kind is ImageFiles:
         size, bad, bad_limit, index = options.size, options.bad, options.bad_limit, options.index
@@ -78,7 +83,7 @@ def check(options: CheckOptions) -> None:
         DataError: if the data cannot be used, or holds more bad files than the options allow.
     """
     if detect(options.path) is not ImageFiles:
-        dataset = _open(options)
+        dataset = open_images(options)
         _read_all(dataset)
         print(_summary(dataset.size, dataset.shape))
         return
@@ -116,7 +121,7 @@ def _read_all(dataset: Dataset) -> None:
 
 def preview(options: PreviewOptions) -> None:
     """Draws the first batch, and prints range, mean and standard deviation of each channel, as the model sees them."""
-    dataset = _open(options)
+    dataset = open_images(options)
     x = Loader(dataset, min(options.n, dataset.size), seed=options.seed).batch(0)
     report = importlib.import_module("equisct.report")  # Matplotlib
     draw = report.draw_grids if x.ndim == 4 else report.draw_scatters
@@ -138,7 +143,7 @@ def pack(options: PackOptions) -> None:
     """
     if options.out.exists():
         raise DataError(options.out, "a file that is there already", "a new name")
-    dataset = _open(options)
+    dataset = open_images(options)
     if isinstance(dataset, VectorSet) or len(dataset.shape) != 3:
         raise DataError(options.path, _summary(dataset.size, dataset.shape), "images")
     indices = dataset.good if isinstance(dataset, ImageFolder) else np.arange(dataset.size)

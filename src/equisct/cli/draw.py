@@ -5,11 +5,13 @@ from typing import Any
 import jax.random as jr
 import numpy as np
 
+from .._replace import writing_whole
 from ..data import save_pairs
 from ..report import draw_grids, draw_scatters
 from ..train import PowerFunction, reconstruct
 from . import methods
 from .config import Noise
+from .evaluate import ModelOptions
 from .options import DDIM_STEPS, HEUN_STEPS, Options
 from .sampling import (
     Sampler,
@@ -37,7 +39,7 @@ def choose_weights(options: Options, stored: Stored) -> Any:
     return model
 
 
-def choose_sampler(options: Options, stored: Stored) -> tuple[str, Sampler]:
+def choose_sampler(options: Options | ModelOptions, stored: Stored) -> tuple[str, Sampler]:
     """The sampler asked for and its name; without one, the first of the method's own.
 
     Raises:
@@ -63,7 +65,7 @@ def choose_sampler(options: Options, stored: Stored) -> tuple[str, Sampler]:
     return options.sampler, walks[options.sampler]()
 
 
-def _jumps(options: Options, noise: Noise, mid_sigma: float) -> Sampler:
+def _jumps(options: Options | ModelOptions, noise: Noise, mid_sigma: float) -> Sampler:
     levels = options.levels
     if options.sampler == "two-step" and not levels:
         levels = (mid_sigma,)
@@ -75,7 +77,7 @@ def _jumps(options: Options, noise: Noise, mid_sigma: float) -> Sampler:
     return consistency_sampler(levels, noise)
 
 
-def _check_steps(options: Options, method: methods.Method) -> None:
+def _check_steps(options: Options | ModelOptions, method: methods.Method) -> None:
     """Raises `ValueError` where there are more steps than a student of progressive distillation has learned."""
     if isinstance(method, methods.PD) and (options.steps or HEUN_STEPS) > method.first:
         raise ValueError(
@@ -95,9 +97,11 @@ def draw(options: Options) -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     if options.pairs:
         z = draw_noise(stored.shape, options.n, key=jr.key(options.seed))
-        save_pairs(options.out, z, samples, weights_hash(model))
+        with writing_whole(options.out) as place:
+            save_pairs(place, z, samples, weights_hash(model))
     elif options.out.suffix == ".npz":
-        np.savez(options.out, samples=samples)
+        with writing_whole(options.out) as place:
+            np.savez(place, samples=samples)
     elif len(stored.shape) == 3:
         facts: dict[str, Any] = {"sampler": name, "seed": options.seed, "step": stored.step}
         draw_grids({title: samples}, options.out, notes={name: str(fact) for name, fact in facts.items()})

@@ -11,6 +11,8 @@ from .._check import check_at_least
 HEUN_STEPS, DDIM_STEPS = 18, 50
 """Where none are given."""
 
+SamplerName = Literal["one-step", "two-step", "multistep", "heun", "euler", "ddim", "ancestral"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -18,7 +20,7 @@ class Options:
 
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of a run, with config.json and checkpoints."""
-    sampler: Literal["one-step", "two-step", "multistep", "heun", "euler", "ddim", "ancestral"] | None = None
+    sampler: SamplerName | None = None
     """Consistency sampling in one, two or more steps; or, through a denoiser or the score head, Heun's or Euler's
     method, DDIM, or DDPM's ancestral sampling. Default: the method's own, such as one-step."""
     levels: tuple[float, ...] = ()
@@ -45,13 +47,7 @@ def check(options: Options) -> None:
     """Raises `ValueError`, naming the option, at the first that is out of its range."""
     check_at_least("n", options.n, 1)
     check_at_least("seed", options.seed, 0)
-    if options.steps is not None:
-        check_at_least("steps", options.steps, 2 if options.sampler == "heun" else 1)
-        if options.sampler not in ("heun", "euler", "ddim"):
-            found = options.sampler or "the method's own sampler"
-            raise ValueError(f"steps: expected with --sampler heun, euler or ddim alone, found it with {found}")
-        if options.sampler == "ddim" and options.steps > 1000:
-            raise ValueError(f"steps: expected at most 1000, the times of DDPM's schedule, found {options.steps}")
+    check_walk(options.sampler, options.steps, options.levels)
     if options.step is not None:
         check_at_least("step", options.step, 0)
     if options.std is not None and not 0 < options.std < 0.28:
@@ -60,10 +56,21 @@ def check(options: Options) -> None:
         raise ValueError(f"out: expected a file ending in .png or .npz, found {options.out}")
     if options.pairs and options.out.suffix != ".npz":
         raise ValueError(f"out: expected a file ending in .npz with --pairs, found {options.out}")
-    most = {"two-step": 1, "multistep": len(options.levels)}.get(options.sampler or "", 0)
-    if len(options.levels) > most:
-        raise ValueError(f"levels: expected at most {most} with {options.sampler}, found {options.levels}")
-    if options.sampler == "multistep" and not options.levels:
-        raise ValueError("levels: expected at least one with multistep, found none")
     if not (options.run / "config.json").is_file():
         raise ValueError(f"run: expected a folder of equisct-train with config.json, found {options.run}")
+
+
+def check_walk(sampler: str | None, steps: int | None, levels: tuple[float, ...]) -> None:
+    """Raises `ValueError` unless these steps and levels are some that the sampler takes."""
+    if steps is not None:
+        check_at_least("steps", steps, 2 if sampler == "heun" else 1)
+        if sampler not in ("heun", "euler", "ddim"):
+            found = sampler or "the method's own sampler"
+            raise ValueError(f"steps: expected with --sampler heun, euler or ddim alone, found it with {found}")
+        if sampler == "ddim" and steps > 1000:
+            raise ValueError(f"steps: expected at most 1000, the times of DDPM's schedule, found {steps}")
+    most = {"two-step": 1, "multistep": len(levels)}.get(sampler or "", 0)
+    if len(levels) > most:
+        raise ValueError(f"levels: expected at most {most} with {sampler}, found {levels}")
+    if sampler == "multistep" and not levels:
+        raise ValueError("levels: expected at least one with multistep, found none")

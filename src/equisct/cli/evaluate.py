@@ -1,0 +1,156 @@
+"""`equisct-eval model|images|stats|compare`: how good samples are, as records that say how they were made."""
+
+import dataclasses
+import importlib
+import pathlib
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import tyro
+
+from .._check import check_at_least
+from .exits import refusing_wrong_input, stopping_cleanly
+from .options import SamplerName, check_walk
+from .plugins import load_plugins
+from .xla import prefer_quick_compilation
+
+PROGRAM = "equisct-eval"
+
+DESCRIPTION = """Measure samples against data, in the features of a frozen network, for example
+
+  equisct-eval model runs/digits --n 1797
+  equisct-eval stats digits --out digits.npz
+  equisct-eval images photos --ref digits.npz --out photos.json
+  equisct-eval compare a.json b.json
+"""
+
+Metrics = tuple[str, ...]
+MEASURES: Metrics = ("frechet", "kernel", "precision-recall", "density-coverage", "memorised")
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """How features are taken."""
+
+    features: str = "digits"
+    """Network of features: digits (a small classifier, trained on them when it is needed), pixels (the sample itself),
+    or MODULE:FUNCTION of your own, which takes the path of the weights and returns a FeatureNetwork."""
+    weights: pathlib.Path | None = None
+    """File of its weights, for a network of your own."""
+    quantise: Literal["round", "truncate", "none"] = "round"
+    """8 bits for images, as a file would hold them: the nearest level, the next lower one, or as they are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measuring(Network):
+    """What is measured."""
+
+    metrics: Metrics = MEASURES
+    """Of frechet, frechet-infinity, kernel, precision-recall, density-coverage, memorised, inception-score, wasserstein
+    and energy."""
+    out: pathlib.Path | None = None
+    """JSON file for the record, which is printed in any case."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions(Measuring):
+    """Draw samples from a run and measure them, on the device from noise to features."""
+
+    run: tyro.conf.Positional[pathlib.Path] = pathlib.Path()
+    """Folder of a run of equisct-train."""
+    ref: pathlib.Path | None = None
+    """File of equisct-eval stats; default the run's own data."""
+    n: int = 10_000
+    """Number of samples."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of the noise; the figures of several are given as mean and standard deviation."""
+    sampler: SamplerName | None = None
+    """As in equisct-sample. Default: the method's own, such as one-step."""
+    levels: tuple[float, ...] = ()
+    """Noise levels after the first, descending, for multistep; for two-step, one in place of the run's own."""
+    steps: int | None = None
+    """Steps of heun, euler or ddim."""
+    ema: Literal["ema", "model"] = "ema"
+    """Averaged or current weights of the model."""
+    step: int | None = None
+    """Updates done at the checkpoint to load; default the newest that is whole."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagesOptions(Measuring):
+    """Measure images or vectors that are there already."""
+
+    path: tyro.conf.Positional[pathlib.Path] = pathlib.Path()
+    """Folder or zip of images, .npz (of equisct-sample too), IDX, CIFAR-10 or .array_record; or the word digits."""
+    ref: pathlib.Path | None = None
+    """File of equisct-eval stats; needed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StatsOptions(Network):
+    """Write the features of a data set into a file to measure against."""
+
+    path: tyro.conf.Positional[pathlib.Path] = pathlib.Path()
+    """Folder or zip of images, .npz, IDX, CIFAR-10 or .array_record; or the word digits."""
+    out: pathlib.Path = pathlib.Path("reference.npz")
+    """File to write."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareOptions:
+    """Put records side by side, if they were made alike."""
+
+    records: tyro.conf.Positional[tuple[pathlib.Path, ...]]
+    """JSON files of this command, two or more."""
+
+
+Choice = (
+    Annotated[ModelOptions, tyro.conf.subcommand("model")]
+    | Annotated[ImagesOptions, tyro.conf.subcommand("images")]
+    | Annotated[StatsOptions, tyro.conf.subcommand("stats")]
+    | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
+)
+Asked = ModelOptions | ImagesOptions | StatsOptions | CompareOptions
+
+
+def parse(arguments: Sequence[str] | None = None) -> Asked:
+    """What a command line asks for, checked."""
+    asked: Asked = tyro.cli(Choice, prog=PROGRAM, description=DESCRIPTION, args=arguments)  # type: ignore[arg-type]
+    if isinstance(asked, CompareOptions):
+        if len(asked.records) < 2:
+            raise ValueError(f"records: expected two or more, found {len(asked.records)}")
+        return asked
+    own = ":" in asked.features
+    if not own and asked.features not in ("digits", "pixels"):
+        raise ValueError(f"features: expected digits, pixels or MODULE:FUNCTION, found {asked.features}")
+    if asked.weights is not None and not (own and asked.weights.is_file()):
+        raise ValueError(f"weights: expected a file, for a network of your own, found {asked.weights}")
+    suffix = ".npz" if isinstance(asked, StatsOptions) else ".json"
+    if asked.out is not None and (asked.out.suffix != suffix or not asked.out.parent.is_dir()):
+        raise ValueError(f"out: expected a file ending in {suffix} in a folder that is there, found {asked.out}")
+    if isinstance(asked, ModelOptions):
+        check_at_least("n", asked.n, 2)
+        if not asked.seeds or min(asked.seeds) < 0 or len(set(asked.seeds)) < len(asked.seeds):
+            raise ValueError(f"seeds: expected one or more different numbers >= 0, found {asked.seeds}")
+        check_walk(asked.sampler, asked.steps, asked.levels)
+    if isinstance(asked, ImagesOptions) and asked.ref is None:
+        raise ValueError("ref: expected a file of equisct-eval stats, found none")
+    return asked
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the command."""
+    with stopping_cleanly(PROGRAM), refusing_wrong_input(PROGRAM):
+        asked = parse(arguments)
+        load_plugins()
+        prefer_quick_compilation()
+        work = importlib.import_module("equisct.cli.evaluation_work")  # only now: this imports JAX
+        match asked:
+            case ModelOptions():
+                work.evaluate_model(asked)
+            case ImagesOptions():
+                work.evaluate_images(asked)
+            case StatsOptions():
+                work.write_statistics(asked)
+            case CompareOptions():
+                work.compare(asked)

@@ -1,0 +1,72 @@
+"""Networks of features: what turns images into the vectors between which distances are taken."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Float
+
+from .._types import Sample
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FeatureNetwork:
+    """A frozen network, known by its name and the hash of its weights.
+
+    Attributes:
+        name: distances in its features are named after it; FID is the name of those in the 2015 Inception graph alone.
+        weights: the SHA-256 of its weights, "" where it has none.
+        features: one sample, images (c, h, w) in [-1, 1], to features (d,).
+        logits: one sample to the logits of classes, for the Inception score; None where there are none.
+    """
+
+    name: str
+    weights: str
+    features: Callable[[Sample], Float[Array, " d"]]
+    logits: Callable[[Sample], Float[Array, " classes"]] | None = None
+
+
+class Extracted(NamedTuple):
+    """What a network says of samples: features float32 (n, d), and probabilities (n, classes) or None."""
+
+    features: Float[np.ndarray, "n d"]
+    probabilities: Float[np.ndarray, "n classes"] | None
+
+
+def pixels() -> FeatureNetwork:
+    """The sample itself as its features: for vectors, and to look for copies."""
+    return FeatureNetwork("pixels", "", lambda x: x.reshape(-1))
+
+
+def extract(network: FeatureNetwork, samples: Float[np.ndarray, "n *shape"], *, batch: int = 256) -> Extracted:
+    """Features of all samples, `batch` at a time on the device, in one compilation.
+
+    Args:
+        network: of features.
+        samples: in [-1, 1] if they are images.
+        batch: samples at a time.
+
+    Raises:
+        ValueError: for no samples, or some that are not finite.
+    """
+    bad = int(np.sum(~np.isfinite(samples.reshape(len(samples), -1)).all(1)))
+    if not len(samples) or bad:
+        raise ValueError(f"samples: expected one or more of finite numbers, found {len(samples)}, {bad} not finite")
+    run = jax.jit(jax.vmap(lambda x: see(network, x)))
+    size, parts = min(batch, len(samples)), []
+    for start in range(0, len(samples), size):
+        part = samples[start : start + size]
+        padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), 0)])
+        parts.append(run(padded))
+    features, probabilities = jax.tree.map(lambda *all: np.concatenate([*map(np.asarray, all)])[: len(samples)], *parts)
+    return Extracted(features, probabilities if network.logits else None)
+
+
+def see(network: FeatureNetwork, x: Sample) -> tuple[Float[Array, " d"], Float[Array, " classes"]]:
+    """Features and probabilities of one sample; without logits, no probabilities: an empty array."""
+    nothing = jnp.zeros(0)
+    return network.features(x), nothing if network.logits is None else jax.nn.softmax(network.logits(x))

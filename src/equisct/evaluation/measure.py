@@ -1,0 +1,102 @@
+"""All figures of a set of samples against a reference, and which records may be compared."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .features import Extracted
+from .frechet import frechet_at_infinity, frechet_distance
+from .inception_score import inception_score
+from .kernel import kernel_distance
+from .neighbours import density_coverage, memorised_share, nearest, precision_recall
+from .reference import Reference
+from .vectors import energy_distance, sliced_wasserstein
+
+FEW = 10_000
+"""Samples below which a Fréchet distance is mostly its bias."""
+
+PIPELINE = ("network", "weights", "reference", "samples", "quantised")
+"""What two records must share for their figures to be compared."""
+
+
+def _scored(found: Extracted) -> dict[str, float]:
+    if found.probabilities is None:
+        raise ValueError("metrics: expected a network with classes for the Inception score, found one without")
+    score = inception_score(found.probabilities)
+    return {"inception_score": score.mean, "inception_score_std": score.std}
+
+
+def _kernel(found: Extracted, reference: Reference) -> dict[str, float]:
+    estimate = kernel_distance(reference.features, found.features)
+    return {"kernel_distance": estimate.value, "kernel_distance_error": estimate.standard_error}
+
+
+METRICS: dict[str, Callable[[Extracted, Reference], dict[str, float]]] = {
+    "frechet": lambda s, r: {"frechet_distance": frechet_distance(r.features, s.features)},
+    "frechet-infinity": lambda s, r: {"frechet_distance_at_infinity": frechet_at_infinity(r.features, s.features)},
+    "kernel": _kernel,
+    "precision-recall": lambda s, r: precision_recall(r.features, s.features)._asdict(),
+    "density-coverage": lambda s, r: density_coverage(r.features, s.features)._asdict(),
+    "memorised": lambda s, r: {"memorised_share": memorised_share(nearest(r.features, s.features))},
+    "inception-score": lambda s, r: _scored(s),
+    "wasserstein": lambda s, r: {"sliced_wasserstein": sliced_wasserstein(r.features, s.features)},
+    "energy": lambda s, r: {"energy_distance": energy_distance(r.features, s.features)},
+}
+"""By their names on the command line."""
+
+
+def measure(samples: Extracted, reference: Reference, metrics: Sequence[str]) -> dict[str, float]:
+    """The figures of `metrics`, names of `METRICS`.
+
+    Raises:
+        ValueError: for an unknown name, or samples that a metric refuses; names it.
+    """
+    figures: dict[str, float] = {}
+    for name in metrics:
+        if name not in METRICS:
+            raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, found {name}")
+        figures |= METRICS[name](samples, reference)
+    return figures
+
+
+def warnings_of(samples: Extracted) -> list[str]:
+    """What is to be said of the figures of so few samples."""
+    n, d = samples.features.shape
+    said = []
+    if n < FEW:
+        said.append(f"{n:,} samples, fewer than {FEW:,}: distances are biased upwards; compare only equal numbers")
+    if n <= d:
+        said.append(f"{n:,} samples, no more than the {d:,} features: the covariance has not full rank")
+    return said
+
+
+def check_comparable(records: Mapping[str, dict[str, Any]]) -> None:
+    """Raises `ValueError`, naming the first part that differs, unless all records share their pipeline.
+
+    Args:
+        records: by their names, two or more, each with `pipeline`.
+    """
+    names = list(records)
+    for other in names[1:]:
+        for part in PIPELINE:
+            a, b = (records[name]["pipeline"][part] for name in (names[0], other))
+            if a != b:
+                raise ValueError(f"{part}: expected that of {names[0]}, {_short(a)}, found {_short(b)} in {other}")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.12}" if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+def as_pixels(samples: np.ndarray, rounding: str) -> np.ndarray:
+    """Images in [-1, 1] through 8 bits and back, as files would hold them.
+
+    Args:
+        samples: float32 (n, c, h, w).
+        rounding: `round` to the nearest level (EDM), `truncate` (the released code), or `none`.
+    """
+    if rounding == "none":
+        return samples
+    shift = 128.0 if rounding == "round" else 127.5
+    return (np.clip(127.5 * samples + shift, 0, 255).astype(np.uint8) / np.float32(127.5) - 1).astype(np.float32)

@@ -1,0 +1,76 @@
+"""What samples are held against: the features of a data set, in one file, with what made them."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+
+from .._replace import writing_whole
+
+FORMAT = "equisct-reference-1"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reference:
+    """Features of a data set.
+
+    Attributes:
+        data: name of the set.
+        network: name of the network of features.
+        weights: SHA-256 of its weights.
+        features: float32 (n, d), finite.
+
+    Raises:
+        ValueError: for features of another kind.
+    """
+
+    data: str
+    network: str
+    weights: str
+    features: np.ndarray
+
+    def __post_init__(self):
+        found = self.features
+        if found.dtype != np.float32 or found.ndim != 2 or len(found) < 2 or not np.isfinite(found).all():
+            raise ValueError(
+                f"features: expected finite float32 numbers (n, d) with n >= 2, found {found.dtype} {found.shape}"
+            )
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the features: tells one reference from another."""
+        return hashlib.sha256(np.ascontiguousarray(self.features).tobytes()).hexdigest()
+
+
+def save_reference(path: str | os.PathLike[str], reference: Reference) -> None:
+    """Writes the file that `load_reference` reads; whole or not at all."""
+    with writing_whole(pathlib.Path(path)) as place:
+        np.savez(
+            place,
+            format=np.array(FORMAT),
+            data=np.array(reference.data),
+            network=np.array(reference.network),
+            weights=np.array(reference.weights),
+            features=reference.features,
+        )
+
+
+def load_reference(path: str | os.PathLike[str]) -> Reference:
+    """The features in a file, read without executing anything in it.
+
+    Raises:
+        ValueError: if there is no such file, or it is none of `save_reference`.
+    """
+    place = pathlib.Path(path)
+    try:
+        with np.load(place, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in ("format", "data", "network", "weights", "features")}
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"ref: expected a file of equisct-eval stats, found {place} ({error})") from None
+    texts = {name: str(arrays[name]) for name in ("format", "data", "network", "weights")}
+    if texts.pop("format") != FORMAT:
+        raise ValueError(f"ref: expected a file of the format {FORMAT}, found {place}")
+    return Reference(**texts, features=arrays["features"])
