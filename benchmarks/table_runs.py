@@ -21,6 +21,7 @@ import numpy as np
 from equisct.cli import codec, methods, presets, sample, train
 from equisct.cli.config import Config, Ema, Log, Optim, Run, Sample
 from equisct.cli.data_config import Mixture, Pairs
+from equisct.cli.source import load_data
 
 SAMPLES, PAIRS = 1_000, 8_000
 TEACHER_STEPS = 16
@@ -39,6 +40,11 @@ class Row:
     words: Words
     evaluations: int
     paper: str = "-"
+
+    @property
+    def follows_the_flow(self) -> bool:
+        """Whether a sample depends on its first noise alone, so that it has one exact place to end."""
+        return "ancestral" not in self.words and self.words != TWO
 
 
 ROWS = [
@@ -180,7 +186,7 @@ def measure_digits(samples: np.ndarray) -> dict[str, float]:
 
 
 def measure_mixture(samples: np.ndarray, run: pathlib.Path) -> dict[str, float]:
-    """Root mean square distance from where the exact PF-ODE ends, from the noise of these very samples."""
+    """Distance from where the exact PF-ODE ends, from the noise of these very samples; and that of the two laws."""
     import jax  # noqa: PLC0415
     import jax.numpy as jnp  # noqa: PLC0415
     import jax.random as jr  # noqa: PLC0415
@@ -188,13 +194,20 @@ def measure_mixture(samples: np.ndarray, run: pathlib.Path) -> dict[str, float]:
     from equisct.cli.build import build_oracle  # noqa: PLC0415
     from equisct.cli.folder import read_config  # noqa: PLC0415
     from equisct.cli.sampling import draw_noise  # noqa: PLC0415
+    from equisct.evaluation import sliced_wasserstein  # noqa: PLC0415
 
     noise = read_config(run).noise
     z = draw_noise((2,), len(samples), key=jr.key(0))
     oracle = build_oracle(Mixture())
     end = jax.jit(jax.vmap(lambda z: oracle.transport(noise.sigma_max * z, noise.sigma_max, noise.sigma_min)))
     gap = np.asarray(end(jnp.asarray(z))) - samples
-    return {"rms": float(np.sqrt(np.square(gap).sum(1).mean()))}
+    return {"rms": float(np.sqrt(np.square(gap).sum(1).mean())), "law": sliced_wasserstein(exact_points(), samples)}
+
+
+@functools.cache
+def exact_points(seed: int = 1, n: int = 20_000) -> np.ndarray:
+    """Samples of the mixture itself."""
+    return load_data(dataclasses.replace(Mixture(), samples=n), seed=10_000 + seed).take(np.arange(n))
 
 
 def measured(row: Row, data: str, place: pathlib.Path, updates: int, seed: int) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import tyro
 
 import equisct as sct
 from equisct import data, nn, oracle, tracking, train
-from equisct.cli import config, data_config, sample
+from equisct.cli import config, data_config, evaluate, sample
 from equisct.cli import data as data_command
 from equisct.cli import train as train_command
 from equisct.cli.codec import to_json
@@ -91,6 +91,8 @@ def test_commands_are_understood(page, monkeypatch, tmp_path):
                 assert tyro.cli(sample.Options, args=arguments).n >= 1
             if program == "equisct-data":
                 data_command.parse(arguments)
+            if program == "equisct-eval":
+                evaluate.parse(arguments)
 
 
 def flags() -> set[str]:

@@ -11,6 +11,7 @@ import pytest
 
 from equisct.cli import codec, train
 from equisct.cli.config import Torso
+from equisct.evaluation import sliced_wasserstein
 from strategies import untyped
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "benchmarks"))
@@ -58,10 +59,20 @@ def test_a_row_of_the_table():
     digits = [
         {"fd": fd, "precision": 0.5, "recall": 0.25, "images": 64_000, "seconds": s} for fd, s in ((1, 10), (3, 20))
     ]
-    mixture = [{"rms": 0.1}, {"rms": 0.1}]
+    mixture = [{"rms": 0.1, "law": 0.2}, {"rms": 0.1, "law": 0.2}]
     assert table.line(row, digits, mixture) == (
-        "| CD | 1 | 2.00 ± 1.41 | 0.50 ± 0.00 | 0.25 ± 0.00 | 0.100 ± 0.000 | 64 | 15 | 3.55 |"
+        "| CD | 1 | 2.00 ± 1.41 | 0.50 ± 0.00 | 0.25 ± 0.00 | 0.200 ± 0.000 | 0.100 ± 0.000 | 64 | 15 | 3.55 |"
     )
+
+
+def test_only_what_adds_no_noise_is_held_against_the_flow():
+    names = [row.name for row in runs.ROWS if not row.follows_the_flow]
+    assert names == ["DDPM", "CD", "CT", "iCT", "iCT*", "iCT + SH", "CD of its own head", "ECT"]
+
+
+def test_points_of_the_mixture_are_at_no_distance_from_its_law():
+    assert sliced_wasserstein(runs.exact_points(), runs.exact_points(2, 1_000)) < 0.1
+    assert not np.array_equal(runs.exact_points(2, 1_000)[:5], runs.exact_points()[:5])
 
 
 def test_a_run_that_was_stopped_begins_anew_and_one_that_is_done_does_not(tmp_path, monkeypatch):
@@ -77,6 +88,7 @@ def test_a_run_that_was_stopped_begins_anew_and_one_that_is_done_does_not(tmp_pa
     first = runs.measured(row, "mixture", tmp_path, 4, 0)
     assert first["images"] == 4 * 512
     assert np.isfinite(first["rms"])
+    assert first["law"] > 0.05
     assert {"ddpm-0.json", "kd-0.json", "pairs-0.npz"} <= {path.name for path in tmp_path.iterdir()}
     assert json.loads((tmp_path / "rows" / "kd-0-1.json").read_text()) == first
 

@@ -13,7 +13,7 @@ from ..evaluation import Extracted, FeatureNetwork
 from ..evaluation.features import see
 from ..samplers import count_evaluations
 from ..train import data_mesh
-from ..train.placement import batch_sharding
+from ..train.placement import batch_sharding, place
 from .sampling import CHUNK, Sampler
 
 
@@ -50,6 +50,7 @@ def draw_features(
         ValueError: if samples are not finite, or the network does not take them.
     """
     mesh = data_mesh()
+    model = place(model, mesh)
     size = -(-min(n, CHUNK) // mesh.size) * mesh.size
     keys = jax.vmap(lambda i: jr.fold_in(key, i))(jnp.arange(-(-n // size) * size))
     try:

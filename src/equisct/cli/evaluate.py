@@ -24,8 +24,18 @@ DESCRIPTION = """Measure samples against data, in the features of a frozen netwo
   equisct-eval compare a.json b.json
 """
 
-Metrics = tuple[str, ...]
-MEASURES: Metrics = ("frechet", "kernel", "precision-recall", "density-coverage", "memorised")
+Metric = Literal[
+    "frechet",
+    "frechet-infinity",
+    "kernel",
+    "precision-recall",
+    "density-coverage",
+    "memorised",
+    "inception-score",
+    "wasserstein",
+    "energy",
+]
+MEASURES: tuple[Metric, ...] = ("frechet", "kernel", "precision-recall", "density-coverage", "memorised")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +55,8 @@ class Network:
 class Measuring(Network):
     """What is measured."""
 
-    metrics: Metrics = MEASURES
-    """Of frechet, frechet-infinity, kernel, precision-recall, density-coverage, memorised, inception-score, wasserstein
-    and energy."""
+    metrics: tuple[Metric, ...] = MEASURES
+    """Which figures; see docs/evaluation.md."""
     out: pathlib.Path | None = None
     """JSON file for the record, which is printed in any case."""
 

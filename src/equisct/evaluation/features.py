@@ -53,9 +53,7 @@ def extract(network: FeatureNetwork, samples: Float[np.ndarray, "n *shape"], *, 
     Raises:
         ValueError: for no samples, or some that are not finite.
     """
-    bad = int(np.sum(~np.isfinite(samples.reshape(len(samples), -1)).all(1)))
-    if not len(samples) or bad:
-        raise ValueError(f"samples: expected one or more of finite numbers, found {len(samples)}, {bad} not finite")
+    check_samples(samples)
     run = jax.jit(jax.vmap(lambda x: see(network, x)))
     size, parts = min(batch, len(samples)), []
     for start in range(0, len(samples), size):
@@ -70,3 +68,10 @@ def see(network: FeatureNetwork, x: Sample) -> tuple[Float[Array, " d"], Float[A
     """Features and probabilities of one sample; without logits, no probabilities: an empty array."""
     nothing = jnp.zeros(0)
     return network.features(x), nothing if network.logits is None else jax.nn.softmax(network.logits(x))
+
+
+def check_samples(samples: Float[np.ndarray, "n *shape"]) -> None:
+    """Raises `ValueError` unless there are samples, all of finite numbers."""
+    bad = int(np.sum(~np.isfinite(samples).all(axis=tuple(range(1, samples.ndim)))))
+    if not len(samples) or bad:
+        raise ValueError(f"samples: expected one or more of finite numbers, found {len(samples)}, {bad} not finite")

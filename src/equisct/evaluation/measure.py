@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .features import Extracted
+from .features import Extracted, check_samples
 from .frechet import frechet_at_infinity, frechet_distance
 from .inception_score import inception_score
 from .kernel import kernel_distance
@@ -95,7 +95,11 @@ def as_pixels(samples: np.ndarray, rounding: str) -> np.ndarray:
     Args:
         samples: float32 (n, c, h, w).
         rounding: `round` to the nearest level (EDM), `truncate` (the released code), or `none`.
+
+    Raises:
+        ValueError: for samples that are not finite: there is no pixel for them.
     """
+    check_samples(samples)
     if rounding == "none":
         return samples
     shift = 128.0 if rounding == "round" else 127.5
