@@ -67,6 +67,7 @@ def toy(tmp_path_factory):
     """A run of points in the plane."""
     folder = tmp_path_factory.mktemp("runs") / "toy"
     assert call(train.main, "toy", *SMALL, "--run.dir", folder).code == 0
+    assert not [*folder.rglob("*.png")]  # no picture was asked for
     return folder
 
 
@@ -245,12 +246,15 @@ def test_mistakes_get_one_message_and_leave_nothing(toy, reference, tmp_path, mo
         "seeds: expected one or more different": ("model", toy, "--seeds", "1", "1", *out),
         "steps: expected with --sampler heun": ("model", toy, "--steps", "4", *out),
         "levels: expected at least one with multistep": ("model", toy, "--sampler", "multistep", *out),
-        "features: expected digits, pixels or MODULE:FUNCTION": ("model", toy, "--features", "inception", *out),
+        "features: expected digits, pixels, inception or MODULE": ("model", toy, "--features", "resnet", *out),
+        "weights: expected the public checkpoint": ("model", toy, "--features", "inception", *out),
+        "weights: expected a PyTorch checkpoint of named tensors, found": (
+            "model", toy, "--features", "inception", "--weights", tmp_path / "text.npz", *out),
         "features: expected MODULE:FUNCTION, found mine:away": ("model", toy, "--features", "mine:away", *out),
         "features: expected a FeatureNetwork from mine:nothing": ("model", toy, "--features", "mine:nothing", *out),
         "features: expected a network of samples (1, 8, 8), found vectors": (
             "images", "digits", "--ref", reference, "--features", "mine:of_vectors", *out),
-        "weights: expected a file, for a network of your own": ("model", toy, "--weights", tmp_path / "no", *out),
+        "weights: expected a file that is there": ("model", toy, "--weights", tmp_path / "no", *out),
         "metrics: expected a network with classes": (*few, "--metrics", "inception-score"),
         "samples: expected more than 3 rows": (
             "model", toy, "--features", "pixels", "--n", "3", "--metrics", "precision-recall", *out),

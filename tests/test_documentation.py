@@ -82,6 +82,7 @@ def test_commands_are_understood(page, monkeypatch, tmp_path):
     digits = tmp_path / "runs" / "digits"
     digits.mkdir(parents=True)
     (digits / "config.json").write_text(json.dumps(to_json(PRESETS["digits"][1])))  # for resume and from-config
+    (tmp_path / "pt_inception-2015-12-05-6726825d.pth").touch()
     for block in FENCE.finditer(page.read_text()):
         for line in block["code"].splitlines() if block["language"] in ("bash", "console", "sh") else ():
             program, *arguments = shlex.split(line, comments=True) or [""]

@@ -312,6 +312,18 @@ def test_bootstrap_intervals_hold_the_truth_as_often_as_they_say():
     assert 0.82 <= held / 200 <= 0.96
 
 
+def test_the_interval_reflects_the_resamples_about_the_value():
+    """Of a statistic that resampling biases upwards, the interval reaches further down."""
+    rows = points(0, n=30, d=1)
+    statistic = lambda x: 1 / len(np.unique(x))  # noqa: E731
+    found = bootstrap(statistic, rows, resamples=50, level=0.8, seed=3)
+    draw = np.random.default_rng(3)
+    again = [statistic(rows[draw.integers(30, size=30)]) for _ in range(50)]
+    low, high = np.quantile(again, [0.1, 0.9])
+    np.testing.assert_allclose(found, (1 / 30, 2 / 30 - high, 2 / 30 - low), rtol=1e-12)
+    assert found.high < found.value
+
+
 BAD = {
     "one row": (lambda: frechet_distance(np.zeros((1, 2)), np.zeros((3, 2))), "a: moments: expected two or more rows"),
     "nan": (lambda: frechet_distance(np.zeros((3, 2)), np.full((3, 2), np.nan)), "b: features: .* 3 not finite"),

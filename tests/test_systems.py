@@ -29,6 +29,7 @@ from equisct.cli.systems import build_system
 from equisct.cli.transplant import transplant
 from equisct.data import DataError, load_pairs, save_pairs
 from equisct.model import ConsistencyModel, DenoisingModel, ScoreGuidedModel, Taught
+from equisct.objectives import slots
 from equisct.train import init_state, restarting, train_step
 from equisct.train.checkpoint import read_arrays
 from equisct.train.weights import with_arrays
@@ -105,6 +106,108 @@ def pairs(runs, ddpm):
     path = runs / "pairs.npz"
     sample.main([str(ddpm), "--sampler", "ddim", "--steps", "5", "--n", "32", "--pairs", "--out", str(path)])
     return path
+
+
+# --- settings reach what they are named after ---
+
+NOISE = Noise(sigma_min=0.01, sigma_max=50.0, sigma_data=0.8, rho=5.0)
+GRID: dict = {"sigma_min": 0.01, "sigma_max": 50.0, "rho": 5.0, "stratify": True}
+LAW = sct.LogNormal(mean=-0.5, std=0.7)
+FOUR = sct.Doubling(2, 8, period=3)
+
+
+def denoise(x, sigma):
+    """A teacher's posterior mean."""
+    return x / (1 + sigma)
+
+
+LAWFUL: dict = {"law_mean": -0.5, "law_std": 0.7, "stratify": True}
+STAGES: dict = {"first": 2, "last": 8, "period": 3}
+WIRED = {
+    "EDM": (methods.EDM(**LAWFUL), sct.EDMTraining(sigma_data=0.8, law=LAW, stratify=True)),
+    "DDPM": (methods.DDPM(stratify=True), sct.DDPMTraining(stratify=True)),
+    "KD of EDM": (methods.KD(distance="squared-l2"), sct.KnowledgeDistillation(50.0, sct.SquaredL2())),
+    "KD of DDPM": (
+        methods.KD(preconditioning="vp"),
+        sct.KnowledgeDistillation(float(sct.VPSchedule().sigmas[-1]), sct.L1()),
+    ),
+    "PD": (
+        methods.PD(first=8, last=2, period=3, stratify=True),
+        sct.ProgressiveDistillation.of(sct.Halving(8, 2, starts=(0, 3, 6)), **GRID),
+    ),
+    "CD": (
+        methods.CD(distance="l1", teacher=pathlib.Path("t"), points=7, solver="euler", stratify=True),
+        sct.ConsistencyDistillation(
+            denoise=denoise, curriculum=sct.Constant(7), distance=sct.L1(), step=slots.straight_step, **GRID
+        ),
+    ),
+    "CD of itself": (
+        methods.CD(points=7, head_weight=0.4, head_weighting="constant", stratify=True),
+        sct.ScoreGuided(
+            sct.ConsistencyDistillation(
+                denoise=None, curriculum=sct.Constant(7), distance=sct.SquaredL2(), step=slots.heun_correction, **GRID
+            ),
+            0.4,
+            sct.ConstantWeighting(),
+        ),
+    ),
+    "CT": (
+        methods.CT(first=3, last=9, initial_decay=0.8, stratify=True),
+        sct.OriginalConsistencyTraining(
+            curriculum=sct.SquareRoot(3, 9, total_steps=12, initial_decay=0.8), distance=sct.SquaredL2(), **GRID
+        ),
+    ),
+    "ECT": (
+        methods.ECT(**LAWFUL, **STAGES, c=0.1, widening=4.0, narrowing=2.0),
+        sct.EasyConsistencyTuning(
+            curriculum=FOUR, distance=sct.PseudoHuberNorm(0.1), law=LAW, k=4.0, b=2.0,
+            sigma_min=0.01, sigma_max=50.0, stratify=True,
+        ),
+    ),
+    "ICT": (
+        methods.ICT("pseudo-huber-rms", 0.1, **LAWFUL, **STAGES),
+        sct.ConsistencyTraining(curriculum=FOUR, distance=sct.PseudoHuberRMS(0.1), law=LAW, **GRID),
+    ),
+    "ScoreGuidance": (
+        methods.ScoreGuidance("pseudo-huber", 0.1, **LAWFUL, **STAGES, head_weight=0.4),
+        sct.ScoreGuidedTraining(
+            curriculum=FOUR, distance=sct.PseudoHuber(0.1), law=LAW, head_weight=0.4,
+            head_weighting=sct.EDMWeighting(sigma_data=0.8), **GRID,
+        ),
+    ),
+}  # fmt: skip
+
+
+class Teaching:
+    """What a run of a denoiser leaves to its students."""
+
+    denoise = staticmethod(denoise)
+
+
+@pytest.mark.parametrize("name", WIRED)
+def test_the_objective_of_a_method_is_the_one_built_by_hand(name):
+    method, expected = WIRED[name]
+    config = dataclasses.replace(SMALL, method=method, noise=NOISE, run=Run(steps=12, batch=16))
+    found = build_system(method, config, (2,)).objective(Teaching if getattr(method, "teacher", None) else None)
+    assert type(found) is type(expected)
+    arrays = [eqx.filter(objective, eqx.is_array_like) for objective in (found, expected)]
+    same = jax.tree.map(lambda a, b: bool(np.array_equal(a, b)), *arrays)
+    assert all(jax.tree.leaves(same)), same
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+
+
+def test_stages_are_those_of_the_run():
+    config = dataclasses.replace(SMALL, run=Run(steps=12, batch=16))
+    halving = methods.PD(first=4)
+    system = build_system(halving, dataclasses.replace(config, method=halving), (2,))
+    assert untyped(system.curriculum).starts == (0, 2, 6)  # two periods for two steps and for one
+    assert system.restarts == (2, 6)
+    assert [next(iter(system.samplers(step))) for step in (0, 2, 3, 7)] == [
+        "4 Euler steps", "4 Euler steps", "2 Euler steps", "1 Euler step",
+    ]  # fmt: skip
+    assert untyped(system.teacher_share)(1) == 1.0
+    doubling = methods.ICT(first=2, last=8)
+    assert untyped(build_system(doubling, config, (2,)).curriculum).period == 4
 
 
 # --- systems ---

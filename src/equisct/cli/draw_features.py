@@ -50,7 +50,7 @@ def draw_features(
         ValueError: if samples are not finite, or the network does not take them.
     """
     mesh = data_mesh()
-    model = place(model, mesh)
+    model, network = place((model, network), mesh)
     size = -(-min(n, CHUNK) // mesh.size) * mesh.size
     keys = jax.vmap(lambda i: jr.fold_in(key, i))(jnp.arange(-(-n // size) * size))
     try:

@@ -37,6 +37,8 @@ Metric = Literal[
 ]
 MEASURES: tuple[Metric, ...] = ("frechet", "kernel", "precision-recall", "density-coverage", "memorised")
 
+INCEPTION = ("inception", "inception-with-bias")
+
 
 @dataclasses.dataclass(frozen=True)
 class Network:
@@ -44,9 +46,10 @@ class Network:
 
     features: str = "digits"
     """Network of features: digits (a small classifier, trained on them when it is needed), pixels (the sample itself),
-    or MODULE:FUNCTION of your own, which takes the path of the weights and returns a FeatureNetwork."""
+    inception (FID's, its score without the bias) or inception-with-bias, or MODULE:FUNCTION of your own, which takes
+    the path of the weights and returns a FeatureNetwork."""
     weights: pathlib.Path | None = None
-    """File of its weights, for a network of your own."""
+    """File of its weights: of inception the public checkpoint (.pth or .safetensors); or what your own takes."""
     quantise: Literal["round", "truncate", "none"] = "round"
     """8 bits for images, as a file would hold them: the nearest level, the next lower one, or as they are."""
 
@@ -129,11 +132,16 @@ def parse(arguments: Sequence[str] | None = None) -> Asked:
         if len(asked.records) < 2:
             raise ValueError(f"records: expected two or more, found {len(asked.records)}")
         return asked
-    own = ":" in asked.features
-    if not own and asked.features not in ("digits", "pixels"):
-        raise ValueError(f"features: expected digits, pixels or MODULE:FUNCTION, found {asked.features}")
-    if asked.weights is not None and not (own and asked.weights.is_file()):
-        raise ValueError(f"weights: expected a file, for a network of your own, found {asked.weights}")
+    inception = asked.features in INCEPTION
+    if not (inception or ":" in asked.features or asked.features in ("digits", "pixels")):
+        raise ValueError(f"features: expected digits, pixels, inception or MODULE:FUNCTION, found {asked.features}")
+    if inception and asked.weights is None:
+        raise ValueError(
+            "weights: expected the public checkpoint of the Inception network, found none "
+            "(pt_inception-2015-12-05-6726825d.pth; this library downloads nothing)"
+        )
+    if asked.weights is not None and (asked.features in ("digits", "pixels") or not asked.weights.is_file()):
+        raise ValueError(f"weights: expected a file that is there, with inception or your own, found {asked.weights}")
     suffix = ".npz" if isinstance(asked, StatsOptions) else ".json"
     if asked.out is not None and (asked.out.suffix != suffix or not asked.out.parent.is_dir()):
         raise ValueError(f"out: expected a file ending in {suffix} in a folder that is there, found {asked.out}")

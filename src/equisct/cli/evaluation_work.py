@@ -18,6 +18,7 @@ from ..evaluation import (
     Reference,
     check_comparable,
     extract,
+    load_inception,
     load_reference,
     measure,
     pixels,
@@ -30,7 +31,7 @@ from .data import ImageOptions
 from .data_work import open_images
 from .draw import choose_sampler
 from .draw_features import draw_features, evaluations
-from .evaluate import CompareOptions, ImagesOptions, Measuring, ModelOptions, Network, StatsOptions
+from .evaluate import INCEPTION, CompareOptions, ImagesOptions, Measuring, ModelOptions, Network, StatsOptions
 from .source import load_data
 from .stored import Stored, load_run, weights_hash
 
@@ -52,6 +53,9 @@ def network_of(options: Network) -> FeatureNetwork:
         return train_classifier(digits.take(np.arange(digits.size)), digits.labels, name="digits")
     if options.features == "pixels":
         return pixels()
+    if options.features in INCEPTION:
+        assert options.weights is not None
+        return load_inception(options.weights, bias=options.features != "inception")
     module, _, name = options.features.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)(options.weights)

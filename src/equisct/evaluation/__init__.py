@@ -7,6 +7,7 @@ from .features import extract as extract
 from .features import pixels as pixels
 from .frechet import frechet_at_infinity as frechet_at_infinity
 from .frechet import frechet_distance as frechet_distance
+from .inception import load_inception as load_inception
 from .inception_score import inception_score as inception_score
 from .kernel import Estimate as Estimate
 from .kernel import kernel_distance as kernel_distance

@@ -1,9 +1,9 @@
 """Networks of features: what turns images into the vectors between which distances are taken."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,19 +13,20 @@ from jaxtyping import Float
 from .._types import Sample
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class FeatureNetwork:
+class FeatureNetwork(eqx.Module):
     """A frozen network, known by its name and the hash of its weights.
 
-    Attributes:
+    The functions may be plain ones, or methods of a module: its arrays are then arguments of the compiled program.
+
+    Args:
         name: distances in its features are named after it; FID is the name of those in the 2015 Inception graph alone.
         weights: the SHA-256 of its weights, "" where it has none.
         features: one sample, images (c, h, w) in [-1, 1], to features (d,).
         logits: one sample to the logits of classes, for the Inception score; None where there are none.
     """
 
-    name: str
-    weights: str
+    name: str = eqx.field(static=True)
+    weights: str = eqx.field(static=True)
     features: Callable[[Sample], Float[Array, " d"]]
     logits: Callable[[Sample], Float[Array, " classes"]] | None = None
 
@@ -54,14 +55,18 @@ def extract(network: FeatureNetwork, samples: Float[np.ndarray, "n *shape"], *, 
         ValueError: for no samples, or some that are not finite.
     """
     check_samples(samples)
-    run = jax.jit(jax.vmap(lambda x: see(network, x)))
     size, parts = min(batch, len(samples)), []
     for start in range(0, len(samples), size):
         part = samples[start : start + size]
         padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), 0)])
-        parts.append(run(padded))
+        parts.append(_see_all(network, jnp.asarray(padded)))
     features, probabilities = jax.tree.map(lambda *all: np.concatenate([*map(np.asarray, all)])[: len(samples)], *parts)
     return Extracted(features, probabilities if network.logits else None)
+
+
+@eqx.filter_jit
+def _see_all(network: FeatureNetwork, samples: Float[Array, "n *shape"]) -> tuple[Array, Array]:
+    return jax.vmap(lambda x: see(network, x))(samples)
 
 
 def see(network: FeatureNetwork, x: Sample) -> tuple[Float[Array, " d"], Float[Array, " classes"]]:

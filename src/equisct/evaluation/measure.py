@@ -46,8 +46,17 @@ METRICS: dict[str, Callable[[Extracted, Reference], dict[str, float]]] = {
 """By their names on the command line."""
 
 
+NAMES_IN_INCEPTION = {
+    "frechet_distance": "fid",
+    "frechet_distance_at_infinity": "fid_at_infinity",
+    "kernel_distance": "kid",
+    "kernel_distance_error": "kid_error",
+}
+"""These names are those of distances in the public network's features alone."""
+
+
 def measure(samples: Extracted, reference: Reference, metrics: Sequence[str]) -> dict[str, float]:
-    """The figures of `metrics`, names of `METRICS`.
+    """The figures of `metrics`, names of `METRICS`; in features of `inception-2015`, FID and KID by their names.
 
     Raises:
         ValueError: for an unknown name, or samples that a metric refuses; names it.
@@ -57,7 +66,8 @@ def measure(samples: Extracted, reference: Reference, metrics: Sequence[str]) ->
         if name not in METRICS:
             raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, found {name}")
         figures |= METRICS[name](samples, reference)
-    return figures
+    public = reference.network.startswith("inception-2015")
+    return {NAMES_IN_INCEPTION.get(name, name) if public else name: value for name, value in figures.items()}
 
 
 def warnings_of(samples: Extracted) -> list[str]:

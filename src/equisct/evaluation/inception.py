@@ -1,0 +1,258 @@
+"""The 2015 Inception network, whose features FID is taken in (Szegedy et al. 2016; Heusel et al. 2017).
+
+The graph is that of TensorFlow's file of 2015-12-05 as the public PyTorch checkpoint holds it: 1008 classes, averages
+that leave out the border, a maximum in the last block. Batch norm is folded into each convolution's scale and shift.
+"""
+
+import functools
+import hashlib
+import os
+import pathlib
+from collections.abc import Mapping
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from .features import FeatureNetwork
+from .torch_file import read_torch_file
+
+SIDE = 299
+"""Pixels of the image that the network sees."""
+
+EPSILON = 1e-3
+"""Of batch norm."""
+
+FILE_HASH = "6726825d"
+"""The first digits of the SHA-256 of the public checkpoint, as its name says."""
+
+Chain = tuple[str | tuple[str, ...], ...]
+"""Layers one after the other; of a tuple of names, side by side. `/2` is a stride without a border."""
+
+_PLAIN: tuple[Chain, ...] = (
+    ("branch1x1",),
+    ("branch5x5_1", "branch5x5_2"),
+    ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"),
+    ("average", "branch_pool"),
+)
+_SMALLER: tuple[Chain, ...] = (
+    ("branch3x3/2",),
+    ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3/2"),
+    ("maximum/2",),
+)
+_LONG: tuple[Chain, ...] = (
+    ("branch1x1",),
+    ("branch7x7_1", "branch7x7_2", "branch7x7_3"),
+    ("branch7x7dbl_1", "branch7x7dbl_2", "branch7x7dbl_3", "branch7x7dbl_4", "branch7x7dbl_5"),
+    ("average", "branch_pool"),
+)
+_SMALLEST: tuple[Chain, ...] = (
+    ("branch3x3_1", "branch3x3_2/2"),
+    ("branch7x7x3_1", "branch7x7x3_2", "branch7x7x3_3", "branch7x7x3_4/2"),
+    ("maximum/2",),
+)
+
+
+def _wide(pool: str) -> tuple[Chain, ...]:
+    return (
+        ("branch1x1",),
+        ("branch3x3_1", ("branch3x3_2a", "branch3x3_2b")),
+        ("branch3x3dbl_1", "branch3x3dbl_2", ("branch3x3dbl_3a", "branch3x3dbl_3b")),
+        (pool, "branch_pool"),
+    )
+
+
+STEM = (
+    "Conv2d_1a_3x3/2",
+    "Conv2d_2a_3x3/1",
+    "Conv2d_2b_3x3",
+    "maximum/2",
+    "Conv2d_3b_1x1",
+    "Conv2d_4a_3x3/1",
+    "maximum/2",
+)
+"""`/1` is stride 1 without a border."""
+
+BLOCKS: dict[str, tuple[Chain, ...]] = {
+    "Mixed_5b": _PLAIN,
+    "Mixed_5c": _PLAIN,
+    "Mixed_5d": _PLAIN,
+    "Mixed_6a": _SMALLER,
+    "Mixed_6b": _LONG,
+    "Mixed_6c": _LONG,
+    "Mixed_6d": _LONG,
+    "Mixed_6e": _LONG,
+    "Mixed_7a": _SMALLEST,
+    "Mixed_7b": _wide("average"),
+    "Mixed_7c": _wide("maximum"),
+}
+
+
+class Convolution(eqx.Module):
+    """Convolution, scale and shift, ReLU, of one image (h, w, c)."""
+
+    weight: Float[Array, "kh kw i o"]
+    scale: Float[Array, " o"]
+    shift: Float[Array, " o"]
+
+    def __call__(self, x: Float[Array, "h w i"], stride: int | None) -> Float[Array, "H W o"]:
+        """With `stride` None the size stays: zeros beyond the border."""
+        padding = "SAME" if stride is None else "VALID"
+        strides = (stride or 1, stride or 1)
+        y = lax.conv_general_dilated(x[None], self.weight, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return jax.nn.relu(y[0] * self.scale + self.shift)
+
+
+class Inception(eqx.Module):
+    """The network; built by `inception_from` alone."""
+
+    layers: dict[str, Convolution]
+    classes: Float[Array, "2048 1008"]
+    bias: Float[Array, " 1008"]
+
+    def features(self, x: Float[Array, "3 h w"]) -> Float[Array, " 2048"]:
+        """The mean over places of the last block's output.
+
+        Args:
+            x: an image of any size in [-1, 1].
+        """
+        pixels = 127.5 * x.transpose(1, 2, 0) + 127.5
+        h = (resize(pixels, SIDE) - 128) / 128
+        for name in STEM:
+            h = self._layer("", name, h)
+        for block, chains in BLOCKS.items():
+            h = jnp.concatenate([self._chain(block, chain, h) for chain in chains], axis=-1)
+        return h.mean((0, 1))
+
+    def logits(self, x: Float[Array, "3 h w"]) -> Float[Array, " 1008"]:
+        """With the bias, as the TensorFlow graph's; the Inception score of most papers is taken without it."""
+        return self.features(x) @ self.classes + self.bias
+
+    def logits_without_bias(self, x: Float[Array, "3 h w"]) -> Float[Array, " 1008"]:
+        """What EDM and torch-fidelity take the Inception score of."""
+        return self.features(x) @ self.classes
+
+    def _chain(self, block: str, chain: Chain, h: Array) -> Array:
+        for step in chain:
+            names = (step,) if isinstance(step, str) else step
+            h = jnp.concatenate([self._layer(f"{block}.", name, h) for name in names], axis=-1)
+        return h
+
+    def _layer(self, where: str, step: str, h: Array) -> Array:
+        name, _, number = step.partition("/")
+        stride = int(number) if number else None
+        if name == "average":
+            return _pool(h, lax.add, 0.0, None) / _neighbours(h.shape[0])
+        if name == "maximum":
+            return _pool(h, lax.max, -jnp.inf, stride)
+        return self.layers[where + name](h, stride)
+
+
+def _pool(h: Array, reduce: object, start: float, stride: int | None) -> Array:
+    """Over windows of 3 x 3; with `stride` None the size stays."""
+    steps = (stride or 1, stride or 1, 1)
+    return lax.reduce_window(h, start, reduce, (3, 3, 1), steps, "SAME" if stride is None else "VALID")  # type: ignore[arg-type]
+
+
+def _neighbours(side: int) -> np.ndarray:
+    """How many of the nine places of a window lie inside, (side, side, 1)."""
+    inside = np.full(side, 3, np.float32)
+    inside[[0, -1]] -= 1
+    return np.outer(inside, inside)[..., None]
+
+
+def resize(pixels: Float[Array, "h w c"], side: int) -> Float[Array, "side side c"]:
+    """Bilinear, as TensorFlow 1 does: place i of the result is place `i h / side` of the image, corners not aligned."""
+    for axis in (0, 1):
+        size = pixels.shape[axis]
+        place = np.arange(side) * np.float32(size / side)
+        low = np.floor(place).astype(int)
+        high, share = np.minimum(low + 1, size - 1), (place - low).astype(np.float32)
+        share = jnp.asarray(share.reshape((-1, 1, 1) if axis == 0 else (1, -1, 1)))
+        lower, upper = jnp.take(pixels, low, axis=axis), jnp.take(pixels, high, axis=axis)
+        pixels = lower + (upper - lower) * share
+    return pixels
+
+
+def inception_names() -> list[str]:
+    """The convolutions by their names in the checkpoint."""
+    stem = [step.partition("/")[0] for step in STEM]
+    steps = [f"{block}.{name}" for block, chains in BLOCKS.items() for chain in chains for name in _flat(chain)]
+    return [name for name in [*stem, *steps] if name.rpartition(".")[2] not in ("average", "maximum")]
+
+
+def _flat(chain: Chain) -> list[str]:
+    names = [name for step in chain for name in ((step,) if isinstance(step, str) else step)]
+    return [name.partition("/")[0] for name in names]
+
+
+def inception_from(arrays: Mapping[str, np.ndarray]) -> Inception:
+    """The network from the arrays of the public checkpoint, by their names there.
+
+    Raises:
+        ValueError: for an array that is missing, or of another shape than its neighbours ask for.
+    """
+    layers = {name: _convolution(arrays, name) for name in inception_names()}
+    made = Inception(layers, jnp.asarray(_array(arrays, "fc.weight", 2).T), jnp.asarray(_array(arrays, "fc.bias", 1)))
+    try:
+        jax.eval_shape(made.logits, jax.ShapeDtypeStruct((3, 32, 32), jnp.float32))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"weights: expected those of the 2015 Inception network, found other shapes ({error})"
+        ) from None
+    return made
+
+
+def _array(arrays: Mapping[str, np.ndarray], name: str, dimensions: int) -> np.ndarray:
+    if name not in arrays or arrays[name].ndim != dimensions:
+        found = arrays[name].shape if name in arrays else "none"
+        raise ValueError(f"weights: expected {name} of {dimensions} dimensions, found {found}")
+    return arrays[name].astype(np.float32)
+
+
+def _convolution(arrays: Mapping[str, np.ndarray], name: str) -> Convolution:
+    read = functools.partial(_array, arrays)
+    gain, bias, mean, variance = (
+        read(f"{name}.bn.{part}", 1) for part in ("weight", "bias", "running_mean", "running_var")
+    )
+    scale = gain / np.sqrt(variance + np.float32(EPSILON))
+    weight = read(f"{name}.conv.weight", 4).transpose(2, 3, 1, 0)
+    return Convolution(jnp.asarray(weight), jnp.asarray(scale), jnp.asarray(bias - mean * scale))
+
+
+def load_inception(path: str | os.PathLike[str], *, bias: bool = False) -> FeatureNetwork:
+    """The network by a file of weights; it is called `inception-2015` only if that is the public checkpoint.
+
+    Args:
+        path: `.pth` of PyTorch, read without executing anything in it, or `.safetensors`.
+        bias: whether the classes are those with the bias; then that is part of the name.
+
+    Raises:
+        ValueError: if the file is missing or holds something else; with its hash.
+    """
+    place = pathlib.Path(path)
+    if not place.is_file():
+        raise ValueError(f"weights: expected the file of the Inception network, found nothing at {place}")
+    digest = hashlib.sha256(place.read_bytes()).hexdigest()
+    try:
+        net = inception_from(_read(place))
+    except ValueError as error:
+        raise ValueError(f"{error}; the SHA-256 of {place} is {digest}") from None
+    name = "inception-2015" if digest.startswith(FILE_HASH) else "inception-of-other-weights"
+    if bias:
+        return FeatureNetwork(f"{name}-with-bias", digest, net.features, net.logits)
+    return FeatureNetwork(name, digest, net.features, net.logits_without_bias)
+
+
+def _read(place: pathlib.Path) -> dict[str, np.ndarray]:
+    if place.suffix != ".safetensors":
+        return read_torch_file(place)
+    try:
+        return load_file(place)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"weights: expected a safetensors file ({error})") from None
