@@ -28,7 +28,7 @@ from strategies import untyped
 from tolerances import FLOAT32_NETWORK
 
 EXPECTED = pathlib.Path(__file__).parent / "fixtures" / "inception.npz"
-"""What torch-fidelity 0.4.0 with PyTorch 2.13.0 says of `images()` with `random_weights()`: written by benchmarks/inception_parity.py."""
+"""What torch-fidelity 0.4.0 says of `images()` with `random_weights()`, by benchmarks/inception_parity.py."""
 
 
 @pytest.fixture(scope="module")
