@@ -254,6 +254,8 @@ def test_mistakes_get_one_message_and_leave_nothing(toy, reference, tmp_path, mo
         "features: expected a FeatureNetwork from mine:nothing": ("model", toy, "--features", "mine:nothing", *out),
         "features: expected a network of samples (1, 8, 8), found vectors": (
             "images", "digits", "--ref", reference, "--features", "mine:of_vectors", *out),
+        "features: expected a network of samples (2,), found digits": ("model", toy, *out),
+        "text.npz: found a file that cannot": ("images", tmp_path / "text.npz", "--ref", reference, *out),
         "weights: expected a file that is there": ("model", toy, "--weights", tmp_path / "no", *out),
         "metrics: expected a network with classes": (*few, "--metrics", "inception-score"),
         "samples: expected more than 3 rows": (

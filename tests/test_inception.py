@@ -5,6 +5,7 @@ import hashlib
 import io
 import pathlib
 import pickle
+import re
 import struct
 import types
 import zipfile
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from equisct.evaluation import inception, load_inception, measure
-from equisct.evaluation.features import Extracted
+from equisct.evaluation.features import Extracted, check_shape
 from equisct.evaluation.inception import Inception, inception_from, inception_names, resize
 from equisct.evaluation.reference import Reference
 from equisct.evaluation.torch_file import read_torch_file
@@ -124,6 +125,17 @@ def test_wrong_weights_are_named_with_their_hash(weights, tmp_path):
         load_inception(tmp_path / "text.safetensors")
     with pytest.raises(ValueError, match="weights: expected the file of the Inception network, found nothing at"):
         load_inception(tmp_path / "away.pth")
+
+
+def test_other_images_than_rgb_are_refused(weights, tmp_path):
+    save_file(weights, tmp_path / "weights.safetensors")
+    net = load_inception(tmp_path / "weights.safetensors")
+    check_shape(net, (3, 32, 32))
+    for shape in ((1, 8, 8), (2,)):
+        with pytest.raises(
+            ValueError, match=f"features: expected a network of samples {re.escape(str(shape))}, found inc"
+        ):
+            check_shape(net, shape)
 
 
 # --- checkpoints of PyTorch ---

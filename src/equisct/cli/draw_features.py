@@ -10,7 +10,7 @@ import jax.random as jr
 import numpy as np
 
 from ..evaluation import Extracted, FeatureNetwork
-from ..evaluation.features import see
+from ..evaluation.features import check_shape, see
 from ..samplers import count_evaluations
 from ..train import data_mesh
 from ..train.placement import batch_sharding, place
@@ -49,17 +49,15 @@ def draw_features(
     Raises:
         ValueError: if samples are not finite, or the network does not take them.
     """
+    check_shape(network, shape)
     mesh = data_mesh()
     model, network = place((model, network), mesh)
     size = -(-min(n, CHUNK) // mesh.size) * mesh.size
     keys = jax.vmap(lambda i: jr.fold_in(key, i))(jnp.arange(-(-n // size) * size))
-    try:
-        parts = [
-            _chunk(sampler, model, network, shape, quantise, jax.device_put(keys[i : i + size], batch_sharding(mesh)))
-            for i in range(0, len(keys), size)
-        ]
-    except TypeError as error:
-        raise ValueError(f"features: expected a network of samples {shape}, found {network.name} ({error})") from None
+    parts = [
+        _chunk(sampler, model, network, shape, quantise, jax.device_put(keys[i : i + size], batch_sharding(mesh)))
+        for i in range(0, len(keys), size)
+    ]
     features, probabilities = jax.tree.map(lambda *leaves: np.concatenate([*map(np.asarray, leaves)])[:n], *parts)
     bad = int(np.sum(~np.isfinite(features).all(1)))
     if bad:

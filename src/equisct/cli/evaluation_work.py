@@ -1,9 +1,11 @@
 """The work of `equisct-eval`: what is measured, and the records of it."""
 
+import contextlib
 import importlib
 import importlib.metadata
 import json
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from ..evaluation import (
     spread,
     train_classifier,
 )
+from ..evaluation.features import check_shape
 from ..evaluation.measure import as_pixels, warnings_of
 from .data import ImageOptions
 from .data_work import open_images
@@ -69,9 +72,10 @@ def network_of(options: Network) -> FeatureNetwork:
 def _open(path: Path) -> tuple[str, np.ndarray]:
     """The name and all samples of a data set: of a file of equisct-sample as they are, of others in [-1, 1]."""
     if path.suffix == ".npz" and path.is_file():
-        with np.load(path, allow_pickle=False) as stored:
-            if "samples" in stored:
-                return path.name, np.asarray(stored["samples"], np.float32)
+        with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile):  # then the reader of data says what is wrong
+            with np.load(path, allow_pickle=False) as stored:
+                if "samples" in stored:
+                    return path.name, np.asarray(stored["samples"], np.float32)
     dataset = load_digits() if str(path) == "digits" else open_images(ImageOptions(path))
     return _whole(dataset)
 
@@ -81,12 +85,8 @@ def _whole(dataset: Dataset) -> tuple[str, np.ndarray]:
 
 
 def _see(network: FeatureNetwork, samples: np.ndarray, quantise: str) -> Extracted:
-    images = as_pixels(samples, quantise) if samples.ndim == 4 else samples
-    try:
-        return extract(network, images)
-    except TypeError as error:  # the network takes other shapes
-        shape = samples.shape[1:]
-        raise ValueError(f"features: expected a network of samples {shape}, found {network.name} ({error})") from None
+    check_shape(network, samples.shape[1:])
+    return extract(network, as_pixels(samples, quantise) if samples.ndim == 4 else samples)
 
 
 def write_statistics(options: StatsOptions) -> None:

@@ -80,3 +80,12 @@ def check_samples(samples: Float[np.ndarray, "n *shape"]) -> None:
     bad = int(np.sum(~np.isfinite(samples).all(axis=tuple(range(1, samples.ndim)))))
     if not len(samples) or bad:
         raise ValueError(f"samples: expected one or more of finite numbers, found {len(samples)}, {bad} not finite")
+
+
+def check_shape(network: FeatureNetwork, shape: tuple[int, ...]) -> None:
+    """Raises `ValueError` unless the network takes samples of this shape."""
+    try:
+        jax.eval_shape(lambda x: see(network, x), jax.ShapeDtypeStruct(shape, jnp.float32))
+    except (TypeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"features: expected a network of samples {shape}, found {network.name} ({reason})") from None
