@@ -72,10 +72,10 @@ def network_of(options: Network) -> FeatureNetwork:
 def _open(path: Path) -> tuple[str, np.ndarray]:
     """The name and all samples of a data set: of a file of equisct-sample as they are, of others in [-1, 1]."""
     if path.suffix == ".npz" and path.is_file():
-        with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile):  # then the reader of data says what is wrong
-            with np.load(path, allow_pickle=False) as stored:
-                if "samples" in stored:
-                    return path.name, np.asarray(stored["samples"], np.float32)
+        damage = (OSError, ValueError, zipfile.BadZipFile)  # the reader of data says what it is
+        with contextlib.suppress(*damage), np.load(path, allow_pickle=False) as stored:
+            if "samples" in stored:
+                return path.name, np.asarray(stored["samples"], np.float32)
     dataset = load_digits() if str(path) == "digits" else open_images(ImageOptions(path))
     return _whole(dataset)
 
