@@ -11,8 +11,7 @@ from ..report import draw_grids, draw_scatters
 from ..train import PowerFunction, reconstruct
 from . import methods
 from .config import Noise
-from .evaluate import ModelOptions
-from .options import DDIM_STEPS, HEUN_STEPS, Options
+from .options import DDIM_STEPS, HEUN_STEPS, Options, SamplerChoice
 from .sampling import (
     Sampler,
     ancestral_sampler,
@@ -39,7 +38,7 @@ def choose_weights(options: Options, stored: Stored) -> Any:
     return model
 
 
-def choose_sampler(options: Options | ModelOptions, stored: Stored) -> tuple[str, Sampler]:
+def choose_sampler(options: SamplerChoice, stored: Stored) -> tuple[str, Sampler]:
     """The sampler asked for and its name; without one, the first of the method's own.
 
     Raises:
@@ -65,7 +64,7 @@ def choose_sampler(options: Options | ModelOptions, stored: Stored) -> tuple[str
     return options.sampler, walks[options.sampler]()
 
 
-def _jumps(options: Options | ModelOptions, noise: Noise, mid_sigma: float) -> Sampler:
+def _jumps(options: SamplerChoice, noise: Noise, mid_sigma: float) -> Sampler:
     levels = options.levels
     if options.sampler == "two-step" and not levels:
         levels = (mid_sigma,)
@@ -77,7 +76,7 @@ def _jumps(options: Options | ModelOptions, noise: Noise, mid_sigma: float) -> S
     return consistency_sampler(levels, noise)
 
 
-def _check_steps(options: Options | ModelOptions, method: methods.Method) -> None:
+def _check_steps(options: SamplerChoice, method: methods.Method) -> None:
     """Raises `ValueError` where there are more steps than a student of progressive distillation has learned."""
     if isinstance(method, methods.PD) and (options.steps or HEUN_STEPS) > method.first:
         raise ValueError(

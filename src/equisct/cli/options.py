@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import Literal
+from typing import Literal, Protocol
 
 import tyro
 
@@ -12,6 +12,25 @@ HEUN_STEPS, DDIM_STEPS = 18, 50
 """Where none are given."""
 
 SamplerName = Literal["one-step", "two-step", "multistep", "heun", "euler", "ddim", "ancestral"]
+
+
+class SamplerChoice(Protocol):
+    """What the options of every command that samples have."""
+
+    @property
+    def sampler(self) -> SamplerName | None:
+        """See `Options`."""
+        ...
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """See `Options`."""
+        ...
+
+    @property
+    def steps(self) -> int | None:
+        """See `Options`."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
