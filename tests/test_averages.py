@@ -6,11 +6,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equisct.train.averages import AbstractAverage, ConstantDecay, PowerFunction, update_average
+from equisct import Constant, ScoreGuidedTraining
+from equisct.train import Recipe
+from equisct.train.averages import AbstractAverage, ConstantDecay, PowerFunction, RampedDecay, update_average
 from strategies import untyped
 from tolerances import FLOAT32_ROUNDING, FLOAT64_ROUNDING, LONG_RUN, half_unit
 
@@ -19,6 +22,8 @@ LAST_STEP = 2**31 - 2
 CATALOGUE = {
     "constant": lambda: ConstantDecay(0.9),
     "constant, nothing kept": lambda: ConstantDecay(0),
+    "ramped": lambda: RampedDecay(0.9, 0.3),
+    "ramped, nothing kept": lambda: RampedDecay(0),
     "power": lambda: PowerFunction(6.94),
     "power, plain mean": lambda: PowerFunction(0),
 }
@@ -26,6 +31,7 @@ CATALOGUE = {
 each = pytest.mark.parametrize("name", CATALOGUE)
 averages = st.one_of(
     st.floats(0, 1, exclude_max=True).map(ConstantDecay),
+    st.builds(RampedDecay, st.floats(0, 1, exclude_max=True), st.floats(1e-3, 10)),
     st.floats(0, 1000).map(PowerFunction),
 )
 
@@ -86,6 +92,22 @@ def test_share_of_a_constant_decay():
     assert average.share(2) == average.share(LAST_STEP)
 
 
+def test_a_ramped_average_halves_over_its_share_of_the_run_until_it_is_as_long_as_asked_for(x64):
+    """EDM's formula: a half-life of min(H, 0.05 n) after n images; here in updates of one image."""
+    average = RampedDecay(0.5 ** (1 / 40), 0.05)
+    for step in (1, 10, 100, 799, 800, 801, 10_000):
+        kept = 0.5 ** (1 / min(40, 0.05 * step))
+        np.testing.assert_allclose(float(average.share(step)), 1 - kept, rtol=FLOAT64_ROUNDING)
+
+
+def test_the_main_average_of_a_recipe_is_ramped_where_that_is_asked_for():
+    made = lambda **more: Recipe(ScoreGuidedTraining(curriculum=Constant(10)), optax.sgd(1.0), 0.9, **more)  # noqa: E731
+    assert made(ema_ramp=0.05).ema_rule == RampedDecay(0.9, 0.05)
+    assert made().ema_rule == ConstantDecay(0.9)
+    with pytest.raises(ValueError, match="ema_ramp: expected a finite number >= 0, found -0.1"):
+        made(ema_ramp=-0.1)
+
+
 def test_average_against_plain_loops(x64):
     weights = np.random.default_rng(0).normal(size=(9, 3))
     decayed, mean = ConstantDecay(0.75), PowerFunction(0)
@@ -142,6 +164,8 @@ def test_std_is_that_of_the_profile(std):
         (lambda: ConstantDecay(1.0), ValueError, r"decay: expected a number in \[0, 1\), found 1.0"),
         (lambda: ConstantDecay(-0.1), ValueError, r"decay: expected"),
         (lambda: ConstantDecay(float("nan")), ValueError, r"decay: expected"),
+        (lambda: RampedDecay(1.0), ValueError, r"decay: expected a number in \[0, 1\), found 1.0"),
+        (lambda: RampedDecay(0.9, 0.0), ValueError, r"ramp: expected a finite number > 0, found 0.0"),
         (lambda: ConstantDecay(untyped("0.9")), TypeError, r"decay"),
         (lambda: PowerFunction(-1), ValueError, r"exponent: expected .* >= 0, found -1"),
         (lambda: PowerFunction(float("inf")), ValueError, r"exponent: expected"),

@@ -30,7 +30,7 @@ from equisct.cli.transplant import transplant
 from equisct.data import DataError, load_pairs, save_pairs
 from equisct.model import ConsistencyModel, DenoisingModel, ScoreGuidedModel, Taught
 from equisct.objectives import slots
-from equisct.train import init_state, restarting, train_step
+from equisct.train import ConstantDecay, RampedDecay, init_state, restarting, train_step
 from equisct.train.checkpoint import read_arrays
 from equisct.train.weights import with_arrays
 from strategies import untyped
@@ -514,6 +514,15 @@ def call(folder, *words, **variables):
 
 
 # --- the optimiser ---
+
+
+def test_edms_average_is_short_at_first_and_reaches_back_half_a_million_images():
+    edm = presets.PRESETS["cifar10-edm"][1]
+    system = build_system(SMALL.method, SMALL, (2,))
+    rule = build_recipe(dataclasses.replace(SMALL, ema=edm.ema), system, None).ema_rule
+    assert rule == RampedDecay(0.99929, 0.05)
+    np.testing.assert_allclose(0.5 ** (edm.run.batch / 500_000), 0.99929, atol=1e-5)
+    assert build_recipe(SMALL, system, None).ema_rule == ConstantDecay(SMALL.ema.decay)
 
 
 def test_a_restarted_optimiser_is_a_fresh_one():

@@ -261,6 +261,7 @@ GROUPS: dict[type, dict[str, Field]] = {
     },
     settings.Ema: {
         "decay": fraction(),
+        "ramp": real(0, 1e3, st.floats(-1e300, -1e-6)),
         "decays": several(fraction()),
         "stds": several(real(0.001, 0.279, st.floats(-1e300, 0), st.floats(0.28, 1e300))),
         "snapshot_every": whole(0),

@@ -28,6 +28,7 @@ def build_recipe(config: Config, system: System, teacher: Any) -> Recipe:
         system.objective(teacher),
         build_optimiser(config.optim, config.run.steps, system.restarts),
         ema_decay=config.ema.decay,
+        ema_ramp=config.ema.ramp,
         averages=build_averages(config.ema),
         teacher_share=system.teacher_share,
         gradient_parts=config.log.gradient_parts,

@@ -69,6 +69,7 @@ def _check_ema(ema: Ema) -> None:
     for name, rates in (("decay", (ema.decay,)), ("decays", ema.decays)):
         for rate in rates:
             check_fraction(f"ema.{name}", rate)
+    check_at_least("ema.ramp", ema.ramp, 0)
     for std in ema.stds:
         if not 0 < std < 0.28:
             raise ValueError(f"ema.stds: expected relative widths in (0, 0.28), found {std}")

@@ -9,7 +9,12 @@ from typing import Any
 
 from .config import Config
 
-ADDED = {("torso", "architecture"): "ncsnpp", ("optim", "name"): "radam", ("method", "kind"): "ScoreGuidance"}
+ADDED = {
+    ("torso", "architecture"): "ncsnpp",
+    ("optim", "name"): "radam",
+    ("method", "kind"): "ScoreGuidance",
+    ("ema", "ramp"): 0.0,
+}
 """Settings that the first files of this version do not have, and what they meant."""
 
 

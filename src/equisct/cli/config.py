@@ -105,6 +105,9 @@ class Ema:
 
     decay: float = 0.9999
     """Share of the average kept at each update, in [0, 1); samples are drawn with this average."""
+    ramp: float = 0.0
+    """Keep it short at first: a half-life of at most this share of the updates done, >= 0 (EDM: 0.05); 0: as long at
+    once."""
     decays: tuple[float, ...] = ()
     """Further averages at constant rates, in [0, 1)."""
     stds: tuple[float, ...] = ()

@@ -86,7 +86,7 @@ CIFAR_EDM = Config(
     torso=Torso(architecture="ddpmpp", dropout=0.13),
     method=EDM(),
     optim=Optim(name="adam", lr=1e-3, warmup=19_531),  # 10M images
-    ema=Ema(0.99929),  # a half-life of 0.5M images
+    ema=Ema(0.99929, ramp=0.05),  # a half-life of 0.5M images
     run=Run(steps=390_625, batch=512),  # 200M images
 )
 

@@ -1,14 +1,14 @@
 """Arrays out of a PyTorch checkpoint, without PyTorch and without executing anything in it.
 
-A checkpoint is a pickle, which may name any function to be called. Here only five names are known: those of a
-dictionary, of the tensors' rebuilding, and of the storages of numbers; everything else is refused.
+A checkpoint is a program, for a machine of Python's that can call any function. Here is a machine of our own, which
+knows the instructions of tensors and three kinds of names: dictionaries, the tensors' rebuilding, and the storages of
+numbers; everything else is refused.
 """
 
-import collections
 import io
 import os
 import pathlib
-import pickle
+import pickletools
 import zipfile
 from typing import Any
 
@@ -25,7 +25,7 @@ _STORAGES = {
 _MAGIC = 0x1950A86A20F9469CFC6C
 """First number in a checkpoint of PyTorch before 1.6."""
 
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, pickle.UnpicklingError,
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError,
            zipfile.BadZipFile)  # fmt: skip
 """What reading something else may raise."""
 
@@ -63,25 +63,89 @@ def _rebuild(storage: Any, offset: int, shape: tuple[int, ...], strides: tuple[i
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-class _Reader(pickle.Unpickler):
-    """An unpickler that knows five names."""
+_KNOWN: dict[str, Any] = {
+    "collections OrderedDict": lambda *pairs: dict(*pairs),
+    "torch._utils _rebuild_tensor_v2": _rebuild,
+    **{f"torch {name}": _Kind(dtype) for name, dtype in _STORAGES.items()},
+}
+"""All that a file of weights may name."""
 
-    def find_class(self, module: str, name: str) -> Any:
-        """See `pickle.Unpickler`."""
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild
-        if module == "torch" and name in _STORAGES:
-            return _Kind(_STORAGES[name])
-        raise pickle.UnpicklingError(f"{module}.{name}, which no file of weights needs")
 
-    def persistent_load(self, pid: Any) -> tuple[str, _Kind, int]:
-        """See `pickle.Unpickler`; `('storage', kind, key, device, count[, view])`."""
-        tag, kind, key, _, count, *_ = pid
-        if tag != "storage" or not isinstance(kind, _Kind):
-            raise pickle.UnpicklingError(f"a storage of the kind {tag!r}")
-        return str(key), kind, int(count)
+def _storage(tag: Any, kind: Any, key: Any, device: Any, count: Any, *view: Any) -> tuple[str, _Kind, int]:
+    del device, view
+    if tag != "storage" or not isinstance(kind, _Kind):
+        raise ValueError(f"a storage of the kind {tag!r}")
+    return str(key), kind, int(count)
+
+
+def _read(stream: io.BytesIO) -> Any:
+    """The value that the next instructions of the file describe, by a machine that knows those of tensors alone."""
+    stack: list[Any] = []
+    marks: list[int] = []
+    memory: dict[int, Any] = {}
+
+    def since_mark() -> list[Any]:
+        start = marks.pop()
+        found = stack[start:]
+        del stack[start:]
+        return found
+
+    for opcode, found, _ in pickletools.genops(stream):
+        argument: Any = found
+        match opcode.name:
+            case "PROTO" | "FRAME":
+                pass
+            case "STOP":
+                return stack.pop()
+            case "MARK":
+                marks.append(len(stack))
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode.name])
+            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINUNICODE" | "SHORT_BINUNICODE" | "BINFLOAT":
+                stack.append(argument)
+            case "EMPTY_DICT":
+                stack.append({})
+            case "EMPTY_LIST":
+                stack.append([])
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE":
+                stack.append(tuple(since_mark()))
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                n = int(opcode.name[-1])
+                stack[-n:] = [tuple(stack[-n:])]
+            case "SETITEM":
+                value, key = stack.pop(), stack.pop()
+                stack[-1][key] = value
+            case "SETITEMS":
+                flat = since_mark()
+                stack[-1].update(zip(flat[::2], flat[1::2], strict=True))
+            case "APPEND":
+                value = stack.pop()
+                stack[-1].append(value)
+            case "APPENDS":
+                values = since_mark()
+                stack[-1].extend(values)
+            case "BINPUT" | "LONG_BINPUT":
+                memory[argument] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memory[argument])
+            case "GLOBAL":
+                if argument not in _KNOWN:
+                    raise ValueError(f"{argument.replace(' ', '.')}, which no file of weights needs")
+                stack.append(_KNOWN[argument])
+            case "REDUCE":
+                arguments, function = stack.pop(), stack.pop()
+                if function not in (_KNOWN["collections OrderedDict"], _rebuild):
+                    raise ValueError("a call of something that is no function of tensors")
+                stack.append(function(*arguments))
+            case "BUILD":
+                stack.pop()  # attributes of a dictionary, such as its version: nothing that is needed
+            case "BINPERSID":
+                stack.append(_storage(*stack.pop()))
+            case other:
+                raise ValueError(f"the instruction {other}, which no file of weights needs")
+    raise ValueError("no end")
 
 
 def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -94,7 +158,7 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     try:
         if place.stat().st_size > _LARGEST:
             raise ValueError(f"more than {_LARGEST} bytes")
-        found, storages = _from_zip(place) if zipfile.is_zipfile(place) else _from_pickles(place.read_bytes())
+        found, storages = _from_zip(place) if zipfile.is_zipfile(place) else _from_programs(place.read_bytes())
         return {str(name): _tensor(name, value).array(storages) for name, value in found.items()}
     except _DAMAGE as error:
         raise ValueError(f"weights: expected a PyTorch checkpoint of named tensors, found {place} ({error})") from None
@@ -117,20 +181,20 @@ def _from_zip(place: pathlib.Path) -> tuple[Any, dict[str, bytes]]:
         storages = {
             name.removeprefix(f"{root}data/"): archive.read(name) for name in names if name.startswith(f"{root}data/")
         }
-        return _Reader(io.BytesIO(archive.read(index))).load(), storages
+        return _read(io.BytesIO(archive.read(index))), storages
 
 
-def _from_pickles(content: bytes) -> tuple[Any, dict[str, bytes]]:
-    """Of PyTorch before 1.6: pickles one after the other, then each storage behind its count."""
+def _from_programs(content: bytes) -> tuple[Any, dict[str, bytes]]:
+    """Of PyTorch before 1.6: programs one after the other, then each storage behind its count."""
     stream = io.BytesIO(content)
-    if _Reader(stream).load() != _MAGIC:
+    if _read(stream) != _MAGIC:
         raise ValueError("no checkpoint")
     for _ in ("protocol", "system"):
-        _Reader(stream).load()
-    found = _Reader(stream).load()
+        _read(stream)
+    found = _read(stream)
     sizes = {tensor.storage[0]: tensor.storage for tensor in found.values() if isinstance(tensor, _Tensor)}
     storages = {}
-    for key in _Reader(stream).load():
+    for key in _read(stream):
         _, kind, count = sizes[str(key)]
         stored = int.from_bytes(stream.read(8), "little")
         storages[str(key)] = stream.read(max(stored, count) * kind.dtype.itemsize)

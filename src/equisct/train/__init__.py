@@ -3,6 +3,7 @@
 from .averages import AbstractAverage as AbstractAverage
 from .averages import ConstantDecay as ConstantDecay
 from .averages import PowerFunction as PowerFunction
+from .averages import RampedDecay as RampedDecay
 from .checkpoint import CheckpointStore as CheckpointStore
 from .checkpoint import read_checkpoint as read_checkpoint
 from .loop import NonFiniteError as NonFiniteError

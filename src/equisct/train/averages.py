@@ -65,6 +65,34 @@ class ConstantDecay(AbstractAverage):
         return np.where(updates >= min(2, steps), kept, 0.0)
 
 
+class RampedDecay(AbstractAverage):
+    """EDM's moving average (Karras et al. 2022): a half-life of at most `ramp` times the updates done so far.
+
+    Args:
+        decay: share of the old average kept at each update once the half-life has grown, in [0, 1).
+        ramp: half-life in units of the updates done, > 0; EDM's is 0.05.
+    """
+
+    decay: float = 0.9999
+    ramp: float = 0.05
+
+    def __check_init__(self) -> None:
+        check_fraction("decay", self.decay)
+        check_positive("ramp", self.ramp)
+
+    def share(self, step: Step) -> Scalar:
+        """The larger of `1 - decay` and `1 - 2^(-1 / (ramp step))`."""
+        half_life = self.ramp * jnp.asarray(step, float)
+        return jnp.maximum(1.0 - self.decay, -jnp.expm1(-math.log(2) / half_life))
+
+    def cumulative(self, updates: Int[np.ndarray, " n"], steps: int) -> Float64[np.ndarray, " n"]:
+        """The product itself, over all updates: it has no shorter form."""
+        with np.errstate(divide="ignore"):
+            kept = np.minimum(float(self.decay), 2.0 ** (-1 / (float(self.ramp) * np.arange(steps))))
+        after = np.append(np.cumprod(kept[::-1])[::-1], 1.0)
+        return after[np.minimum(updates, steps)]
+
+
 class PowerFunction(AbstractAverage):
     """The power-function average of Karras et al. (2024, EDM2): `w_i = (i^(g+1) - (i-1)^(g+1)) / t^(g+1)`.
 

@@ -16,7 +16,7 @@ from .._tree import trainable
 from .._types import Scalar, Step
 from ..model import Taught
 from ..objectives.terms import Objective, SplitObjective
-from .averages import AbstractAverage
+from .averages import AbstractAverage, ConstantDecay, RampedDecay
 from .placement import place
 
 
@@ -27,6 +27,8 @@ class Recipe(eqx.Module):
         objective: `(model, batch, step, *, key) -> (loss, terms)`.
         optimiser: an optax transformation over the model's trainable arrays.
         ema_decay: share of the old average kept at each update, in [0, 1); sampling uses the average.
+        ema_ramp: keep it short at first: a half-life of at most this share of the updates done (`RampedDecay`), >= 0;
+            0: as long from the start.
         averages: further weight averages to keep beside it, such as `PowerFunction(6.94)`.
         teacher_share: keep a teacher, which the objective gets beside the model (`Taught`): the share of the newest
             weights that it takes in at the end of each update, `step -> [0, 1]`, such as a curriculum's
@@ -47,15 +49,22 @@ class Recipe(eqx.Module):
     gradient_parts: bool = eqx.field(static=True, default=False)
     microbatches: int = eqx.field(static=True, default=1)
     compute_dtype: Any = eqx.field(static=True, default=jnp.float32)
+    ema_ramp: float = eqx.field(static=True, default=0.0)
 
     def __check_init__(self) -> None:
         check_fraction("ema_decay", self.ema_decay)
+        check_at_least("ema_ramp", self.ema_ramp, 0)
         check_at_least("microbatches", self.microbatches, 1)
         splits = isinstance(self.objective, SplitObjective)
         for name, asked in (("gradient_parts", self.gradient_parts), ("microbatches", self.microbatches > 1)):
             if asked and not splits:
                 found = type(self.objective).__name__
                 raise ValueError(f"{name}: expected an objective with draw, sample_losses and reduce, found {found}")
+
+    @property
+    def ema_rule(self) -> AbstractAverage:
+        """How the main average takes in the newest weights."""
+        return RampedDecay(self.ema_decay, self.ema_ramp) if self.ema_ramp else ConstantDecay(self.ema_decay)
 
 
 class TrainState(eqx.Module):

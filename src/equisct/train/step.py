@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from .._tree import global_norm, trainable
 from .._types import Key, Scalar
 from ..model import consistency_part
-from .averages import ConstantDecay, update_average
+from .averages import update_average
 from .gradient import batch_gradient
 from .placement import keep_placed, shard_batch
 from .state import Recipe, TrainState
@@ -63,7 +63,7 @@ def _advance(constants: tuple[Recipe, Array, Key], state: TrainState) -> tuple[T
     finite = jnp.isfinite(norms).all()
     model = eqx.apply_updates(state.model, updates)
     rules = zip(recipe.averages, state.averages, strict=True)
-    ema = update_average(ConstantDecay(recipe.ema_decay), state.ema, model, state.step)
+    ema = update_average(recipe.ema_rule, state.ema, model, state.step)
     averages = tuple(update_average(rule, old, model, state.step) for rule, old in rules)
     taken = _where(
         finite,
