@@ -15,8 +15,9 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 demo: $(or $(wildcard $(VENV)/.installed),$(VENV)/.installed-train)
 	$(BIN)/equisct-train digits
 
+# NumPy's linear algebra would wait for its other threads while the other workers have their cores.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Every row of docs/reliability.md at full size, and the table there.
 scoreboard: $(VENV)/.installed
