@@ -9,16 +9,18 @@ import typing
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
 
+from equisct._replace import writing_whole
 from equisct.cli import evaluate, presets, sample, train
 from equisct.cli.draw_features import draw_features, evaluations
 from equisct.cli.sampling import consistency_sampler, draw_samples, heun_sampler
 from equisct.cli.stored import load_run
 from equisct.cli.systems import build_system
-from equisct.data import load_digits
+from equisct.data import float_to_images, images_to_float, load_digits
 from equisct.evaluation import (
     Extracted,
     FeatureNetwork,
@@ -31,7 +33,8 @@ from equisct.evaluation import (
     save_reference,
     train_classifier,
 )
-from equisct.evaluation.measure import METRICS, PIPELINE, as_pixels
+from equisct.evaluation.features import Quantise, quantised
+from equisct.evaluation.measure import METRICS, PIPELINE
 from strategies import untyped
 from tolerances import FLOAT32_ROUNDING
 
@@ -102,12 +105,18 @@ def test_batches_change_nothing(digits, network):
 
 
 def test_eight_bits_are_those_of_a_file():
-    x = np.array([-2.0, -1.0, -0.999, 0.0, 0.0038, 0.999, 1.0, 3.0], np.float32).reshape(1, 1, 1, 8)
+    x = jnp.array([-2.0, -1.0, -0.999, 0.0, 0.0038, 0.999, 1.0, 3.0]).reshape(1, 1, 8)
     levels = {"round": [0, 0, 0, 128, 128, 255, 255, 255], "truncate": [0, 0, 0, 127, 127, 254, 255, 255]}
-    for rounding, expected in levels.items():
-        found = (as_pixels(x, rounding) + 1) * 127.5
+    for rounding in typing.get_args(Quantise)[:2]:
+        expected = levels[rounding]
+        found = (quantised(x, rounding) + 1) * 127.5
         np.testing.assert_allclose(found.ravel(), expected, atol=1e-3)
-    np.testing.assert_array_equal(as_pixels(x, "none"), x)
+        np.testing.assert_array_equal(quantised(x[0, 0], rounding), x[0, 0])  # a vector
+        whole = extract(pixels(), np.asarray(x)[None], quantise=rounding).features
+        np.testing.assert_allclose(whole[0], quantised(x, rounding).ravel(), atol=FLOAT32_ROUNDING)
+    np.testing.assert_array_equal(quantised(x, "none"), x)
+    nearest = images_to_float(float_to_images(np.asarray(x)[None]))[0]  # what a PNG file holds
+    np.testing.assert_allclose(quantised(x, "round"), nearest, atol=1e-6)
 
 
 # --- from noise to features ---
@@ -130,10 +139,11 @@ def test_images_of_a_model_pass_through_eight_bits():
 
     noise = load_config("digits").noise
     sampler = consistency_sampler((), noise)
-    for rounding in ("round", "truncate", "none"):
+    for rounding in typing.get_args(Quantise):
         found = draw_features(sampler, Model(), (1, 2, 2), 7, pixels(), rounding, key=jr.key(1)).features
         plain = draw_samples(sampler, Model(), (1, 2, 2), 7, key=jr.key(1))
-        np.testing.assert_allclose(found, as_pixels(plain, rounding).reshape(7, -1), atol=1e-5)
+        expected = jax.vmap(lambda x: quantised(x, rounding))(plain).reshape(7, -1)  # noqa: B023
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def load_config(name):
@@ -212,6 +222,23 @@ def test_references_survive_their_file_and_are_told_apart(tmp_path):
 def test_the_command_knows_every_metric(toy, tmp_path):
     assert typing.get_args(evaluate.Metric) == tuple(METRICS)
     assert call(evaluate.main, "model", toy, "--metrics", "fid").code == 2
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "file.npz"
+    path.write_text("before")
+
+    def fail():
+        with writing_whole(path) as place:
+            place.write_text("half")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
+    assert {found.name: found.read_text() for found in tmp_path.iterdir()} == {"file.npz": "before"}
+    with writing_whole(path) as place:
+        place.write_text("after")
+    assert {found.name: found.read_text() for found in tmp_path.iterdir()} == {"file.npz": "after"}
 
 
 @pytest.mark.parametrize("part", PIPELINE)

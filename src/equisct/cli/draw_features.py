@@ -10,7 +10,7 @@ import jax.random as jr
 import numpy as np
 
 from ..evaluation import Extracted, FeatureNetwork
-from ..evaluation.features import check_shape, see
+from ..evaluation.features import Quantise, check_shape, see
 from ..samplers import count_evaluations
 from ..train import data_mesh
 from ..train.placement import batch_sharding, place
@@ -29,20 +29,24 @@ def evaluations(sampler: Sampler, shape: tuple[int, ...]) -> int:
 
 @eqx.filter_jit
 def _chunk(
-    sampler: Sampler, model: Any, network: FeatureNetwork, shape: tuple[int, ...], quantise: str, keys: Any
+    sampler: Sampler, model: Any, network: FeatureNetwork, shape: tuple[int, ...], quantise: Quantise, keys: Any
 ) -> Any:
     def one(key: Any) -> Any:
         z_key, sampler_key = jr.split(key)
-        x = sampler(model, jr.normal(z_key, shape), sampler_key)
-        if quantise != "none" and len(shape) == 3:
-            x = jnp.floor(jnp.clip(127.5 * x + (128.0 if quantise == "round" else 127.5), 0, 255)) / 127.5 - 1
-        return see(network, x)
+        return see(network, sampler(model, jr.normal(z_key, shape), sampler_key), quantise)
 
     return jax.vmap(one)(keys)
 
 
 def draw_features(
-    sampler: Sampler, model: Any, shape: tuple[int, ...], n: int, network: FeatureNetwork, quantise: str, *, key: Any
+    sampler: Sampler,
+    model: Any,
+    shape: tuple[int, ...],
+    n: int,
+    network: FeatureNetwork,
+    quantise: Quantise,
+    *,
+    key: Any,
 ) -> Extracted:
     """Features of `n` samples, those of `draw_samples` with the same key, in one program over all devices.
 

@@ -28,8 +28,8 @@ from ..evaluation import (
     spread,
     train_classifier,
 )
-from ..evaluation.features import check_shape
-from ..evaluation.measure import as_pixels, warnings_of
+from ..evaluation.features import Quantise, check_shape
+from ..evaluation.measure import warnings_of
 from .data import ImageOptions
 from .data_work import open_images
 from .draw import choose_sampler
@@ -84,16 +84,16 @@ def _whole(dataset: Dataset) -> tuple[str, np.ndarray]:
     return str(getattr(dataset, "name", "data")), dataset.take(np.arange(dataset.size))
 
 
-def _see(network: FeatureNetwork, samples: np.ndarray, quantise: str) -> Extracted:
+def _see(network: FeatureNetwork, samples: np.ndarray, quantise: Quantise = "none") -> Extracted:
     check_shape(network, samples.shape[1:])
-    return extract(network, as_pixels(samples, quantise) if samples.ndim == 4 else samples)
+    return extract(network, samples, quantise=quantise)
 
 
 def write_statistics(options: StatsOptions) -> None:
     """`equisct-eval stats`."""
     network = network_of(options)
     name, samples = _open(options.path)
-    found = Reference(name, network.name, network.weights, _see(network, samples, "none").features)
+    found = Reference(name, network.name, network.weights, _see(network, samples).features)
     save_reference(options.out, found)
     n, d = found.features.shape
     print(f"wrote {d} features ({network.name}) of {n:,} samples of {name} to {options.out}")
@@ -194,7 +194,7 @@ def _own_reference(stored: Stored, network: FeatureNetwork) -> Reference:
     name, samples = _whole(dataset)
     if isinstance(dataset, PairSet):
         samples = samples[:, 1]  # of a pair, what the teacher's sampler made
-    return Reference(name, network.name, network.weights, _see(network, samples, "none").features)
+    return Reference(name, network.name, network.weights, _see(network, samples).features)
 
 
 # --- comparing ---

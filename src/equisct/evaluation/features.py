@@ -1,7 +1,7 @@
 """Networks of features: what turns images into the vectors between which distances are taken."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,6 +11,8 @@ from jax import Array
 from jaxtyping import Float
 
 from .._types import Sample
+
+Quantise = Literal["round", "truncate", "none"]
 
 
 class FeatureNetwork(eqx.Module):
@@ -43,12 +45,19 @@ def pixels() -> FeatureNetwork:
     return FeatureNetwork("pixels", "", lambda x: x.reshape(-1))
 
 
-def extract(network: FeatureNetwork, samples: Float[np.ndarray, "n *shape"], *, batch: int = 256) -> Extracted:
+def extract(
+    network: FeatureNetwork,
+    samples: Float[np.ndarray, "n *shape"],
+    *,
+    quantise: Quantise = "none",
+    batch: int = 256,
+) -> Extracted:
     """Features of all samples, `batch` at a time on the device, in one compilation.
 
     Args:
         network: of features.
         samples: in [-1, 1] if they are images.
+        quantise: of images: see `quantised`.
         batch: samples at a time.
 
     Raises:
@@ -59,20 +68,35 @@ def extract(network: FeatureNetwork, samples: Float[np.ndarray, "n *shape"], *, 
     for start in range(0, len(samples), size):
         part = samples[start : start + size]
         padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), 0)])
-        parts.append(_see_all(network, jnp.asarray(padded)))
+        parts.append(_see_all(network, jnp.asarray(padded), quantise))
     features, probabilities = jax.tree.map(lambda *all: np.concatenate([*map(np.asarray, all)])[: len(samples)], *parts)
     return Extracted(features, probabilities if network.logits else None)
 
 
 @eqx.filter_jit
-def _see_all(network: FeatureNetwork, samples: Float[Array, "n *shape"]) -> tuple[Array, Array]:
-    return jax.vmap(lambda x: see(network, x))(samples)
+def _see_all(network: FeatureNetwork, samples: Float[Array, "n *shape"], quantise: Quantise) -> tuple[Array, Array]:
+    return jax.vmap(lambda x: see(network, x, quantise))(samples)
 
 
-def see(network: FeatureNetwork, x: Sample) -> tuple[Float[Array, " d"], Float[Array, " classes"]]:
+def see(
+    network: FeatureNetwork, x: Sample, quantise: Quantise = "none"
+) -> tuple[Float[Array, " d"], Float[Array, " classes"]]:
     """Features and probabilities of one sample; without logits, no probabilities: an empty array."""
-    nothing = jnp.zeros(0)
+    x, nothing = quantised(x, quantise), jnp.zeros(0)
     return network.features(x), nothing if network.logits is None else jax.nn.softmax(network.logits(x))
+
+
+def quantised(x: Sample, quantise: Quantise) -> Sample:
+    """An image in [-1, 1] through 8 bits and back, as a file would hold it; a vector as it is.
+
+    Args:
+        x: one sample; (c, h, w) if it is an image.
+        quantise: `round` to the nearest level (EDM), `truncate` (the released code), or `none`.
+    """
+    if quantise == "none" or x.ndim != 3:
+        return x
+    shift = 128.0 if quantise == "round" else 127.5
+    return jnp.floor(jnp.clip(127.5 * x + shift, 0, 255)) / 127.5 - 1
 
 
 def check_samples(samples: Float[np.ndarray, "n *shape"]) -> None:

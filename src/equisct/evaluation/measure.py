@@ -3,9 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from .features import Extracted, check_samples
+from .features import Extracted
 from .frechet import frechet_at_infinity, frechet_distance
 from .inception_score import inception_score
 from .kernel import kernel_distance
@@ -97,20 +95,3 @@ def check_comparable(records: Mapping[str, dict[str, Any]]) -> None:
 
 def _short(value: Any) -> str:
     return f"{value:.12}" if isinstance(value, str) and len(value) == 64 else str(value)
-
-
-def as_pixels(samples: np.ndarray, rounding: str) -> np.ndarray:
-    """Images in [-1, 1] through 8 bits and back, as files would hold them.
-
-    Args:
-        samples: float32 (n, c, h, w).
-        rounding: `round` to the nearest level (EDM), `truncate` (the released code), or `none`.
-
-    Raises:
-        ValueError: for samples that are not finite: there is no pixel for them.
-    """
-    check_samples(samples)
-    if rounding == "none":
-        return samples
-    shift = 128.0 if rounding == "round" else 127.5
-    return (np.clip(127.5 * samples + shift, 0, 255).astype(np.uint8) / np.float32(127.5) - 1).astype(np.float32)
