@@ -9,10 +9,7 @@ trains one run at a time. The command can be stopped and given again: finished r
 """
 
 import argparse
-import concurrent.futures
 import dataclasses
-import multiprocessing
-import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -20,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from pool import on_every_core
 from table_runs import ROWS, SAMPLES, TEACHERS, Row, classifier, exact_points, measured
 
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "table-1.md"
@@ -74,29 +72,13 @@ class Task:
         return [(row, measured(row, self.data, place, self.updates, self.seed)) for row in rows]
 
 
-def take_core(cores: Any) -> None:
-    """Keeps this process on a core of its own: two runs side by side take less than one after the other on both."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {cores.get()})
-
-
 def run_all(tasks: list[Task]) -> Iterator[tuple[Task, Row, dict[str, Any]]]:
     """The rows of all tasks as they are measured, teachers first."""
-    spawn = multiprocessing.get_context("spawn")
-    free, cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0], spawn.SimpleQueue()
-    for core in free:
-        cores.put(core)
     teachers = set(TEACHERS.values())
-    with concurrent.futures.ProcessPoolExecutor(len(free), spawn, take_core, (cores,)) as pool:
-        try:
-            for first in (True, False):
-                running = {pool.submit(task): task for task in tasks if (task.kind in teachers) == first}
-                for done in concurrent.futures.as_completed(running):
-                    for row, found in done.result():
-                        yield running[done], row, found
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    for first in (True, False):
+        for task, rows in on_every_core([task for task in tasks if (task.kind in teachers) == first]):
+            for row, found in rows:
+                yield task, row, found
 
 
 def table(place: pathlib.Path, budget: float, seeds: int) -> Iterator[str]:

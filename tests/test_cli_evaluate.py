@@ -35,6 +35,8 @@ from equisct.evaluation import (
 )
 from equisct.evaluation.features import Quantise, quantised
 from equisct.evaluation.measure import METRICS, PIPELINE
+from equisct.train import data_mesh
+from equisct.train.placement import place
 from strategies import untyped
 from tolerances import FLOAT32_ROUNDING
 
@@ -126,7 +128,9 @@ def test_features_are_those_of_the_samples_that_are_drawn(toy):
     stored = load_run(toy)
     network = FeatureNetwork("twice", "", lambda x: 2 * x, lambda x: x)
     sampler = consistency_sampler((), stored.config.noise)
-    found = draw_features(sampler, stored.ema, stored.shape, 5, network, "round", key=jr.key(3))
+    mesh = data_mesh()
+    model, network = place((stored.ema, network), mesh)
+    found = draw_features(sampler, model, stored.shape, 5, network, "round", key=jr.key(3), mesh=mesh)
     drawn = draw_samples(sampler, stored.ema, stored.shape, 5, key=jr.key(3))
     np.testing.assert_allclose(found.features, 2 * drawn, rtol=FLOAT32_ROUNDING, atol=1e-5)
     np.testing.assert_allclose(untyped(found.probabilities), jax.nn.softmax(drawn, axis=-1), atol=1e-5)
@@ -140,10 +144,10 @@ def test_images_of_a_model_pass_through_eight_bits():
     noise = load_config("digits").noise
     sampler = consistency_sampler((), noise)
     for rounding in typing.get_args(Quantise):
-        found = draw_features(sampler, Model(), (1, 2, 2), 7, pixels(), rounding, key=jr.key(1)).features
+        found = draw_features(sampler, Model(), (1, 2, 2), 7, pixels(), rounding, key=jr.key(1), mesh=data_mesh())
         plain = draw_samples(sampler, Model(), (1, 2, 2), 7, key=jr.key(1))
         expected = jax.vmap(lambda x: quantised(x, rounding))(plain).reshape(7, -1)  # noqa: B023
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        np.testing.assert_allclose(found.features, expected, atol=1e-5)
 
 
 def load_config(name):

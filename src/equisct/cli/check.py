@@ -8,6 +8,7 @@ from .._check import check_at_least, check_finite, check_fraction, check_positiv
 from ..tracking import WandB
 from .config import Config, Ema, Head, Log, Noise, Optim, Parallel, Run, Sample, Torso
 from .data_config import Pairs, check_data
+from .features_config import check_eval
 from .methods import KD
 
 
@@ -26,6 +27,7 @@ def check(config: Config) -> None:
     check_at_least("log.every", config.log.every, 1)
     _check_range("log.profile", config.log.profile)
     _check_sample(config.sample, config.noise)
+    check_eval(config.eval)
     check_data(config.data, config.run.batch)
     if isinstance(config.method, KD) != isinstance(config.data, Pairs):
         found = f"{type(config.method).__name__} and {type(config.data).__name__}"

@@ -8,6 +8,7 @@ import typing
 from typing import Any
 
 from .config import Config
+from .features_config import Eval
 
 ADDED = {
     ("torso", "architecture"): "ncsnpp",
@@ -16,6 +17,9 @@ ADDED = {
     ("ema", "ramp"): 0.0,
 }
 """Settings that the first files of this version do not have, and what they meant."""
+
+ADDED_GROUPS = {"eval": Eval()}
+"""The same, of whole groups."""
 
 
 def to_json(node: Any) -> Any:
@@ -63,7 +67,7 @@ def _with_added(found: Any) -> Any:
     """What a file holds, with the settings that came later."""
     if not isinstance(found, dict):
         return found
-    found = dict(found)
+    found = {name: to_json(meant) for name, meant in ADDED_GROUPS.items()} | found
     for (group, name), meant in ADDED.items():
         if isinstance(found.get(group), dict) and name not in found[group]:
             found[group] = {name: meant} | found[group]

@@ -10,6 +10,7 @@ from typing import Literal
 import tyro
 
 from .data_config import Data
+from .features_config import Eval
 from .methods import Method, ScoreGuidance
 
 
@@ -230,5 +231,7 @@ class Config:
     """What is recorded."""
     sample: Sample = dataclasses.field(default_factory=Sample)
     """Samples."""
+    eval: Eval = dataclasses.field(default_factory=Eval)
+    """Evaluation while training."""
     preset: tyro.conf.Suppress[str] = "custom"
     """Name of the preset this started from."""

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.sharding import Mesh
 
 from ..evaluation import Extracted, FeatureNetwork
 from ..evaluation.features import Quantise, check_shape, see
 from ..samplers import count_evaluations
-from ..train import data_mesh
-from ..train.placement import batch_sharding, place
+from ..train.placement import batch_sharding, keep_whole
 from .sampling import CHUNK, Sampler
 
 
@@ -29,13 +29,22 @@ def evaluations(sampler: Sampler, shape: tuple[int, ...]) -> int:
 
 @eqx.filter_jit
 def _chunk(
-    sampler: Sampler, model: Any, network: FeatureNetwork, shape: tuple[int, ...], quantise: Quantise, keys: Any
+    sampler: Sampler,
+    model: Any,
+    network: FeatureNetwork,
+    shape: tuple[int, ...],
+    quantise: Quantise,
+    key: Any,
+    indices: Any,
+    mesh: Mesh,
 ) -> Any:
-    def one(key: Any) -> Any:
-        z_key, sampler_key = jr.split(key)
+    model = keep_whole(model, mesh)
+
+    def one(index: Any) -> Any:
+        z_key, sampler_key = jr.split(jr.fold_in(key, index))
         return see(network, sampler(model, jr.normal(z_key, shape), sampler_key), quantise)
 
-    return jax.vmap(one)(keys)
+    return keep_whole(jax.vmap(one)(indices), mesh)
 
 
 def draw_features(
@@ -47,21 +56,26 @@ def draw_features(
     quantise: Quantise,
     *,
     key: Any,
+    mesh: Mesh,
+    between: Callable[[], None] = lambda: None,
 ) -> Extracted:
-    """Features of `n` samples, those of `draw_samples` with the same key, in one program over all devices.
+    """Features of `n` samples, those of `draw_samples` with the same key, in one program over all devices of `mesh`.
+
+    `model` and `network` are placed there; every process of a run calls this together. `between` is called before each
+    chunk; it may raise to stop.
 
     Raises:
         ValueError: if samples are not finite, or the network does not take them.
     """
     check_shape(network, shape)
-    mesh = data_mesh()
-    model, network = place((model, network), mesh)
     size = -(-min(n, CHUNK) // mesh.size) * mesh.size
-    keys = jax.vmap(lambda i: jr.fold_in(key, i))(jnp.arange(-(-n // size) * size))
-    parts = [
-        _chunk(sampler, model, network, shape, quantise, jax.device_put(keys[i : i + size], batch_sharding(mesh)))
-        for i in range(0, len(keys), size)
-    ]
+    indices = np.arange(-(-n // size) * size, dtype=np.int32)
+    parts = []
+    for i in range(0, len(indices), size):
+        between()
+        chunk = indices[i : i + size]
+        placed = jax.make_array_from_callback(chunk.shape, batch_sharding(mesh), chunk.__getitem__)
+        parts.append(_chunk(sampler, model, network, shape, quantise, key, placed, mesh))
     features, probabilities = jax.tree.map(lambda *leaves: np.concatenate([*map(np.asarray, leaves)])[:n], *parts)
     bad = int(np.sum(~np.isfinite(features).all(1)))
     if bad:

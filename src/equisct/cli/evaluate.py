@@ -10,6 +10,7 @@ import tyro
 
 from .._check import check_at_least
 from .exits import refusing_wrong_input, stopping_cleanly
+from .features_config import MEASURES, Metric, Network, check_network
 from .options import SamplerName, check_walk
 from .plugins import load_plugins
 from .xla import prefer_quick_compilation
@@ -23,35 +24,6 @@ DESCRIPTION = """Measure samples against data, in the features of a frozen netwo
   equisct-eval images photos --ref digits.npz --out photos.json
   equisct-eval compare a.json b.json
 """
-
-Metric = Literal[
-    "frechet",
-    "frechet-infinity",
-    "kernel",
-    "precision-recall",
-    "density-coverage",
-    "memorised",
-    "inception-score",
-    "wasserstein",
-    "energy",
-]
-MEASURES: tuple[Metric, ...] = ("frechet", "kernel", "precision-recall", "density-coverage", "memorised")
-
-INCEPTION = ("inception", "inception-with-bias")
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """How features are taken."""
-
-    features: str = "digits"
-    """Network of features: digits (a small classifier, trained on them when it is needed), pixels (the sample itself),
-    inception (FID's, its score without the bias) or inception-with-bias, or MODULE:FUNCTION of your own, which takes
-    the path of the weights and returns a FeatureNetwork."""
-    weights: pathlib.Path | None = None
-    """File of its weights: of inception the public checkpoint (.pth or .safetensors); or what your own takes."""
-    quantise: Literal["round", "truncate", "none"] = "round"
-    """8 bits for images, as a file would hold them: the nearest level, the next lower one, or as they are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,16 +104,7 @@ def parse(arguments: Sequence[str] | None = None) -> Asked:
         if len(asked.records) < 2:
             raise ValueError(f"records: expected two or more, found {len(asked.records)}")
         return asked
-    inception = asked.features in INCEPTION
-    if not (inception or ":" in asked.features or asked.features in ("digits", "pixels")):
-        raise ValueError(f"features: expected digits, pixels, inception or MODULE:FUNCTION, found {asked.features}")
-    if inception and asked.weights is None:
-        raise ValueError(
-            "weights: expected the public checkpoint of the Inception network, found none "
-            "(pt_inception-2015-12-05-6726825d.pth; this library downloads nothing)"
-        )
-    if asked.weights is not None and (asked.features in ("digits", "pixels") or not asked.weights.is_file()):
-        raise ValueError(f"weights: expected a file that is there, with inception or your own, found {asked.weights}")
+    check_network("", asked)
     suffix = ".npz" if isinstance(asked, StatsOptions) else ".json"
     if asked.out is not None and (asked.out.suffix != suffix or not asked.out.parent.is_dir()):
         raise ValueError(f"out: expected a file ending in {suffix} in a folder that is there, found {asked.out}")

@@ -1,102 +1,47 @@
 """The work of `equisct-eval`: what is measured, and the records of it."""
 
-import contextlib
-import importlib
 import importlib.metadata
 import json
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import jax.random as jr
-import numpy as np
 
 from .._replace import replace_file
-from ..data import Dataset, PairSet, load_digits
 from ..evaluation import (
     Extracted,
     FeatureNetwork,
     Reference,
     check_comparable,
-    extract,
-    load_inception,
     load_reference,
     measure,
-    pixels,
     save_reference,
     spread,
-    train_classifier,
 )
-from ..evaluation.features import Quantise, check_shape
 from ..evaluation.measure import warnings_of
-from .data import ImageOptions
-from .data_work import open_images
+from ..train import data_mesh
+from ..train.placement import place
 from .draw import choose_sampler
 from .draw_features import draw_features, evaluations
-from .evaluate import INCEPTION, CompareOptions, ImagesOptions, Measuring, ModelOptions, Network, StatsOptions
+from .evaluate import CompareOptions, ImagesOptions, Measuring, ModelOptions, StatsOptions
+from .features import name_of, network_of, open_samples, reference_of, see_all
 from .source import load_data
-from .stored import Stored, load_run, weights_hash
+from .stored import load_run, weights_hash
 
 FORMAT = "equisct-eval-1"
 
 
-# --- what features are taken of ---
-
-
-def network_of(options: Network) -> FeatureNetwork:
-    """The network that the options name.
-
-    Raises:
-        ValueError: if there is none, or it is no network of features.
-    """
-    if options.features == "digits":
-        digits = load_digits()
-        assert digits.labels is not None
-        return train_classifier(digits.take(np.arange(digits.size)), digits.labels, name="digits")
-    if options.features == "pixels":
-        return pixels()
-    if options.features in INCEPTION:
-        assert options.weights is not None
-        return load_inception(options.weights, bias=options.features != "inception")
-    module, _, name = options.features.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)(options.weights)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"features: expected MODULE:FUNCTION, found {options.features} ({error})") from None
-    if not isinstance(found, FeatureNetwork):
-        raise ValueError(f"features: expected a FeatureNetwork from {options.features}, found {type(found).__name__}")  # noqa: TRY004
-    return found
-
-
-def _open(path: Path) -> tuple[str, np.ndarray]:
-    """The name and all samples of a data set: of a file of equisct-sample as they are, of others in [-1, 1]."""
-    if path.suffix == ".npz" and path.is_file():
-        damage = (OSError, ValueError, zipfile.BadZipFile)  # the reader of data says what it is
-        with contextlib.suppress(*damage), np.load(path, allow_pickle=False) as stored:
-            if "samples" in stored:
-                return path.name, np.asarray(stored["samples"], np.float32)
-    dataset = load_digits() if str(path) == "digits" else open_images(ImageOptions(path))
-    return _whole(dataset)
-
-
-def _whole(dataset: Dataset) -> tuple[str, np.ndarray]:
-    return str(getattr(dataset, "name", "data")), dataset.take(np.arange(dataset.size))
-
-
-def _see(network: FeatureNetwork, samples: np.ndarray, quantise: Quantise = "none") -> Extracted:
-    check_shape(network, samples.shape[1:])
-    return extract(network, samples, quantise=quantise)
+# --- files of features ---
 
 
 def write_statistics(options: StatsOptions) -> None:
     """`equisct-eval stats`."""
     network = network_of(options)
-    name, samples = _open(options.path)
-    found = Reference(name, network.name, network.weights, _see(network, samples).features)
+    found = reference_of(open_samples(options.path), network)
     save_reference(options.out, found)
     n, d = found.features.shape
-    print(f"wrote {d} features ({network.name}) of {n:,} samples of {name} to {options.out}")
+    print(f"wrote {d} features ({network.name}) of {n:,} samples of {found.data} to {options.out}")
 
 
 # --- records ---
@@ -106,11 +51,7 @@ def _record(
     options: Measuring, network: FeatureNetwork, reference: Reference, found: list[Extracted], **made: Any
 ) -> dict[str, Any]:
     """What was measured, how, and with what."""
-    if (reference.network, reference.weights) != (network.name, network.weights):
-        raise ValueError(
-            f"ref: expected features of {network.name} ({network.weights[:12]}), "
-            f"found those of {reference.network} ({reference.weights[:12]})"
-        )
+    reference.check_of(network)
     figures = [measure(each, reference, options.metrics) for each in found]
     versions = {name: importlib.metadata.version(name) for name in ("jax", "numpy", "equinox")}
     return {
@@ -154,9 +95,9 @@ def evaluate_images(options: ImagesOptions) -> None:
     """`equisct-eval images`."""
     assert options.ref is not None
     reference, network = load_reference(options.ref), network_of(options)
-    name, samples = _open(options.path)
-    found = _see(network, samples, options.quantise)
-    _tell(_record(options, network, reference, [found], images=name), options.out)
+    dataset = open_samples(options.path)
+    found = see_all(network, dataset, options.quantise)
+    _tell(_record(options, network, reference, [found], images=name_of(dataset)), options.out)
 
 
 def evaluate_model(options: ModelOptions) -> None:
@@ -166,11 +107,15 @@ def evaluate_model(options: ModelOptions) -> None:
     stored = load_run(options.run, options.step)
     title, sampler = choose_sampler(options, stored)
     network = network_of(options)
-    reference = load_reference(options.ref) if options.ref else _own_reference(stored, network)
-    model = stored.ema if options.ema == "ema" else stored.model
+    if options.ref:
+        reference = load_reference(options.ref)
+    else:
+        reference = reference_of(load_data(stored.config.data, seed=stored.config.run.seed), network)
+    mesh = data_mesh()
+    model, network = place((stored.ema if options.ema == "ema" else stored.model, network), mesh)
     begin = time.monotonic()
     found = [
-        draw_features(sampler, model, stored.shape, options.n, network, options.quantise, key=jr.key(seed))
+        draw_features(sampler, model, stored.shape, options.n, network, options.quantise, key=jr.key(seed), mesh=mesh)
         for seed in options.seeds
     ]
     made = {
@@ -188,15 +133,6 @@ def evaluate_model(options: ModelOptions) -> None:
     print(f"{rate:,.0f} samples/s from noise to features, compilation included")
 
 
-def _own_reference(stored: Stored, network: FeatureNetwork) -> Reference:
-    """The features of the run's own data."""
-    dataset = load_data(stored.config.data, seed=stored.config.run.seed)
-    name, samples = _whole(dataset)
-    if isinstance(dataset, PairSet):
-        samples = samples[:, 1]  # of a pair, what the teacher's sampler made
-    return Reference(name, network.name, network.weights, _see(network, samples).features)
-
-
 # --- comparing ---
 
 
@@ -208,12 +144,7 @@ def compare(options: CompareOptions) -> None:
     print("| record | " + " | ".join(names) + " |")
     print("|---" * (len(names) + 1) + "|")
     for path, record in records.items():
-        cells = [record["figures"].get(name, {}) for name in names]
-        shown = [
-            f"{each['mean']:.5g}" + (f" ± {each['std']:.2g}" if "std" in each else "") if each else "-"
-            for each in cells
-        ]
-        print(f"| {path} | " + " | ".join(shown) + " |")
+        print(f"| {path} | " + " | ".join(_cell(record["figures"].get(name, {})) for name in names) + " |")
 
 
 def _cell(figure: dict[str, Any]) -> str:

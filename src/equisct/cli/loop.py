@@ -25,6 +25,7 @@ from ..train import (
 )
 from .config import Config
 from .data_config import Mixture
+from .evaluator import Evaluator
 from .halt import write_report
 from .interrupt import Interrupted, Interruption
 from .pictures import draw_sheet, on_this_process, record_sheet, report_agreement
@@ -48,6 +49,8 @@ class Job:
     resume_command: str
     system: System
     recipe: Recipe
+    evaluator: Evaluator | None
+    """What measures samples while training, if anything does."""
     notes: dict[str, Any]
     """What every checkpoint notes about the run."""
     train_key: Any
@@ -87,6 +90,7 @@ class Loop:
         """Updates up to the last; those that are to be skipped are passed over."""
         first, end = self._job.config.run.skip_steps
         steps = self._job.config.run.steps
+        self._evaluate(state)  # as it was owed when the run was stopped
         progress = open_progress(steps, int(state.step)) if self._job.leads else None
         try:
             state = self._updates(state, min(first, steps) if first < end else steps, progress)
@@ -136,7 +140,13 @@ class Loop:
 
     def _is_due(self, step: int) -> bool:
         config = self._job.config
-        every = (config.log.every, config.run.save_every, config.ema.snapshot_every, config.sample.every)
+        every = (
+            config.log.every,
+            config.run.save_every,
+            config.ema.snapshot_every,
+            config.sample.every,
+            config.eval.every,
+        )
         at_profile = step in config.log.profile
         return step == config.run.steps or at_profile or any(n and step % n == 0 for n in every)
 
@@ -146,6 +156,9 @@ class Loop:
         self._trace()
         if config.ema.snapshot_every and step % config.ema.snapshot_every == 0:
             self._snapshot(state)
+        if not told:  # before the save, whose notes say that it is done
+            self._evaluate(state)
+            told = self._interruption.told()
         if step % config.run.save_every == 0 or step == config.run.steps:
             self._save(state)
         if config.sample.every and step % config.sample.every == 0 and step != config.run.steps and not told:
@@ -228,6 +241,22 @@ class Loop:
                 step=self.step, interruption=self._interruption, final=final,
             )  # fmt: skip
             record_sheet(self._recorder, self.step, paths)
+
+    def _evaluate(self, state: TrainState) -> None:
+        """Measures samples of the average where that is due; given up if the run is told to stop, and made up for."""
+        job, recorder = self._job, self._recorder
+        last = job.config.run.steps
+        if job.evaluator is None or self.step == recorder.evaluated or not job.evaluator.is_due(self.step, last):
+            return
+        between = self._interruption.check if jax.process_count() == 1 else lambda: None
+        with contextlib.suppress(Interrupted):
+            try:
+                figures, rate = job.evaluator(state.ema, self.step, key=job.sample_key, between=between)
+            except ValueError as error:
+                recorder.warn(f"evaluation after update {self.step:,}: {error}")
+            else:
+                recorder.evaluation(self.step, figures, rate)
+            recorder.evaluated = self.step
 
     def finish(self, state: TrainState) -> None:
         """The last checkpoint is whole; then curves, samples, and for a mixture the distance from the truth."""

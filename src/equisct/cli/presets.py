@@ -5,6 +5,7 @@ import pathlib
 
 from .config import Config, Ema, Head, Log, Noise, Optim, Run, Sample, Torso
 from .data_config import CIFAR10, IDX, ArrayRecord, Digits, ImageFiles, Mixture, Npz, Pairs
+from .features_config import Eval
 from .methods import CD, CT, DDPM, ECT, EDM, ICT, KD, PD, ScoreGuidance
 
 _SMALL_TORSO = Torso(width=16, multipliers=(1, 1), blocks=1, attention=(), dropout=0.0)
@@ -19,6 +20,7 @@ DIGITS = Config(
     optim=Optim(lr=2e-3, decay=True),
     ema=Ema(0.999),
     run=Run(steps=3_500, batch=64, save_every=3_500),
+    eval=Eval(every=500),
 )
 
 TINY = Config(
@@ -46,6 +48,7 @@ TOY = Config(
     ema=Ema(0.999),
     run=Run(steps=10_000, batch=512, save_every=10_000),
     sample=Sample(n=1024),
+    eval=Eval(features="pixels", metrics=("wasserstein",)),
 )
 
 _PAPER_RUN = Run(steps=400_000, batch=1024)

@@ -57,10 +57,13 @@ class Recorder:
         self._stage_of = np.asarray(jax.vmap(curriculum.stage)(steps) if curriculum else jnp.zeros_like(steps))
         self._window = Window.from_json(notes["window"]) if notes else Window()
         self._stages = StageMoments.from_json(notes["stages"]) if notes else StageMoments()
+        self.evaluated: int = notes.get("evaluated", 0)
+        """Updates that the last evaluation came after."""
         self.throughput = Throughput(config.run.batch)
         self.loss: float | None = None
         self.rate = 0.0
         self._metrics, self._speed = JsonLines("metrics.jsonl"), JsonLines("throughput.jsonl")
+        self._evaluations = [JsonLines("evaluations.jsonl")] if config.eval.every else []
         self._others: list[Tracker] = []
         self._events: Events | None = None
         if folder is not None:
@@ -73,7 +76,7 @@ class Recorder:
                 tracker.start(folder, redact(to_json(config)), step)
 
     def _trackers(self) -> list[Tracker]:
-        return [self._metrics, self._speed, *self._others] if self._folder is not None else []
+        return [self._metrics, self._speed, *self._evaluations, *self._others] if self._folder is not None else []
 
     def event(self, kind: str, **fields: Any) -> None:
         """Notes that something happened, with the time."""
@@ -91,7 +94,7 @@ class Recorder:
 
     def notes(self) -> dict[str, Any]:
         """What must travel with a checkpoint so that the rows after it come out the same."""
-        return {"window": self._window.to_json(), "stages": self._stages.to_json()}
+        return {"window": self._window.to_json(), "stages": self._stages.to_json(), "evaluated": self.evaluated}
 
     def add(self, step: int, report: StepReport) -> None:
         """Takes in the report of the update that made `step` updates; waits for it."""
@@ -119,6 +122,15 @@ class Recorder:
             self._speed.log(step, speed)
             for tracker in self._others:
                 tracker.log(step, values | speed)
+
+    def evaluation(self, step: int, figures: dict[str, float], rate: float) -> None:
+        """Takes in what an evaluation has found; none where it found nothing."""
+        shown = ", ".join(f"{name} {value:.5g}" for name, value in figures.items())
+        self._log.write(f"step {step}: {shown}, {rate:,.0f} samples/s measured")
+        if self._folder is not None:
+            self.event("evaluate", step=step, samples_per_second=round(rate, 1))
+            for tracker in (*self._evaluations, *self._others):
+                tracker.log(step, figures)
 
     def image(self, step: int, name: str, picture: np.ndarray) -> None:
         """Hands a picture to the trackers."""

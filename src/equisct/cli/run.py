@@ -21,6 +21,7 @@ from ..train import CheckpointError, CheckpointStore, TrainState, init_state
 from ..train.placement import place
 from .build import build_recipe
 from .config import Config
+from .evaluator import Evaluator
 from .exits import STOPPED, code_of
 from .folder import note_command, write_config, write_json, write_status
 from .host_log import HostLog
@@ -31,7 +32,7 @@ from .stored import Teacher, load_teacher
 from .systems import System, build_system
 
 
-def try_to_build(config: Config, dataset: Dataset) -> None:
+def try_to_build(config: Config, dataset: Dataset, mesh: Mesh) -> None:
     """Builds all but the numbers, so that settings that do not fit together fail before anything is written.
 
     Raises:
@@ -39,6 +40,8 @@ def try_to_build(config: Config, dataset: Dataset) -> None:
     """
     system, teacher = _system(config, dataset)
     recipe = build_recipe(config, system, teacher.model if teacher else None)
+    if config.eval.every:
+        Evaluator(config, system, dataset, mesh)
     eqx.filter_eval_shape(lambda key: init_state(recipe, _first_model(system, teacher, key)), jr.key(0))
 
 
@@ -73,7 +76,8 @@ def train(
     system, teacher = _system(config, dataset)
     recipe = build_recipe(config, system, place(teacher.model, mesh) if teacher else None)
     notes = {"shape": list(sample_shape(dataset)), "teacher": teacher.hash if teacher else ""}
-    job = Job(config, dataset, mesh, folder, resume_command, system, recipe, notes, train_key, sample_key)
+    evaluator = Evaluator(config, system, dataset, mesh) if config.eval.every else None
+    job = Job(config, dataset, mesh, folder, resume_command, system, recipe, evaluator, notes, train_key, sample_key)
     with listening() as interruption:
         if job.leads:
             write_config(config, folder)

@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run = importlib.import_module("equisct.cli.run")
         places.join_processes(config.parallel)
         mesh = places.choose_mesh(config)
-        run.try_to_build(config, dataset)
+        run.try_to_build(config, dataset, mesh)
         if config.run.dry_run:
             plan = importlib.import_module("equisct.cli.plan")
             print(redact(plan.describe(config, dataset, mesh, goes_on=stored is not None)))
@@ -149,8 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{PROGRAM}: stopped and saved; go on with\n  {redact(command)}", file=sys.stderr)
             sys.exit(STOPPED)
         if places.leads():
-            picture = folder / "samples" / f"step_{config.run.steps:08d}_ema.png"
-            print(redact(f"done: look at {picture} and {folder / 'curves.png'};"))
+            if config.sample.n:
+                picture = folder / "samples" / f"step_{config.run.steps:08d}_ema.png"
+                print(redact(f"done: look at {picture} and {folder / 'curves.png'};"))
             print(redact(f"draw more with equisct-sample {shlex.quote(str(folder))}"))
 
 

@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 
 from .._replace import writing_whole
+from .features import FeatureNetwork
 
 FORMAT = "equisct-reference-1"
 
@@ -43,6 +44,14 @@ class Reference:
     def hash(self) -> str:
         """SHA-256 of the features: tells one reference from another."""
         return hashlib.sha256(np.ascontiguousarray(self.features).tobytes()).hexdigest()
+
+    def check_of(self, network: FeatureNetwork) -> None:
+        """Raises `ValueError` unless these are features of that network."""
+        if (self.network, self.weights) != (network.name, network.weights):
+            raise ValueError(
+                f"ref: expected features of {network.name} ({network.weights[:12]}), "
+                f"found those of {self.network} ({self.weights[:12]})"
+            )
 
 
 def save_reference(path: str | os.PathLike[str], reference: Reference) -> None:
