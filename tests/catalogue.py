@@ -21,6 +21,11 @@ BOUNDARY = BoundaryPreconditioning(sigma_data=0.5, sigma_min=0.002)
 UNET = {"channels": 1, "resolution": 4, "width": 4, "multipliers": (1,), "blocks": 1, "attention": ()}
 
 
+def in_float64(model: Any) -> Any:
+    """The model with every float array in float64, for laws that only rounding hides; inside `x64`."""
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf, model)
+
+
 def mlp_pair(seed: int = 0, **head_options) -> ScoreGuidedModel:
     """A pair for vectors of two numbers."""
     cm_key, head_key = jr.split(jr.key(seed))

@@ -1,9 +1,9 @@
-"""`python -m equisct train|sample|eval|data ...` is the same as `equisct-train`, `equisct-sample` and so on."""
+"""`python -m equisct train|sample|eval|report|data ...` is the same as `equisct-train`, `equisct-sample` and so on."""
 
 import importlib
 import sys
 
-COMMANDS = {"train": "train", "sample": "sample", "eval": "evaluate", "data": "data"}
+COMMANDS = {"train": "train", "sample": "sample", "eval": "evaluate", "report": "report", "data": "data"}
 """And the modules of `equisct.cli` that they are in."""
 
 

@@ -281,6 +281,7 @@ GROUPS: dict[type, dict[str, Field]] = {
         "keep_every": whole(0),
         "patience": whole(1),
         "skip_steps": span(),
+        "report": switch(),
         "dry_run": switch(),
     },
     settings.Parallel: {

@@ -15,6 +15,7 @@ ADDED = {
     ("optim", "name"): "radam",
     ("method", "kind"): "ScoreGuidance",
     ("ema", "ramp"): 0.0,
+    ("run", "report"): False,
 }
 """Settings that the first files of this version do not have, and what they meant."""
 

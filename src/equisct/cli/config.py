@@ -143,6 +143,8 @@ class Run:
     """Updates in a row that may be skipped because loss or gradient is not finite, before the run halts."""
     skip_steps: tuple[int, int] = (0, 0)
     """Updates A to B - 1 are left out: a way past data on which a run has halted."""
+    report: bool = False
+    """Write a page about the run at its end, as equisct-report does."""
     dry_run: bool = False
     """Print what would be trained, where, and the memory it needs; write nothing."""
 

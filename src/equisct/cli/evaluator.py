@@ -14,7 +14,6 @@ from ..train.placement import place
 from .config import Config
 from .draw_features import draw_features
 from .features import network_of, reference_of
-from .sampling import Sampler
 from .systems import System
 
 
@@ -44,7 +43,6 @@ class Evaluator:
                 self._reference.check_of(network)
         except ValueError as error:
             raise ValueError(f"eval.{error}") from error
-        self._seen: dict[str, Sampler] = {}
         self._network, self._dataset = place(network, mesh), dataset
 
     @property
@@ -77,8 +75,7 @@ class Evaluator:
             ValueError: if samples are not finite, or a metric refuses them.
         """
         figures, seconds, drawn = {}, 0.0, 0
-        for title, new in self._samplers(step).items():
-            sampler = self._seen.setdefault(title, new)  # the same function, so that it is compiled once
+        for title, sampler in self._samplers(step).items():
             begin = time.monotonic()
             asked = self._asked
             found = draw_features(

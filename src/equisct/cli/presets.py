@@ -19,7 +19,8 @@ DIGITS = Config(
     method=ScoreGuidance(last=160, stratify=True),
     optim=Optim(lr=2e-3, decay=True),
     ema=Ema(0.999),
-    run=Run(steps=3_500, batch=64, save_every=3_500),
+    run=Run(steps=3_500, batch=64, save_every=3_500, report=True),
+    sample=Sample(every=700),
     eval=Eval(every=500),
 )
 

@@ -1,6 +1,7 @@
 """A training run from its configuration to its folder: started or gone on with, and how it ended noted."""
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import logging
 import os
@@ -28,6 +29,7 @@ from .host_log import HostLog
 from .interrupt import Interrupted, Interruption, listening
 from .loop import Job, Loop
 from .recorder import Recorder
+from .sampling import remembered
 from .stored import Teacher, load_teacher
 from .systems import System, build_system
 
@@ -54,7 +56,7 @@ def _system(config: Config, dataset: Dataset) -> tuple[System, Teacher | None]:
             f"data.path: expected pairs made by the weights of method.teacher, {teacher.hash[:12]}, "
             f"found those of {dataset.teacher[:12]}"
         )
-    return system, teacher
+    return dataclasses.replace(system, samplers=remembered(system.samplers)), teacher
 
 
 def _first_model(system: System, teacher: Teacher | None, key: Any) -> Any:

@@ -58,6 +58,12 @@ def ancestral_sampler() -> Sampler:
     return lambda model, z, key: ancestral(model.denoise, z, key=key, clip=1.0 if z.ndim == 3 else None)
 
 
+def remembered(samplers: Callable[[int], dict[str, Sampler]]) -> Callable[[int], dict[str, Sampler]]:
+    """The same function for a title at every call, so that a program made of it is compiled once."""
+    seen: dict[str, Sampler] = {}
+    return lambda step: {title: seen.setdefault(title, sampler) for title, sampler in samplers(step).items()}
+
+
 @eqx.filter_jit
 def _draw_chunk(sampler: Sampler, model: Any, shape: tuple[int, ...], keys: Key) -> Array:
     def one(key: Key) -> Array:

@@ -153,6 +153,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 picture = folder / "samples" / f"step_{config.run.steps:08d}_ema.png"
                 print(redact(f"done: look at {picture} and {folder / 'curves.png'};"))
             print(redact(f"draw more with equisct-sample {shlex.quote(str(folder))}"))
+            if config.run.report:
+                importlib.import_module("equisct.cli.report").main([str(folder)])
 
 
 def _note_on_scale(config: Config, dataset: Dataset) -> None:

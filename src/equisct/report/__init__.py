@@ -1,5 +1,20 @@
-"""Pictures of a run: sample grids and training curves."""
+"""Pictures of runs: sample grids, curves, the paper's figures, and a page of them all. Free of JAX."""
 
+from .chart import Chart as Chart
+from .chart import Line as Line
+from .chart import Panel as Panel
+from .chart import write_chart as write_chart
 from .curves import draw_curves as draw_curves
+from .figures import ablation_chart as ablation_chart
+from .figures import losses_chart as losses_chart
+from .figures import throughput_chart as throughput_chart
+from .figures import training_chart as training_chart
 from .grid import draw_grids as draw_grids
 from .grid import draw_scatters as draw_scatters
+from .page import Picture as Picture
+from .page import Section as Section
+from .page import Table as Table
+from .page import write_page as write_page
+from .runs import Group as Group
+from .runs import RunRows as RunRows
+from .runs import group_runs as group_runs

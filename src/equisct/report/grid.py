@@ -1,6 +1,7 @@
 """Pictures of samples: panels side by side, one per sampler, image grids or scatter plots."""
 
 import importlib
+import io
 import math
 import os
 
@@ -9,6 +10,8 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from ..data import float_to_images
+
+Place = str | os.PathLike[str] | io.BytesIO
 
 MARGIN = 12
 TITLE = 22
@@ -30,7 +33,7 @@ def _tile(samples: Float[np.ndarray, "n c h w"], scale: int) -> Image.Image:
 
 def draw_grids(
     panels: dict[str, Float[np.ndarray, "n c h w"]],
-    path: str | os.PathLike[str],
+    path: Place,
     *,
     notes: dict[str, str] | None = None,
 ) -> None:
@@ -38,7 +41,7 @@ def draw_grids(
 
     Args:
         panels: title -> samples in [-1, 1], clipped and rounded to 8 bits here; the same n and shape in each.
-        path: the file.
+        path: the file, or one in memory.
         notes: texts stored inside the PNG, such as step and seed.
     """
     size = next(iter(panels.values())).shape[-1]
@@ -58,12 +61,12 @@ def draw_grids(
     sheet.save(path, format="PNG", pnginfo=info)
 
 
-def draw_scatters(panels: dict[str, Float[np.ndarray, "n d"]], path: str | os.PathLike[str]) -> None:
+def draw_scatters(panels: dict[str, Float[np.ndarray, "n d"]], path: Place) -> None:
     """Writes a PNG with one scatter plot per entry of `panels`: two coordinates, or one as a histogram.
 
     Args:
         panels: title -> samples.
-        path: the file.
+        path: the file, or one in memory.
     """
     matplotlib = importlib.import_module("matplotlib.figure")  # only now: a second that not every command needs
     figure = matplotlib.Figure(figsize=(3.2 * len(panels), 3.4), layout="constrained")

@@ -1,0 +1,192 @@
+"""The paper's figures 2 and 4, losses per noise level, and throughput, from what runs have recorded."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .chart import Chart, Line, Panel
+from .runs import Curve, Group, RunRows, curve, differences, figure_names, last, shown_value
+
+HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage", "inception_score")
+
+
+def words_of(name: str) -> tuple[str, str]:
+    """A figure's name `SAMPLER/FIGURE` as two texts."""
+    sampler, _, figure = name.rpartition("/")
+    return sampler, figure.replace("_", " ")
+
+
+def _line(label: str, found: Curve, number: int, *, several: bool) -> Line:
+    low, high = (found.mean - found.std, found.mean + found.std) if several else ((), ())
+    return Line(label, found.steps, found.mean, low, high, colour=number)
+
+
+def stage_starts(run: RunRows) -> list[tuple[int, int]]:
+    """The update at which each stage begins, and its number of points."""
+    starts, begin = [], 0
+    for stage in run.stages:
+        starts.append((begin, stage["points"]))
+        begin += stage["total"]["updates"] + stage["total"]["skipped"]
+    return starts
+
+
+def stage_values(group: Group, term: str, name: str) -> np.ndarray:
+    """A statistic of the gradient norm, `(runs, stages)`: `term` is total, consistency or denoising."""
+    found = [[stage[term][name] for stage in run.stages if term in stage] for run in group.runs]
+    whole = max(map(len, found), default=0)
+    kept = [row for row in found if row and len(row) == whole]
+    return np.array(kept, np.float64) if kept else np.zeros((0, 0))
+
+
+def _variance_lines(group: Group, number: int) -> list[Line]:
+    run, lines = group.runs[0], []
+    starts = [begin for begin, _ in stage_starts(run)]
+    end = run.metrics[-1]["step"] if run.metrics else 0
+    for term, words in (("total", group.label), ("consistency", f"{group.label}: consistency loss alone")):
+        values = stage_values(group, term, "variance")
+        if not values.size or values.shape[1] != len(starts):
+            continue
+        mean, std = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
+        x, hold = [*starts, end], lambda row: [*row, row[-1]]
+        band = (hold(np.maximum(mean - std, mean / 100)), hold(mean + std)) if len(values) > 1 else ((), ())
+        lines.append(Line(words, x, hold(mean), *band, kind="steps", colour=number + (6 if term != "total" else 0)))
+    return lines
+
+
+def training_chart(groups: Sequence[Group]) -> Chart:
+    """Figure 2: gradient norm and its variance per stage of the curriculum; figures of the samples over training."""
+    several = any(len(group.runs) > 1 for group in groups)
+    norms = [
+        _line(g.label, curve(g, lambda run: run.metrics, "gradient_norm"), i, several=len(g.runs) > 1)
+        for i, g in enumerate(groups)
+    ]
+    guides = tuple((begin, f"N={points}") for begin, points in stage_starts(groups[0].runs[0])[1:])
+    variances = [line for i, group in enumerate(groups) for line in _variance_lines(group, i)]
+    panels = [
+        Panel("Gradient norm", "update", "norm over the torso", tuple(norms), yscale="log", guides=guides),
+        Panel("Its variance per stage", "update", "variance", tuple(variances), yscale="log", guides=guides),
+    ]
+    for name in figure_names(groups):
+        sampler, figure = words_of(name)
+        lines = [
+            _line(g.label, curve(g, lambda run: run.evaluations, name), i, several=len(g.runs) > 1)
+            for i, g in enumerate(groups)
+        ]
+        higher = any(each in name for each in HIGHER_IS_BETTER)
+        scale = "linear" if higher else _scale(lines)
+        panels.append(Panel(f"{figure.capitalize()}, {sampler}", "update", figure, tuple(lines), yscale=scale))
+    kept = tuple(panel for panel in panels if any(len(line.y) for line in panel.lines))
+    spread = " Bands are one standard deviation over the seeds." if several else ""
+    return Chart(
+        "figure-2", "Training: gradient norm, its variance, and figures of the samples",
+        "The norm of the gradient over the torso's parameters, averaged between rows, and its variance over the "
+        "updates of each stage of the curriculum (the paper's Figure 2, left); figures of samples of the averaged "
+        "weights from "
+        f"one fixed noise (right).{spread}",
+        _in_words(kept), kept,
+    )  # fmt: skip
+
+
+def _scale(lines: Sequence[Line]) -> Any:
+    values = [y for line in lines for y in line.y]
+    return "log" if values and min(values) > 0 and max(values) > 5 * min(values) else "linear"
+
+
+def _in_words(panels: Sequence[Panel]) -> str:
+    """The last value of each line, for those who do not see the lines."""
+    said = []
+    for panel in panels:
+        ends = [f"{line.label} ends at {line.y[-1]:.3g}" for line in panel.lines if len(line.y)]
+        said.append(f"{panel.title}: {'; '.join(ends[:8])}")
+    return ". ".join(said)
+
+
+ABLATED = {"method.head_weight": "Weight of the head's loss", "method.c": "Huber constant"}
+"""What the paper's Figure 4 varies."""
+
+
+def ablations(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    """For each setting of `ABLATED` the most groups that differ in nothing else, by its value; fewer than two: none."""
+    found = {}
+    for name in ABLATED:
+        families: dict[str, list[Group]] = {}
+        apart = differences(groups)
+        for group in groups:
+            if isinstance(group.settings.get(name), int | float):
+                others = {key: value for key, value in group.settings.items() if key in apart}
+                others.pop(name, None)
+                families.setdefault(repr(sorted(others.items())), []).append(group)
+        family = max(families.values(), key=len, default=[])
+        if len(family) > 1:
+            found[name] = sorted(family, key=lambda group: group.settings[name])
+    return found
+
+
+def ablation_chart(groups: Sequence[Group]) -> Chart:
+    """Figure 4: the last figures of the samples over the head's weight and over the Huber constant."""
+    panels = []
+    for setting, family in ablations(groups).items():
+        ticks = tuple((float(i), shown_value(float(g.settings[setting]))) for i, g in enumerate(family))
+        for figure in dict.fromkeys(words_of(name)[1] for name in figure_names(family)):
+            lines = []
+            for name in figure_names(family):
+                sampler, own = words_of(name)
+                values = [last(group, name) for group in family]
+                if own != figure or not all(len(each) for each in values):
+                    continue
+                mean = np.array([each.mean() for each in values])
+                std = np.array([each.std(ddof=1) if len(each) > 1 else 0.0 for each in values])
+                lines.append(Line(sampler, np.arange(len(family)), mean, mean - std, mean + std, kind="points"))
+            words = ABLATED[setting]
+            panels.append(Panel(f"{figure.capitalize()} by {words.lower()}", words, figure, tuple(lines), ticks=ticks))
+    kept = tuple(panel for panel in panels if panel.lines)
+    return Chart(
+        "figure-4", "Ablations",
+        "The last figures of the samples over the weight of the head's loss (0: its gradient does not reach the torso) "
+        "and over the Huber constant (the paper's Figure 4). Bars are one standard deviation over the seeds.",
+        _in_words(kept), kept,
+    )  # fmt: skip
+
+
+def losses_chart(groups: Sequence[Group], edges_of: Callable[[RunRows], np.ndarray]) -> Chart:
+    """Both losses per bin of noise levels, averaged over the rows of the last stage."""
+    panels = []
+    for name in ("consistency", "denoising"):
+        lines = []
+        for number, group in enumerate(groups):
+            run = group.runs[0]
+            rows = [row for row in run.metrics if row.get(f"{name}_per_bin")]
+            rows = [row for row in rows if row["points"] == rows[-1]["points"]]
+            if not rows:
+                continue
+            columns = zip(*(row[f"{name}_per_bin"] for row in rows), strict=True)
+            known = [[value for value in column if value is not None] for column in columns]
+            mean = [sum(values) / len(values) if values else math.nan for values in known]
+            edges = edges_of(run)
+            lines.append(Line(group.label, np.sqrt(edges[1:] * edges[:-1]), mean, kind="points", colour=number))
+        title, scale = f"{name.capitalize()} loss", _scale([Line("", (), [y for n in lines for y in n.y if y == y])])
+        panels.append(Panel(title, "noise level", "loss", tuple(lines), xscale="log", yscale=scale))
+    kept = tuple(panel for panel in panels if any(y for line in panel.lines for y in line.y if y == y))
+    return Chart(
+        "losses", "Loss per noise level",
+        "Mean losses of the samples whose level lies in each of eight bins, over the last stage, before the head's "
+        "weight; of each group's first run.",
+        _in_words(kept), kept,
+    )  # fmt: skip
+
+
+def throughput_chart(groups: Sequence[Group]) -> Chart:
+    """Samples per second over the updates, of each group's first run; compilation is left out."""
+    lines = []
+    for number, group in enumerate(groups):
+        rows = [row for row in group.runs[0].throughput if row.get("images_per_second")]
+        speeds = [row["images_per_second"] for row in rows]
+        lines.append(Line(group.label, [row["step"] for row in rows], speeds, colour=number))
+    panel = Panel("Throughput", "update", "samples per second", tuple(lines))
+    return Chart(
+        "throughput", "Throughput",
+        "Samples per second between rows; where a row is slow, the run was also measuring, drawing or saving.",
+        _in_words([panel]), (panel,),
+    )  # fmt: skip

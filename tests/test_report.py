@@ -1,0 +1,238 @@
+"""Reports: charts and their data, groups of runs, alignment, the page."""
+
+import csv
+import dataclasses
+import io
+import math
+import re
+import xml.etree.ElementTree as ET
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from equisct.diagnostics import measure_alignment
+from equisct.oracle import Empirical, Gaussian
+from equisct.report import (
+    Chart,
+    Group,
+    Line,
+    Panel,
+    Picture,
+    RunRows,
+    Section,
+    Table,
+    ablation_chart,
+    group_runs,
+    losses_chart,
+    throughput_chart,
+    training_chart,
+    write_chart,
+)
+from equisct.report.chart import COLOURS, chart_csv, panel_svg
+from equisct.report.page import page
+from equisct.report.runs import curve, differences
+from tolerances import FLOAT32_ROUNDING
+
+numbers = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=6)
+
+
+def chart_of(*lines, **settings):
+    return Chart("name", "Title", "Caption", "alt", (Panel("Panel", "x", "y", lines, **settings),))
+
+
+# --- charts ---
+
+
+@given(st.lists(numbers, min_size=1, max_size=3))
+def test_the_data_of_a_chart_are_all_of_its_numbers(rows):
+    chart = chart_of(*[Line(f"line {i}", range(len(y)), y, y, y) for i, y in enumerate(rows)])
+    found = list(csv.DictReader(io.StringIO(chart_csv(chart))))
+    assert [float(row["y"]) for row in found] == [value for row in rows for value in row]
+    assert {row["panel"] for row in found} == {"Panel"}
+    assert [row["low"] for row in found] == [row["y"] for row in found]
+
+
+def test_files_of_a_chart_are_drawn(tmp_path):
+    chart = chart_of(
+        Line("a", [0, 1, 2], [1.0, math.nan, 3.0]),
+        Line("b", [0, 1, 2], [2.0, 2.0, 4.0], [1.0, 1.0, 3.0], [3.0, 3.0, 5.0], kind="points"),
+        Line("c", [0, 1, 2], [1.0, 2.0, 2.0], kind="steps"),
+        guides=((1.0, "here"),),
+        ticks=((0.0, "zero"), (2.0, "two")),
+    )
+    assert sorted(path.name for path in write_chart(chart, tmp_path)) == ["name.csv", "name.png", "name.svg"]
+    picture = np.asarray(Image.open(tmp_path / "name.png").convert("RGB"))
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+    svg = ET.parse(tmp_path / "name.svg").getroot()
+    words = {element.text for element in svg.iter() if element.tag.endswith("text")}
+    assert {"here", "zero", "two", "a", "b", "c"} <= words
+    assert "#010203" not in (tmp_path / "name.svg").read_text()
+
+
+def test_a_panel_in_a_page_takes_the_pages_colour_and_shares_no_id():
+    chart = chart_of(Line("a", [0, 1], [1.0, 2.0]))
+    both = dataclasses.replace(chart, panels=chart.panels * 2)
+    first, second = (panel_svg(both, i, "label") for i in (0, 1))
+    ids = [re.findall(r'\bid="([^"]+)"', text) for text in (first, second)]
+    assert ids[0]
+    assert not set(ids[0]) & set(ids[1])
+    for text in (first, second):
+        assert "currentColor" in text
+        assert "#010203" not in text
+        assert not re.search(r'<svg[^>]*\b(width|height)="', text)
+        for target in re.findall(r'(?:url\(|href=")#([^)"]+)', text):
+            assert f'id="{target}"' in text
+        ET.fromstring(text)
+
+
+def luminance(colour):
+    channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_lines_can_be_seen_on_light_and_dark_paper(colour):
+    """At least 3:1 (WCAG 2.2, 1.4.11)."""
+    for paper in ("#ffffff", "#131316"):
+        bright, dark = sorted([luminance(colour), luminance(paper)], reverse=True)
+        assert (bright + 0.05) / (dark + 0.05) >= 3
+
+
+# --- runs ---
+
+
+def run_of(name, seed, weight, *, offset=0.0):
+    settings = {"run.seed": seed, "method.head_weight": weight, "method.c": 0.003, "noise.sigma_min": 0.01}
+    metrics = [
+        {"step": step, "points": 10 * (1 + step // 20), "gradient_norm": step + offset,
+         "consistency_per_bin": [None, step, 1.0], "denoising_per_bin": [1.0, 2.0, 3.0]}
+        for step in (10, 20, 30)
+    ]  # fmt: skip
+    evaluations = [{"step": step, "one step/frechet_distance": 100 / step + offset} for step in (15, 30)]
+    total = {"updates": 15, "skipped": 0, "mean": 1.0, "variance": 2.0 + offset, "cv": 0.1}
+    stages = [{"stage": i, "points": 10 * (i + 1), "total": total} for i in (0, 1)]
+    speed = [{"step": step, "images_per_second": 5.0 * step} for step in (10, 20, 30)]
+    return RunRows(name, settings, metrics, evaluations, stages, speed)
+
+
+def decides(name):
+    return name != "run.seed"
+
+
+@pytest.fixture
+def groups():
+    runs = [run_of(f"{w}-{s}", s, w, offset=s) for w in (0.0, 0.3, 1.0) for s in (0, 1, 2)]
+    return group_runs(runs, decides)
+
+
+def test_runs_that_differ_by_their_seed_are_one_group(groups):
+    assert [[run.name for run in group.runs] for group in groups][1] == ["0.3-0", "0.3-1", "0.3-2"]
+    assert [group.label for group in groups] == ["head_weight 0", "head_weight 0.3", "head_weight 1"]
+    assert differences(groups) == {"method.head_weight": [0.0, 0.3, 1.0]}
+    alone = group_runs([run_of("mine", 0, 0.3)], decides)
+    assert alone[0].label == "mine"
+
+
+def test_curves_are_mean_and_deviation_over_the_steps_that_all_have(groups):
+    found = curve(groups[0], lambda run: run.metrics, "gradient_norm")
+    np.testing.assert_array_equal(found.steps, [10, 20, 30])
+    np.testing.assert_array_equal(found.mean, [11, 21, 31])
+    np.testing.assert_array_equal(found.std, [1, 1, 1])
+    shorter = dataclasses.replace(groups[0].runs[1], metrics=groups[0].runs[1].metrics[:2])
+    mixed = Group("mixed", {}, (groups[0].runs[0], shorter))
+    np.testing.assert_array_equal(curve(mixed, lambda run: run.metrics, "gradient_norm").steps, [10, 20])
+    assert len(curve(groups[0], lambda run: run.metrics, "nothing").steps) == 0
+
+
+def test_figures_hold_what_was_recorded(groups):
+    norm, variance, quality = training_chart(groups).panels
+    np.testing.assert_array_equal(norm.lines[1].y, [11, 21, 31])
+    np.testing.assert_array_equal(variance.lines[0].x, [0, 15, 30])
+    np.testing.assert_array_equal(variance.lines[0].y, [3, 3, 3])
+    assert variance.guides == ((15, "N=20"),)
+    np.testing.assert_allclose(quality.lines[2].y, [100 / 15 + 1, 100 / 30 + 1])
+    (ablation,) = ablation_chart(groups).panels
+    assert [words for _, words in ablation.ticks] == ["0", "0.3", "1"]
+    np.testing.assert_allclose(ablation.lines[0].y, [100 / 30 + 1] * 3)
+    np.testing.assert_allclose(ablation.lines[0].low, [100 / 30] * 3)
+    losses = losses_chart(groups, lambda run: np.array([1.0, 4.0, 16.0, 64.0]))
+    np.testing.assert_allclose(losses.panels[0].lines[0].x, [2, 8, 32])
+    np.testing.assert_array_equal(losses.panels[0].lines[0].y, [math.nan, 25, 1])  # rows of the last stage alone
+    np.testing.assert_array_equal(throughput_chart(groups).panels[0].lines[0].y, [50, 100, 150])
+
+
+def test_what_is_not_there_leaves_no_chart():
+    bare = group_runs([RunRows("bare", {"run.seed": 0}, [{"step": 1, "points": 0}])], decides)
+    charts = (training_chart(bare), ablation_chart(bare), losses_chart(bare, lambda run: np.ones(3)))
+    assert all(chart.is_empty for chart in (*charts, throughput_chart(bare)))
+
+
+# --- alignment ---
+
+LEVELS = jnp.array([0.1, 1.0, 10.0])
+POINTS = jnp.asarray(np.random.default_rng(0).normal(size=(50, 3)), jnp.float32)
+
+
+def aligned(f, g, centre=0.0):
+    return measure_alignment(f, g, POINTS, LEVELS, centre=jnp.full(3, centre), key=jr.key(0))
+
+
+def test_a_function_is_aligned_with_itself_and_with_its_multiples():
+    own = aligned(lambda x, s: x / s, lambda x, s: 3 * x)
+    np.testing.assert_allclose(own.cosine, 1, rtol=FLOAT32_ROUNDING)
+    opposite = aligned(lambda x, s: x, lambda x, s: -x)
+    np.testing.assert_allclose(opposite.cosine, -1, rtol=FLOAT32_ROUNDING)
+    np.testing.assert_array_equal(aligned(lambda x, s: x, lambda x, s: x).gap, 0)
+
+
+def test_alignment_about_a_point_is_that_of_the_differences_from_it():
+    shifted = aligned(lambda x, s: x + 5, lambda x, s: -x + 5, centre=5.0)
+    np.testing.assert_allclose(shifted.centred, -1, rtol=FLOAT32_ROUNDING)
+    assert np.all(np.asarray(shifted.cosine) > np.asarray(shifted.centred))
+
+
+def test_a_gaussians_flow_and_posterior_mean_are_apart_by_their_closed_form():
+    """Both are multiples of x_t: cosine 1, and a gap of |a - b| times the norm of x_t."""
+    law = Gaussian(jnp.zeros(3), jnp.asarray(0.5))
+    z = np.asarray(jr.normal(jr.key(0), POINTS.shape))
+    found = aligned(law.denoise, lambda x, s: law.transport(x, s, 0.0))
+    np.testing.assert_allclose(found.cosine, 1, rtol=1e-5)
+    for level, gap in zip(LEVELS.tolist(), found.gap, strict=True):
+        x_t = np.asarray(POINTS) + level * z
+        a, b = 0.25 / (0.25 + level**2), 0.5 / math.sqrt(0.25 + level**2)
+        expected = abs(a - b) * math.sqrt(np.square(x_t).sum(1).mean())
+        np.testing.assert_allclose(gap, expected, rtol=1e-4)
+
+
+def test_the_posterior_mean_of_finite_data_is_a_function_to_align_with():
+    exact = eqx.filter_jit(Empirical(POINTS).denoise)
+    found = aligned(exact, lambda x, s: x)
+    assert found.cosine[0] > 0.95
+    assert found.gap[2] > found.gap[0]
+
+
+# --- the page ---
+
+PNG = io.BytesIO()
+Image.new("L", (8, 8)).save(PNG, "PNG")
+CHART = chart_of(Line("a", [0, 1], [1.0, 2.0]))
+PICTURE = Picture(PNG.getvalue(), 'a"b', "c")
+SECTION = Section("one", "One & only", "Words <b>", [CHART, Table(["n", "v"], [["<x>", "1"]], "T"), [PICTURE]])
+
+
+def test_a_page_needs_nothing_else_and_escapes_what_it_is_given():
+    text = page('A "title"', "words", [SECTION], "foot")
+    assert "<b>" not in text
+    assert "&lt;x&gt;" in text
+    assert 'alt="a&quot;b"' in text
+    for target in re.findall(r'(?:href|src)="([^"]*)"', text):
+        assert target.startswith(("#", "data:"))
+    assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"|http-equiv', "", text)
+    assert "<script" not in text
