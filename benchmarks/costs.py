@@ -8,19 +8,26 @@ table into docs/methods.md.
 """
 
 import argparse
+import dataclasses
+import functools
 import pathlib
+import tempfile
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
+from safetensors.numpy import save_file
 
 from equisct import count
 from equisct.cli.build import build_recipe
+from equisct.cli.config import Config
 from equisct.cli.models import denoising_model
 from equisct.cli.presets import PRESETS
 from equisct.cli.systems import build_system
+from equisct.evaluation.lpips import FILES, lpips_shapes
 from equisct.train import init_state, train_step
 
 SHAPE = (3, 32, 32)
@@ -33,9 +40,27 @@ SAMPLES = 8
 """Samples in the batch that is traced; arithmetic grows in proportion but for the optimiser's part."""
 
 
+@functools.cache
+def some_lpips() -> pathlib.Path:
+    """A folder with weights of LPIPS at full size: only their shapes matter."""
+    folder = pathlib.Path(tempfile.mkdtemp())
+    shapes, channels = lpips_shapes((64, 128, 256, 512, 512))
+    for name, arrays in zip(FILES, (shapes, channels), strict=True):
+        save_file({key: np.zeros(shape, np.float32) for key, shape in arrays.items()}, folder / f"{name}.safetensors")
+    return folder
+
+
+def preset(name: str) -> Config:
+    """A preset, with such weights if it measures by LPIPS."""
+    config = PRESETS[name][1]
+    if getattr(config.method, "distance", None) != "lpips":
+        return config
+    return dataclasses.replace(config, method=dataclasses.replace(config.method, lpips=some_lpips()))  # type: ignore[call-arg]
+
+
 def flops(name: str, samples: int) -> float:
     """Floating-point operations of one update of a preset with a batch of so many samples."""
-    config = PRESETS[name][1]
+    config = preset(name)
     system = build_system(config.method, config, SHAPE)
     kind = getattr(config.method, "preconditioning", "edm")
 
@@ -59,7 +84,7 @@ def flops(name: str, samples: int) -> float:
 
 def row(name: str) -> str:
     """One preset's line of the table."""
-    config = PRESETS[name][1]
+    config = preset(name)
     system = build_system(config.method, config, SHAPE)
     size = count(eqx.filter_eval_shape(system.model, jr.key(0)))
     low, high = flops(name, SAMPLES), flops(name, 2 * SAMPLES)

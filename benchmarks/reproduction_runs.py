@@ -76,7 +76,7 @@ class Training:
         if status.is_file() and json.loads(status.read_text())["status"] == "finished":
             return self.folder
         shutil.rmtree(self.folder, ignore_errors=True)
-        settings = self.folder.with_suffix(".settings.json")
+        settings = self.folder.with_name(f"{self.folder.name}.settings.json")
         settings.write_text(json.dumps(codec.to_json(configuration(self.arm, self.updates, self.seed))))
         quietly(train.main, "from-config", str(settings), "--run.dir", str(self.folder))
         return self.folder

@@ -73,6 +73,8 @@ def toy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "toy"
     assert call(train.main, "toy", *SMALL, "--run.dir", folder).code == 0
     assert not [*folder.rglob("*.png")]  # no picture was asked for
+    levels = [line.split()[0] for line in (folder / "agreement.txt").read_text().splitlines()[4:]]
+    assert levels == ["0.050", "0.100", "0.200", "0.500", "1.000", "2.000", "5.000", "20.000", "80.000"]
     return folder
 
 

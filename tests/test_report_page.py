@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
 from equisct.cli import report, train
@@ -25,31 +26,36 @@ QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--dis
 OWN = re.compile(r"(https?://([\w-]+\.)*google(apis)?\.com/|(file|chrome|chrome-extension|devtools)://)")
 SMALL = ("--torso.width", "8", "--head.width", "8", "--torso.blocks", "1", "--head.blocks", "1", "--run.batch", "16",
          "--method.last", "20", "--run.steps", "4", "--log.every", "2", "--log.no-tensorboard", "--sample.n", "0",
-         "--data.samples", "600", "--eval.every", "2", "--eval.n", "32")  # fmt: skip
-IMAGES = ("--log.no-tensorboard", "--eval.every", "6", "--eval.n", "16", "--sample.n", "0", "--run.report")
+         "--eval.every", "2", "--eval.n", "32", "--eval.features", "pixels")  # fmt: skip
+IMAGES = ("--log.no-tensorboard", "--eval.every", "6", "--eval.n", "16", "--sample.n", "0")
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two seeds with guidance and one without."""
+    """Two seeds with guidance, the first of which writes its own report, and one without."""
     place = tmp_path_factory.mktemp("runs")
-    made = {"guided-0": ("--run.seed", "0"), "guided-1": ("--run.seed", "1"), "plain": ("--head.no-guide",)}
+    np.savez(place / "points.npz", images=np.random.default_rng(1).normal(size=(96, 2)).astype(np.float32))
+    data = ("npz", "--data.path", place / "points.npz")
+    made = {"guided-0": ("--run.report",), "guided-1": ("--run.seed", "1"), "plain": ("--head.no-guide",)}
     for name, words in made.items():
-        ended = call(train.main, "toy", *SMALL, *words, "--run.dir", place / name)
+        ended = call(train.main, *data, *SMALL, *words, "--run.dir", place / name)
         assert ended.code == 0, ended.err
+        last = f"wrote {place / name / 'report.html'}\n"
+        assert ended.out.endswith(last) == (name == "guided-0")
     return place
 
 
 @pytest.fixture(scope="module")
 def pages(runs):
-    """The report of a run on images, which writes its own, and one of several runs."""
-    ended = call(train.main, "tiny", *IMAGES, "--run.dir", runs / "tiny")
-    assert ended.out.endswith(f"wrote {runs / 'tiny' / 'report.html'}\n"), ended.err
-    out = runs / "several.html"
+    """The report of a run on images, and one of several runs."""
+    assert call(train.main, "tiny", *IMAGES, "--run.dir", runs / "tiny").code == 0
     several = [runs / name for name in ("guided-0", "guided-1", "plain")]
-    ended = call(report.main, *several, "--out", out, "--n", "32", "--levels", "5")
-    assert (ended.code, ended.out) == (0, f"wrote {out}\n"), ended.err
-    return {"images": runs / "tiny" / "report.html", "several": out}
+    made = {"images": [runs / "tiny"], "several": several}
+    for name, words in made.items():
+        out = runs / f"{name}.html"
+        ended = call(report.main, *words, "--out", out, "--n", "32", "--levels", "5")
+        assert (ended.code, ended.out) == (0, f"wrote {out}\n"), ended.err
+    return {name: runs / f"{name}.html" for name in made}
 
 
 def test_a_report_of_runs_holds_every_figure(pages):

@@ -70,8 +70,11 @@ def core(number: int | None = None) -> int:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The variables of a run: CPU, one device, the shared compile cache with everything in it."""
-    left_out = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES", "PYTHONDONTWRITEBYTECODE")
+    """The variables of a run: CPU, one device, the shared compile cache with everything in it.
+
+    At full size it is compiled as for users; else by the suite's `XLA_FLAGS`, which takes less time.
+    """
+    left_out = ("JAX_NUM_CPU_DEVICES", "PYTHONDONTWRITEBYTECODE", *(["XLA_FLAGS"] if full() else []))
     kept = {name: value for name, value in os.environ.items() if name not in left_out}
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
     paths = [str(ROOT / "src"), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]

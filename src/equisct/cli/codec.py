@@ -16,8 +16,12 @@ ADDED = {
     ("method", "kind"): "ScoreGuidance",
     ("ema", "ramp"): 0.0,
     ("run", "report"): False,
+    ("method", "lpips"): "lpips",
 }
 """Settings that the first files of this version do not have, and what they meant."""
+
+BESIDE = {("method", "lpips"): "c"}
+"""Of settings that not every kind of their group has: one that those have which have it."""
 
 ADDED_GROUPS = {"eval": Eval()}
 """The same, of whole groups."""
@@ -70,7 +74,8 @@ def _with_added(found: Any) -> Any:
         return found
     found = {name: to_json(meant) for name, meant in ADDED_GROUPS.items()} | found
     for (group, name), meant in ADDED.items():
-        if isinstance(found.get(group), dict) and name not in found[group]:
+        there, beside = found.get(group), BESIDE.get((group, name))
+        if isinstance(there, dict) and name not in there and (beside is None or beside in there):
             found[group] = {name: meant} | found[group]
     return found
 

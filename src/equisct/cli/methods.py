@@ -11,7 +11,7 @@ from typing import Literal
 
 from .._check import check_at_least, check_fraction, check_positive
 
-Distance = Literal["pseudo-huber", "pseudo-huber-rms", "pseudo-huber-norm", "squared-l2", "l1"]
+Distance = Literal["pseudo-huber", "pseudo-huber-rms", "pseudo-huber-norm", "squared-l2", "l1", "lpips"]
 HeadWeighting = Literal["edm", "constant"]
 
 
@@ -124,6 +124,9 @@ class _Matching(Method):
     """Distance between student and teacher; the paper's is pseudo-huber, element-wise."""
     c: float | None = None
     """Knee of the pseudo-Huber, in data units; default 0.003 element-wise, 0.00054 per root dimension otherwise."""
+    lpips: pathlib.Path = pathlib.Path("lpips")
+    """Folder of the weights of the distance lpips (RGB images only): vgg16-397923af.pth of torchvision and vgg.pth of
+    LPIPS 0.1, or the same as .safetensors."""
     stratify: bool = False
     """Spread each batch's noise levels evenly over the law."""
 
@@ -217,7 +220,7 @@ class CT(_Matching):
     """Consistency training as first published: a moving-average teacher, uniform levels (Song et al. 2023)."""
 
     distance: Distance = "squared-l2"
-    """Distance between student and teacher; the paper's best is LPIPS, for which a network of features is needed."""
+    """Distance between student and teacher; the paper's best is lpips."""
     first: int = 2
     """Grid points at the start."""
     last: int = 150
@@ -244,7 +247,7 @@ class CD(_Matching):
     """Consistency distillation: the small step follows a denoiser (Song et al. 2023)."""
 
     distance: Distance = "squared-l2"
-    """Distance between student and teacher; the paper's best is LPIPS, for which a network of features is needed."""
+    """Distance between student and teacher; the paper's best is lpips."""
     teacher: pathlib.Path | None = None
     """Folder of a denoiser's run; training starts from its averaged weights. None: a score head, trained beside it."""
     points: int = 18

@@ -122,7 +122,7 @@ CIFAR_CD = Config(
     preset="cifar10-cd",
     data=CIFAR10(),
     torso=_CM_NET,
-    method=CD(teacher=_EDM_TEACHER),
+    method=CD(distance="lpips", teacher=_EDM_TEACHER),
     optim=_CM_OPTIM,
     run=_CM_RUN,
     sample=Sample(mid_sigma=0.585348),
@@ -132,7 +132,7 @@ CIFAR_CT = Config(
     preset="cifar10-ct",
     data=CIFAR10(),
     torso=_CM_NET,
-    method=CT(),
+    method=CT(distance="lpips"),
     optim=_CM_OPTIM,
     run=_CM_RUN,
 )
@@ -197,8 +197,8 @@ PRESETS: dict[str, tuple[str, Config]] = {
     "cifar10-edm-ncsnpp": ("EDM on NCSN++, 56M: the teacher of cifar10-cd and cifar10-pd.", CIFAR_EDM_NCSNPP),
     "cifar10-kd": ("Knowledge distillation of cifar10-ddpm, from pairs of equisct-sample --pairs.", CIFAR_KD),
     "cifar10-pd": ("Progressive distillation of cifar10-edm-ncsnpp, 4096 steps to one.", CIFAR_PD),
-    "cifar10-cd": ("Consistency distillation of cifar10-edm-ncsnpp, by squared L2 instead of LPIPS.", CIFAR_CD),
-    "cifar10-ct": ("Consistency training as first published, by squared L2 instead of LPIPS.", CIFAR_CT),
+    "cifar10-cd": ("Consistency distillation of cifar10-edm-ncsnpp, by LPIPS (bring its weights).", CIFAR_CD),
+    "cifar10-ct": ("Consistency training as first published, by LPIPS (bring its weights).", CIFAR_CT),
     "cifar10-ect": ("Easy consistency tuning of cifar10-edm.", CIFAR_ECT),
     "cifar10-ict": ("Improved consistency training.", CIFAR_ICT),
     "cifar10-ict-star": (

@@ -74,11 +74,11 @@ def alignment_charts(
         others = _matching(group, plain, loaded)
         alone = len([g for g in groups if _guides(loaded[g.runs[0].name])]) == 1
         prefix = "" if alone else f"{group.label}: "
-        curves.append((f"{prefix}head and its own consistency model", [_align(own, own, n, levels) for own in found]))
+        curves.append((f"{prefix}head and its own consistency model", [align(own, own, n, levels) for own in found]))
         if others:
             pairs = zip(found, others, strict=True)
-            curves.append((f"{prefix}head and one trained without", [_align(a, b, n, levels) for a, b in pairs]))
-        exact = [_align(None, own, n, levels) for own in found if _truth(own) is not None]
+            curves.append((f"{prefix}head and one trained without", [align(a, b, n, levels) for a, b in pairs]))
+        exact = [align(None, own, n, levels) for own in found if _truth(own) is not None]
         if exact:
             curves.append((f"{prefix}exact posterior mean and the model", exact))
     return [_alignment_chart(curves, several=any(len(each) > 1 for _, each in curves))] if curves else []
@@ -109,7 +109,7 @@ def _truth(found: Loaded) -> Any:
     return Empirical(jnp.asarray(dataset.take(np.arange(dataset.size)))).denoise
 
 
-def _align(head: Loaded | None, model: Loaded, n: int, levels: int) -> Alignment:
+def align(head: Loaded | None, model: Loaded, n: int, levels: int) -> Alignment:
     """Of `head`'s score head (None: the exact posterior mean) with `model`'s consistency model."""
     dataset, noise = model.dataset, model.stored.config.noise
     rows = jnp.asarray(dataset.take(np.arange(min(n, dataset.size))))

@@ -49,7 +49,7 @@ def report(options: ReportOptions) -> pathlib.Path:
     names = _names(options.runs)
     rows = [read_run(path, name) for path, name in zip(options.runs, names, strict=True)]
     paths = dict(zip(names, options.runs, strict=True))
-    groups = group_runs(rows, _decides)
+    groups = group_runs(rows, decides)
     loaded = load_models(paths) if options.models else {}
     sections = [_overview(groups, paths), _training(groups)]
     if loaded:
@@ -119,7 +119,7 @@ def _settings(path: pathlib.Path) -> dict[str, Any]:
     return flat
 
 
-def _decides(name: str) -> bool:
+def decides(name: str) -> bool:
     """Whether a setting decides what is learned, the seed apart."""
     return name != "run.seed" and (name in FIXED or not name.startswith(FREE) or name == "run.steps")
 

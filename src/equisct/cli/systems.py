@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .._types import Key, Scalar, Step
-from ..curriculum import AbstractCurriculum, Constant, Doubling, Halving, SquareRoot
-from ..distance import L1, AbstractDistance, PseudoHuber, PseudoHuberNorm, PseudoHuberRMS, SquaredL2
+from ..curriculum import AbstractCurriculum, Constant, SquareRoot
+from ..distance import L1, SquaredL2
 from ..level_sampling import LogNormal
 from ..model import ConsistencyModel, DenoisingModel, consistency_part
 from ..objectives.consistency import ConsistencyTraining
@@ -21,10 +21,10 @@ from ..objectives.score_guided import ScoreGuided, ScoreGuidedTraining
 from ..objectives.slots import heun_correction, straight_step
 from ..objectives.terms import Objective
 from ..variance_preserving import VPSchedule
-from ..weighting import AbstractLevelWeighting, ConstantWeighting, EDMWeighting
 from . import methods
 from .config import Config
 from .models import Shape, consistency_model, denoising_model, score_guided_model
+from .objective_parts import build_distance, build_doubling, build_halving, head_weighting
 from .sampling import Sampler, ancestral_sampler, consistency_sampler, ddim_sampler, euler_sampler, heun_sampler
 from .transplant import transplant
 
@@ -68,38 +68,6 @@ def build_system(method: methods.Method, config: Config, shape: Shape) -> System
     )
 
 
-# --- parts of objectives ---
-
-
-def build_distance(name: str, c: float | None) -> AbstractDistance:
-    """The distance by its name on the command line."""
-    kinds = {
-        "pseudo-huber": PseudoHuber,
-        "pseudo-huber-rms": PseudoHuberRMS,
-        "pseudo-huber-norm": PseudoHuberNorm,
-        "squared-l2": SquaredL2,
-        "l1": L1,
-    }
-    return kinds[name]() if c is None else kinds[name](c)
-
-
-def head_weighting(name: str, config: Config) -> AbstractLevelWeighting:
-    """The weighting of the head's loss by its name on the command line."""
-    return EDMWeighting(sigma_data=config.noise.sigma_data) if name == "edm" else ConstantWeighting()
-
-
-def build_doubling(method: methods.ICT, steps: int) -> Doubling:
-    """The doubling curriculum, its period as configured or such that the run ends with its last stage."""
-    if method.period is None:
-        return Doubling.from_total(steps, first=method.first, last=method.last)
-    return Doubling(method.first, method.last, period=method.period)
-
-
-def _build_halving(method: methods.PD, steps: int) -> Halving:
-    period = method.period or steps // method.units
-    return Halving.with_periods(method.first, method.last, period=period, last_period=2 * period)
-
-
 def _grid(config: Config) -> dict[str, Any]:
     noise = config.noise
     return {"sigma_min": noise.sigma_min, "sigma_max": noise.sigma_max, "rho": noise.rho}
@@ -125,9 +93,9 @@ def _through_the_head(config: Config) -> dict[str, Sampler]:
 @build_system.register
 def _(method: methods.ScoreGuidance, config: Config, shape: Shape) -> System:
     curriculum = build_doubling(method, config.run.steps)
-    objective = ScoreGuidedTraining(
+    objective = lambda teacher: ScoreGuidedTraining(  # noqa: E731
         curriculum=curriculum,
-        distance=build_distance(method.distance, method.c),
+        distance=build_distance(method, shape),
         head_weight=method.head_weight,
         head_weighting=head_weighting(method.head_weighting, config),
         law=LogNormal(mean=method.law_mean, std=method.law_std),
@@ -136,7 +104,7 @@ def _(method: methods.ScoreGuidance, config: Config, shape: Shape) -> System:
     )
     return System(
         lambda key: score_guided_model(config, shape, key=key),
-        lambda teacher: objective,
+        objective,
         lambda step: jumps(config),
         curriculum=curriculum,
         last_samplers=_through_the_head(config),
@@ -146,16 +114,16 @@ def _(method: methods.ScoreGuidance, config: Config, shape: Shape) -> System:
 @build_system.register
 def _(method: methods.ICT, config: Config, shape: Shape) -> System:
     curriculum = build_doubling(method, config.run.steps)
-    objective = ConsistencyTraining(
+    objective = lambda teacher: ConsistencyTraining(  # noqa: E731
         curriculum=curriculum,
-        distance=build_distance(method.distance, method.c),
+        distance=build_distance(method, shape),
         law=LogNormal(mean=method.law_mean, std=method.law_std),
         stratify=method.stratify,
         **_grid(config),
     )
     return System(
         lambda key: consistency_model(config, shape, key=key),
-        lambda teacher: objective,
+        objective,
         lambda step: jumps(config),
         curriculum=curriculum,
     )
@@ -164,9 +132,9 @@ def _(method: methods.ICT, config: Config, shape: Shape) -> System:
 @build_system.register
 def _(method: methods.ECT, config: Config, shape: Shape) -> System:
     curriculum = build_doubling(method, config.run.steps)
-    objective = EasyConsistencyTuning(
+    objective = lambda teacher: EasyConsistencyTuning(  # noqa: E731
         curriculum=curriculum,
-        distance=build_distance(method.distance, method.c),
+        distance=build_distance(method, shape),
         law=LogNormal(mean=method.law_mean, std=method.law_std),
         k=method.widening,
         b=method.narrowing,
@@ -176,7 +144,7 @@ def _(method: methods.ECT, config: Config, shape: Shape) -> System:
     )
     return System(
         lambda key: consistency_model(config, shape, key=key),
-        lambda teacher: objective,
+        objective,
         lambda step: jumps(config),
         start=_from_its_network,
         curriculum=curriculum,
@@ -186,15 +154,15 @@ def _(method: methods.ECT, config: Config, shape: Shape) -> System:
 @build_system.register
 def _(method: methods.CT, config: Config, shape: Shape) -> System:
     curriculum = SquareRoot(method.first, method.last, total_steps=config.run.steps, initial_decay=method.initial_decay)
-    objective = OriginalConsistencyTraining(
+    objective = lambda teacher: OriginalConsistencyTraining(  # noqa: E731
         curriculum=curriculum,
-        distance=build_distance(method.distance, method.c),
+        distance=build_distance(method, shape),
         stratify=method.stratify,
         **_grid(config),
     )
     return System(
         lambda key: consistency_model(config, shape, key=key),
-        lambda teacher: objective,
+        objective,
         lambda step: jumps(config),
         curriculum=curriculum,
         teacher_share=curriculum.teacher_share,
@@ -209,7 +177,7 @@ def _(method: methods.CD, config: Config, shape: Shape) -> System:
         consistency = ConsistencyDistillation(
             denoise=None if teacher is None else teacher.denoise,
             curriculum=curriculum,
-            distance=build_distance(method.distance, method.c),
+            distance=build_distance(method, shape),
             step=heun_correction if method.solver == "heun" else straight_step,
             stratify=method.stratify,
             **_grid(config),
@@ -255,7 +223,7 @@ def _(method: methods.DDPM, config: Config, shape: Shape) -> System:
 
 @build_system.register
 def _(method: methods.PD, config: Config, shape: Shape) -> System:
-    curriculum = _build_halving(method, config.run.steps)
+    curriculum = build_halving(method, config.run.steps)
     objective = ProgressiveDistillation.of(curriculum, stratify=method.stratify, **_grid(config))
 
     def samplers(step: int) -> dict[str, Sampler]:

@@ -11,6 +11,8 @@ from .inception import load_inception as load_inception
 from .inception_score import inception_score as inception_score
 from .kernel import Estimate as Estimate
 from .kernel import kernel_distance as kernel_distance
+from .lpips import LPIPS as LPIPS
+from .lpips import load_lpips as load_lpips
 from .measure import check_comparable as check_comparable
 from .measure import measure as measure
 from .moments import FeatureMoments as FeatureMoments

@@ -16,11 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from .features import FeatureNetwork
-from .torch_file import read_torch_file
+from .torch_file import named_array, read_weights
 
 SIDE = 299
 """Pixels of the image that the network sees."""
@@ -198,7 +196,9 @@ def inception_from(arrays: Mapping[str, np.ndarray]) -> Inception:
         ValueError: for an array that is missing, or of another shape than its neighbours ask for.
     """
     layers = {name: _convolution(arrays, name) for name in inception_names()}
-    made = Inception(layers, jnp.asarray(_array(arrays, "fc.weight", 2).T), jnp.asarray(_array(arrays, "fc.bias", 1)))
+    made = Inception(
+        layers, jnp.asarray(named_array(arrays, "fc.weight", 2).T), jnp.asarray(named_array(arrays, "fc.bias", 1))
+    )
     try:
         jax.eval_shape(made.logits, jax.ShapeDtypeStruct((3, 32, 32), jnp.float32))
     except (TypeError, ValueError) as error:
@@ -208,15 +208,8 @@ def inception_from(arrays: Mapping[str, np.ndarray]) -> Inception:
     return made
 
 
-def _array(arrays: Mapping[str, np.ndarray], name: str, dimensions: int) -> np.ndarray:
-    if name not in arrays or arrays[name].ndim != dimensions:
-        found = arrays[name].shape if name in arrays else "none"
-        raise ValueError(f"weights: expected {name} of {dimensions} dimensions, found {found}")
-    return arrays[name].astype(np.float32)
-
-
 def _convolution(arrays: Mapping[str, np.ndarray], name: str) -> Convolution:
-    read = functools.partial(_array, arrays)
+    read = functools.partial(named_array, arrays)
     gain, bias, mean, variance = (
         read(f"{name}.bn.{part}", 1) for part in ("weight", "bias", "running_mean", "running_var")
     )
@@ -240,19 +233,10 @@ def load_inception(path: str | os.PathLike[str], *, bias: bool = False) -> Featu
         raise ValueError(f"weights: expected the file of the Inception network, found nothing at {place}")
     digest = hashlib.sha256(place.read_bytes()).hexdigest()
     try:
-        net = inception_from(_read(place))
+        net = inception_from(read_weights(place))
     except ValueError as error:
         raise ValueError(f"{error}; the SHA-256 of {place} is {digest}") from None
     name = "inception-2015" if digest.startswith(FILE_HASH) else "inception-of-other-weights"
     if bias:
         return FeatureNetwork(f"{name}-with-bias", digest, net.features, net.logits)
     return FeatureNetwork(name, digest, net.features, net.logits_without_bias)
-
-
-def _read(place: pathlib.Path) -> dict[str, np.ndarray]:
-    if place.suffix != ".safetensors":
-        return read_torch_file(place)
-    try:
-        return load_file(place)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"weights: expected a safetensors file ({error})") from None

@@ -10,9 +10,12 @@ import os
 import pathlib
 import pickletools
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 _STORAGES = {
     "FloatStorage": np.float32,
@@ -199,3 +202,29 @@ def _from_programs(content: bytes) -> tuple[Any, dict[str, bytes]]:
         stored = int.from_bytes(stream.read(8), "little")
         storages[str(key)] = stream.read(max(stored, count) * kind.dtype.itemsize)
     return found, storages
+
+
+def read_weights(place: pathlib.Path) -> dict[str, np.ndarray]:
+    """The named arrays of a `.safetensors` file or a PyTorch checkpoint; nothing in it is executed.
+
+    Raises:
+        ValueError: if it holds something else.
+    """
+    if place.suffix != ".safetensors":
+        return read_torch_file(place)
+    try:
+        return load_file(place)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"weights: expected a safetensors file ({error})") from None
+
+
+def named_array(arrays: Mapping[str, np.ndarray], name: str, dimensions: int) -> np.ndarray:
+    """One of them, as float32.
+
+    Raises:
+        ValueError: if there is none of that name and number of dimensions.
+    """
+    if name not in arrays or arrays[name].ndim != dimensions:
+        found = arrays[name].shape if name in arrays else "none"
+        raise ValueError(f"weights: expected {name} of {dimensions} dimensions, found {found}")
+    return arrays[name].astype(np.float32)

@@ -21,6 +21,9 @@ COLOURS = ("#1b7fc4", "#cf5a00", "#008a5e", "#a8559a", "#8d7100", "#6f6f6f")
 
 DASHES = ("-", "--", "-.", ":")
 
+WIDTH, HEIGHT = 4.4, 3.3
+"""Of a panel, in inches."""
+
 INK = "#010203"
 """Of axes and words while drawing; in a page it becomes the colour of the words around."""
 
@@ -114,7 +117,9 @@ def _save(name: str, panels: Sequence[Panel], form: Literal["svg", "png"]) -> by
     look = dict.fromkeys(inks, INK) | {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9}
     out = io.BytesIO()
     with matplotlib.rc_context(look):
-        figure = figures.Figure(figsize=(4.4 * len(panels), 3.3), layout="constrained")
+        width, height = WIDTH * len(panels), HEIGHT
+        figure = figures.Figure(figsize=(width, height))
+        figure.subplots_adjust(0.75 / width, 0.55 / height, 1 - 0.15 / width, 1 - 0.45 / height, wspace=0.28)
         for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             _draw_panel(axis, panel)
             axis.patch.set_alpha(0)
