@@ -26,7 +26,17 @@ TREES = {path: ast.parse(path.read_text()) for path in FILES}
 
 LAYERS = [
     {"_types", "_check", "_random", "_tree", "_concrete", "_beartype", "_replace"},
-    {"diffusion", "discretization", "curriculum", "preconditioning", "distance", "oracle", "nn", "variance_preserving"},
+    {
+        "augmentation",
+        "diffusion",
+        "discretization",
+        "curriculum",
+        "preconditioning",
+        "distance",
+        "oracle",
+        "nn",
+        "variance_preserving",
+    },
     {"level_sampling", "weighting", "model", "pf_ode"},
     {"losses", "samplers"},
     {"objectives"},

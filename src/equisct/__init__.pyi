@@ -6,13 +6,16 @@ from ._tree import Frozen as Frozen
 from ._tree import count as count
 from ._tree import cut as cut
 from ._tree import trainable as trainable
+from .augmentation import Augmentation as Augmentation
 from .curriculum import AbstractCurriculum as AbstractCurriculum
 from .curriculum import Constant as Constant
 from .curriculum import Doubling as Doubling
 from .curriculum import Halving as Halving
 from .curriculum import SquareRoot as SquareRoot
 from .diagnostics import Agreement as Agreement
+from .diagnostics import Alignment as Alignment
 from .diagnostics import measure_agreement as measure_agreement
+from .diagnostics import measure_alignment as measure_alignment
 from .diffusion import denoised_from_score as denoised_from_score
 from .diffusion import euler_step as euler_step
 from .diffusion import heun_step as heun_step

@@ -121,16 +121,25 @@ class DenoisingModel(eqx.Module):
     """A network with its preconditioning: a diffusion model, `(x_t, sigma, *, key=None) -> denoised`.
 
     Args:
-        network: `(x, c_noise, *, key=None) -> TorsoOutput`, such as `nn.ddpmpp(...)` or a network of your own.
+        network: `(x, c_noise, *, key=None) -> TorsoOutput`, such as `nn.ddpmpp(...)` or a network of your own; it takes
+            `labels` too if it is trained with an `Augmentation`.
         preconditioning: `EDMPreconditioning`, or `VPPreconditioning` for a network that predicts DDPM's noise.
     """
 
     network: Torso
     preconditioning: AbstractPreconditioning
 
-    def __call__(self, x_t: Sample, sigma: Level, *, key: Key | None = None) -> Sample:
+    def __call__(
+        self,
+        x_t: Sample,
+        sigma: Level,
+        *,
+        labels: Float[Array, " labels"] | None = None,
+        key: Key | None = None,
+    ) -> Sample:
         scalings = self.preconditioning.scalings(sigma)
-        return precondition(scalings, x_t, self.network(scalings.input * x_t, scalings.noise, key=key).raw)
+        told = {} if labels is None else {"labels": labels}
+        return precondition(scalings, x_t, self.network(scalings.input * x_t, scalings.noise, key=key, **told).raw)
 
     def denoise(self, x_t: Sample, sigma: Level) -> Sample:
         """The posterior mean E[x | x_t]; dropout is off."""

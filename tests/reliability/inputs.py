@@ -218,7 +218,7 @@ METHODS: dict[type, dict[str, Field]] = {
     methods.CT: MATCHING
     | {"first": whole(1, 20), "last": whole(20, 2_000), "initial_decay": real(0.01, 0.99, st.floats(-1e300, 0))},
     methods.CD: MATCHING | HEAD | {"teacher": optional(path()), "points": whole(2), "solver": choice("heun", "euler")},
-    methods.EDM: STRATIFY | LAW,
+    methods.EDM: STRATIFY | LAW | {"augment": fraction()},
     methods.DDPM: STRATIFY,
     methods.PD: STRATIFY
     | PUPIL

@@ -32,6 +32,8 @@ def check(config: Config) -> None:
     if isinstance(config.method, KD) != isinstance(config.data, Pairs):
         found = f"{type(config.method).__name__} and {type(config.data).__name__}"
         raise ValueError(f"method, data: expected Pairs as data with the method KD and with no other, found {found}")
+    if getattr(config.method, "augment", 0) and getattr(config.data, "flip", False):
+        raise ValueError("data.flip: expected it off with method.augment, which flips by itself, found it on")
     _check_names(config)
 
 

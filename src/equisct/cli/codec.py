@@ -17,11 +17,12 @@ ADDED = {
     ("ema", "ramp"): 0.0,
     ("run", "report"): False,
     ("method", "lpips"): "lpips",
+    ("method", "augment"): 0.0,
 }
 """Settings that the first files of this version do not have, and what they meant."""
 
-BESIDE = {("method", "lpips"): "c"}
-"""Of settings that not every kind of their group has: one that those have which have it."""
+ADDED_TO = {("method", "augment"): ("EDM",), ("method", "lpips"): ("ScoreGuidance", "ICT", "ECT", "CT", "CD")}
+"""The kinds of their group that have these; the others in `ADDED` are in all."""
 
 ADDED_GROUPS = {"eval": Eval()}
 """The same, of whole groups."""
@@ -74,8 +75,8 @@ def _with_added(found: Any) -> Any:
         return found
     found = {name: to_json(meant) for name, meant in ADDED_GROUPS.items()} | found
     for (group, name), meant in ADDED.items():
-        there, beside = found.get(group), BESIDE.get((group, name))
-        if isinstance(there, dict) and name not in there and (beside is None or beside in there):
+        there, kinds_of = found.get(group), ADDED_TO.get((group, name))
+        if isinstance(there, dict) and name not in there and (kinds_of is None or there.get("kind") in kinds_of):
             found[group] = {name: meant} | found[group]
     return found
 

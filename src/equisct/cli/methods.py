@@ -45,10 +45,15 @@ class EDM(Method):
     stratify: bool = False
     """Spread each batch's noise levels evenly over the law."""
 
+    augment: float = 0.0
+    """Probability of each geometric augmentation of images, told to the network by labels, in [0, 1) (EDM: 0.12, and no
+    data.flip: flips are among them)."""
+
     def check(self, steps: int) -> None:
         """See `Method`."""
         del steps
         check_positive("method.law_std", self.law_std)
+        check_fraction("method.augment", self.augment)
 
 
 @dataclasses.dataclass(frozen=True)

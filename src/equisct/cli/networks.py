@@ -7,13 +7,20 @@ from ..nn import EmbeddingEntry, HeadMLP, HeadUNet, TorsoMLP, ddpm, ddpmpp, ncsn
 from .config import Config, Head, Torso
 
 
-def build_torso(config: Config, shape: tuple[int, ...], *, key: Key) -> Any:
-    """The network of a consistency model or a denoiser."""
+def build_torso(config: Config, shape: tuple[int, ...], *, labels: int = 0, key: Key) -> Any:
+    """The network of a consistency model or a denoiser, which may take `labels` numbers about augmentation.
+
+    Raises:
+        ValueError: for settings that the network cannot have; names them.
+    """
     torso = config.torso
     if len(shape) == 1:
         return TorsoMLP(shape[0], torso.width, depth=torso.blocks, fourier_scale=torso.fourier_scale, key=key)
     make = {"ncsnpp": ncsnpp, "ddpmpp": ddpmpp, "ddpm": ddpm}[torso.architecture]
+    if labels and torso.architecture == "ddpm":
+        raise ValueError("method.augment: expected 0 with torso.architecture ddpm, which takes no labels")
     more = {"fourier_scale": torso.fourier_scale} if torso.architecture == "ncsnpp" else {}
+    more |= {"labels": labels} if labels else {}
     return make(
         channels=shape[0],
         resolution=_resolution("torso", torso, shape),

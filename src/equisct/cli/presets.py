@@ -86,9 +86,9 @@ CIFAR_DDPM = Config(
 
 CIFAR_EDM = Config(
     preset="cifar10-edm",
-    data=CIFAR10(),
+    data=CIFAR10(flip=False),  # the augmentation flips, and tells
     torso=Torso(architecture="ddpmpp", dropout=0.13),
-    method=EDM(),
+    method=EDM(augment=0.12),
     optim=Optim(name="adam", lr=1e-3, warmup=19_531),  # 10M images
     ema=Ema(0.99929, ramp=0.05),  # a half-life of 0.5M images
     run=Run(steps=390_625, batch=512),  # 200M images
@@ -193,7 +193,7 @@ PRESETS: dict[str, tuple[str, Config]] = {
         CIFAR_LITERAL,
     ),
     "cifar10-ddpm": ("DDPM, 36M; equisct-sample draws by DDIM too.", CIFAR_DDPM),
-    "cifar10-edm": ("EDM on DDPM++, 56M; without its augmentation.", CIFAR_EDM),
+    "cifar10-edm": ("EDM on DDPM++, 56M, with its augmentation.", CIFAR_EDM),
     "cifar10-edm-ncsnpp": ("EDM on NCSN++, 56M: the teacher of cifar10-cd and cifar10-pd.", CIFAR_EDM_NCSNPP),
     "cifar10-kd": ("Knowledge distillation of cifar10-ddpm, from pairs of equisct-sample --pairs.", CIFAR_KD),
     "cifar10-pd": ("Progressive distillation of cifar10-edm-ncsnpp, 4096 steps to one.", CIFAR_PD),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._types import Key, Scalar, Step
+from ..augmentation import Augmentation
 from ..curriculum import AbstractCurriculum, Constant, SquareRoot
 from ..distance import L1, SquaredL2
 from ..level_sampling import LogNormal
@@ -201,7 +202,8 @@ def _(method: methods.CD, config: Config, shape: Shape) -> System:
 @build_system.register
 def _(method: methods.EDM, config: Config, shape: Shape) -> System:
     law = LogNormal(mean=method.law_mean, std=method.law_std)
-    objective = EDMTraining(sigma_data=config.noise.sigma_data, law=law, stratify=method.stratify)
+    augment = Augmentation(method.augment) if method.augment else None
+    objective = EDMTraining(sigma_data=config.noise.sigma_data, law=law, stratify=method.stratify, augment=augment)
     steps = config.sample.heun_steps
     return System(
         lambda key: denoising_model(config, shape, "edm", key=key),

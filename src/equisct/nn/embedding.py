@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from .._tree import Frozen
 from .._types import Key, Level
-from .layers import Linear
+from .layers import Linear, xavier
 
 
 def _sin_cos(phase: Float[Array, " m"]) -> Float[Array, " 2*m"]:
@@ -51,17 +51,27 @@ Embedding: TypeAlias = FourierEmbedding | PositionalEmbedding
 
 
 class Mapping(eqx.Module):
-    """Noise level -> embedding -> Linear -> SiLU -> Linear: the network's noise embedding before its last SiLU."""
+    """Noise level -> embedding -> Linear -> SiLU -> Linear: the network's noise embedding before its last SiLU.
+
+    `labels`, where the network takes any, is the matrix that adds them to the embedding; labels of 0 add nothing.
+    """
 
     embedding: Embedding
     first: Linear
     second: Linear
+    labels: Float[Array, "labels features"] | None
 
-    def __init__(self, embedding: Embedding, features: int, width: int, *, key: Key):
+    def __init__(self, embedding: Embedding, features: int, width: int, *, labels: int = 0, key: Key):
         first_key, second_key = jr.split(key)
         self.embedding = embedding
         self.first = Linear(features, width, key=first_key)
         self.second = Linear(width, width, key=second_key)
+        self.labels = xavier((labels, features), 1.0, key=jr.fold_in(key, 2)) if labels else None
 
-    def __call__(self, c_noise: Level) -> Float[Array, " width"]:
-        return self.second(jax.nn.silu(self.first(self.embedding(c_noise))))
+    def __call__(self, c_noise: Level, labels: Float[Array, " labels"] | None = None) -> Float[Array, " width"]:
+        embedded = self.embedding(c_noise)
+        if labels is not None:
+            if self.labels is None:
+                raise ValueError("labels: expected none with a network that was built without, found some")
+            embedded = embedded + labels @ self.labels
+        return self.second(jax.nn.silu(self.first(embedded)))

@@ -42,8 +42,8 @@ class Lowered(eqx.Module):
     network: Any
     dtype: Any = eqx.field(static=True)
 
-    def __call__(self, x: Array, *inputs: Any, key: Key | None = None) -> Any:
+    def __call__(self, x: Array, *inputs: Any, key: Key | None = None, **named: Any) -> Any:
         *others, c_noise = inputs
         arrays = [each.astype(self.dtype) for each in (x, *others)]
-        output = lower(self.network, self.dtype)(*arrays, c_noise, key=key)
+        output = lower(self.network, self.dtype)(*arrays, c_noise, key=key, **named)
         return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), output)

@@ -181,10 +181,11 @@ class UNetBody(eqx.Module):
 class SongUNet(eqx.Module):
     """A whole U-Net on one channel-first image; a torso, or by itself a denoiser's raw network.
 
-    Call it as `(x, c_noise, *, key=None) -> TorsoOutput`, `x` of shape `(c_in, resolution, resolution)` with unit
-    variance, `c_noise = ln(sigma) / 4`, `key` only while training (dropout). `features` are the last features after the
-    final norm and SiLU (`tap_before_norm`: before them), `embedding` the noise embedding before its last SiLU
-    (`tap_after_silu`: after it).
+    Call it as `(x, c_noise, *, labels=None, key=None) -> TorsoOutput`, `x` of shape `(c_in, resolution, resolution)`
+    with unit variance, `c_noise = ln(sigma) / 4`. While training, `key` is for dropout, and `labels` are of an
+    augmentation, where the network was built for so many. `features` are the last features after the final norm and
+    SiLU (`tap_before_norm`: before them), `embedding` the noise embedding before its last SiLU (`tap_after_silu`:
+    after it).
 
     Raises:
         ValueError: if a size is below 1, the resolution cannot be halved often enough, or dropout is outside [0, 1).
@@ -206,8 +207,15 @@ class SongUNet(eqx.Module):
         self.mapping, self.body = mapping, body
         self.tap_before_norm, self.tap_after_silu = tap_before_norm, tap_after_silu
 
-    def __call__(self, x: Float[Array, "c_in h w"], c_noise: Level, *, key: Key | None = None) -> TorsoOutput:
-        embedding = self.mapping(c_noise)
+    def __call__(
+        self,
+        x: Float[Array, "c_in h w"],
+        c_noise: Level,
+        *,
+        labels: Float[Array, " labels"] | None = None,
+        key: Key | None = None,
+    ) -> TorsoOutput:
+        embedding = self.mapping(c_noise, labels)
         e = jax.nn.silu(embedding)
         last = self.body.last_features(x.transpose(1, 2, 0), e, key=key)
         activated = self.body.activate(last)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from .._check import check_levels
 from .._random import draw_normal
 from .._types import Key, Level, Sample, Scalar, Step
+from ..augmentation import Augmentation
 from ..diffusion import perturb
 from ..level_sampling import AbstractSingleLevel, LogNormal, VPTimes, independent, stratified
 from ..losses import denoising_loss
@@ -27,6 +28,8 @@ class NoisedSample(eqx.Module):
     z: Float[Array, "*shape"]
     sigma: Level
     key: Key
+    labels: Float[Array, " labels"] | None = None
+    """What an augmentation has done to x."""
 
 
 class Denoising(AbstractSplitObjective):
@@ -40,6 +43,7 @@ class Denoising(AbstractSplitObjective):
         stratify: spread the batch's level draws evenly over the law.
         sigma_min: lower end of the bins of the reported loss per level; bounds no level.
         sigma_max: their upper end.
+        augment: of the images; the model then takes its `labels` too, as `DenoisingModel` does.
     """
 
     law: AbstractSingleLevel
@@ -47,6 +51,7 @@ class Denoising(AbstractSplitObjective):
     stratify: bool = eqx.field(static=True, default=False)
     sigma_min: float = 0.002
     sigma_max: float = 80.0
+    augment: Augmentation | None = None
 
     def __check_init__(self) -> None:
         check_levels(self.sigma_min, self.sigma_max)
@@ -58,13 +63,18 @@ class Denoising(AbstractSplitObjective):
         spread = stratified if self.stratify else independent
         sigma = jax.vmap(self.law.level)(spread(len(batch), key=level_key))
         z = draw_normal(batch.shape, key=noise_key).astype(batch.dtype)
-        return jax.vmap(NoisedSample)(batch, z, sigma, jr.split(model_key, len(batch)))
+        labels = None
+        if self.augment is not None:
+            augment, keys = self.augment, jr.split(jr.fold_in(key, 3), len(batch))
+            batch, labels = jax.vmap(lambda x, key: augment(x, key=key))(batch, keys)
+        return jax.vmap(NoisedSample)(batch, z, sigma, jr.split(model_key, len(batch)), labels)
 
     def sample_losses(self, model: Any, draws: NoisedSample) -> SampleLosses:
         """The losses of a batch of draws, sample by sample."""
 
         def loss(draw: NoisedSample) -> Scalar:
-            denoised: Sample = model(perturb(draw.x, draw.z, draw.sigma), draw.sigma, key=draw.key)
+            told = {} if draw.labels is None else {"labels": draw.labels}
+            denoised: Sample = model(perturb(draw.x, draw.z, draw.sigma), draw.sigma, key=draw.key, **told)
             return denoising_loss(denoised, draw.x, self.weighting.at(draw.sigma))
 
         losses, sigma = jax.vmap(loss)(draws), jnp.asarray(draws.sigma)
@@ -76,15 +86,22 @@ class Denoising(AbstractSplitObjective):
         return Parts(consistency=terms.consistency, denoising=terms.denoising), terms
 
 
-def EDMTraining(*, sigma_data: float = 0.5, law: LogNormal | None = None, stratify: bool = False) -> Denoising:  # noqa: N802
+def EDMTraining(  # noqa: N802
+    *,
+    sigma_data: float = 0.5,
+    law: LogNormal | None = None,
+    stratify: bool = False,
+    augment: Augmentation | None = None,
+) -> Denoising:
     """EDM's objective (Karras et al. 2022, eq. 8): log-normal levels, the weight 1 / c_out^2.
 
     Args:
         sigma_data: standard deviation of the data, > 0.
         law: of the level; by default `LogNormal(-1.2, 1.2)`.
         stratify: spread the batch's level draws evenly over the law.
+        augment: of the images; by default none.
     """
-    return Denoising(law or LogNormal(-1.2, 1.2), EDMWeighting(sigma_data), stratify)
+    return Denoising(law or LogNormal(-1.2, 1.2), EDMWeighting(sigma_data), stratify, augment=augment)
 
 
 def DDPMTraining(*, schedule: VPSchedule | None = None, stratify: bool = False) -> Denoising:  # noqa: N802
