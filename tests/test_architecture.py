@@ -269,6 +269,7 @@ WRONG_CALLS = {
     "measure_agreement": lambda: sct.measure_agreement(
         MODEL, ORACLE, jnp.ones(()), samples=2, sigma_min=0.002, key=KEY
     ),
+    "measure_alignment": lambda: sct.measure_alignment(identity, identity, X, jnp.ones(()), centre=X, key=KEY),
     "multistep": lambda: sct.multistep(identity, X, jnp.ones((1, 1)), key=KEY),
     "one_step": lambda: sct.one_step(identity, WHOLE),
     "perturb": lambda: sct.perturb(X, Y, 1.0),
