@@ -23,7 +23,7 @@ import tyro
 
 import equisct as sct
 from equisct import data, nn, oracle, tracking, train
-from equisct.cli import config, data_config, evaluate, sample
+from equisct.cli import codec, config, data_config, evaluate, report, sample
 from equisct.cli import data as data_command
 from equisct.cli import train as train_command
 from equisct.cli.codec import to_json
@@ -79,9 +79,9 @@ def test_hidden_code_and_blocks_are_found_in_order(tmp_path):
 @each_page
 def test_commands_are_understood(page, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    digits = tmp_path / "runs" / "digits"
-    digits.mkdir(parents=True)
-    (digits / "config.json").write_text(json.dumps(to_json(PRESETS["digits"][1])))  # for resume and from-config
+    for name in {"runs/digits", *re.findall(r"\bruns/[\w-]+", page.read_text())}:  # for resume, from-config, reports
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text(json.dumps(to_json(PRESETS["digits"][1])))
     (tmp_path / "pt_inception-2015-12-05-6726825d.pth").touch()
     for block in FENCE.finditer(page.read_text()):
         for line in block["code"].splitlines() if block["language"] in ("bash", "console", "sh") else ():
@@ -94,6 +94,8 @@ def test_commands_are_understood(page, monkeypatch, tmp_path):
                 data_command.parse(arguments)
             if program == "equisct-eval":
                 evaluate.parse(arguments)
+            if program == "equisct-report":
+                report.parse(arguments)
 
 
 def flags() -> set[str]:
@@ -103,7 +105,8 @@ def flags() -> set[str]:
         )
 
     groups = [of(field.name, field.default_factory) for field in dataclasses.fields(config.Config)]
-    return set().union(*groups, *(of("data", kind) for kind in typing.get_args(data_config.Data)))
+    methods = (of("method", kind) for kind in codec.kinds(config.Method).values())
+    return set().union(*groups, *methods, *(of("data", kind) for kind in typing.get_args(data_config.Data)))
 
 
 @each_page
