@@ -279,7 +279,7 @@ def test_mistakes_get_one_message_and_leave_nothing(toy, reference, tmp_path, mo
         "seeds: expected one or more different": ("model", toy, "--seeds", "1", "1", *out),
         "steps: expected with --sampler heun": ("model", toy, "--steps", "4", *out),
         "levels: expected at least one with multistep": ("model", toy, "--sampler", "multistep", *out),
-        "features: expected digits, pixels, inception or MODULE": ("model", toy, "--features", "resnet", *out),
+        "features: expected digits, pixels, inception, dinov2 or MODULE": ("model", toy, "--features", "resnet", *out),
         "weights: expected the public checkpoint": ("model", toy, "--features", "inception", *out),
         "weights: expected a PyTorch checkpoint of named tensors, found": (
             "model", toy, "--features", "inception", "--weights", tmp_path / "text.npz", *out),

@@ -82,7 +82,8 @@ def test_commands_are_understood(page, monkeypatch, tmp_path):
     for name in {"runs/digits", *re.findall(r"\bruns/[\w-]+", page.read_text())}:  # for resume, from-config, reports
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "config.json").write_text(json.dumps(to_json(PRESETS["digits"][1])))
-    (tmp_path / "pt_inception-2015-12-05-6726825d.pth").touch()
+    for name in ("pt_inception-2015-12-05-6726825d.pth", "dinov2_vitl14_pretrain.pth"):
+        (tmp_path / name).touch()
     for block in FENCE.finditer(page.read_text()):
         for line in block["code"].splitlines() if block["language"] in ("bash", "console", "sh") else ():
             program, *arguments = shlex.split(line, comments=True) or [""]

@@ -104,7 +104,7 @@ def test_an_evaluation_that_fails_does_not_end_the_run(words, tmp_path, monkeypa
 
 MISTAKES = {
     "eval.features: expected a network of samples (2,), found digits": ("--eval.features", "digits"),
-    "eval.features: expected digits, pixels, inception or MODULE": ("--eval.features", "resnet"),
+    "eval.features: expected digits, pixels, inception, dinov2 or MODULE": ("--eval.features", "resnet"),
     "eval.weights: expected the public checkpoint": ("--eval.features", "inception"),
     "eval.weights: expected a file that is there": ("--eval.weights", "nowhere.pth"),
     "eval.ref: expected a file of equisct-eval stats": ("--eval.ref", "nowhere.npz"),

@@ -9,7 +9,16 @@ import numpy as np
 
 from ..data import Dataset, PairSet, load_digits
 from ..data.pairs import sample_shape
-from ..evaluation import Extracted, FeatureNetwork, Reference, extract, load_inception, pixels, train_classifier
+from ..evaluation import (
+    Extracted,
+    FeatureNetwork,
+    Reference,
+    extract,
+    load_dinov2,
+    load_inception,
+    pixels,
+    train_classifier,
+)
 from ..evaluation.features import Quantise, check_shape
 from .data import ImageOptions
 from .data_work import open_images
@@ -34,6 +43,9 @@ def network_of(options: Network) -> FeatureNetwork:
     if options.features in INCEPTION:
         assert options.weights is not None
         return load_inception(options.weights, bias=options.features != "inception")
+    if options.features == "dinov2":
+        assert options.weights is not None
+        return load_dinov2(options.weights)
     module, _, name = options.features.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)(options.weights)

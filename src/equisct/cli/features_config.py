@@ -20,6 +20,12 @@ Metric = Literal[
 MEASURES: tuple[Metric, ...] = ("frechet", "kernel", "precision-recall", "density-coverage", "memorised")
 
 INCEPTION = ("inception", "inception-with-bias")
+BROUGHT = {
+    "inception": "of the Inception network, found none (pt_inception-2015-12-05-6726825d.pth;",
+    "inception-with-bias": "of the Inception network, found none (pt_inception-2015-12-05-6726825d.pth;",
+    "dinov2": "of DINOv2, found none (dinov2_vitl14_pretrain.pth;",
+}
+"""Networks whose weights the user brings, and which they are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +34,11 @@ class Network:
 
     features: str = "digits"
     """Network of features: digits (a small classifier, trained on them when it is needed), pixels (the sample itself),
-    inception (FID's, its score without the bias) or inception-with-bias, or MODULE:FUNCTION of your own, which takes
-    the path of the weights and returns a FeatureNetwork."""
+    inception (FID's, its score without the bias) or inception-with-bias, dinov2, or MODULE:FUNCTION of your own, which
+    takes the path of the weights and returns a FeatureNetwork."""
     weights: pathlib.Path | None = None
-    """File of its weights: of inception the public checkpoint (.pth or .safetensors); or what your own takes."""
+    """File of its weights: of inception and dinov2 the public checkpoint (.pth or .safetensors); or what your own
+    takes."""
     quantise: Literal["round", "truncate", "none"] = "round"
     """8 bits for images, as a file would hold them: the nearest level, the next lower one, or as they are."""
 
@@ -53,22 +60,21 @@ class Eval(Network):
 def check_network(group: str, asked: Network) -> None:
     """Raises `ValueError`, naming the setting after `group`, unless the settings name a network and what it needs."""
     check_name(group, asked.features)
-    inception = asked.features in INCEPTION
-    if inception and asked.weights is None:
-        raise ValueError(
-            f"{group}weights: expected the public checkpoint of the Inception network, found none "
-            "(pt_inception-2015-12-05-6726825d.pth; this library downloads nothing)"
-        )
+    if asked.features in BROUGHT and asked.weights is None:
+        which = BROUGHT[asked.features]
+        raise ValueError(f"{group}weights: expected the public checkpoint {which} this library downloads nothing)")
     if asked.weights is not None and (asked.features in ("digits", "pixels") or not asked.weights.is_file()):
         raise ValueError(
-            f"{group}weights: expected a file that is there, with inception or your own, found {asked.weights}"
+            f"{group}weights: expected a file that is there, with inception, dinov2 or your own, found {asked.weights}"
         )
 
 
 def check_name(group: str, features: str) -> None:
     """Raises `ValueError`, naming the setting after `group`, unless this can be a network's name."""
-    if not (features in ("digits", "pixels", *INCEPTION) or ":" in features):
-        raise ValueError(f"{group}features: expected digits, pixels, inception or MODULE:FUNCTION, found {features}")
+    if not (features in ("digits", "pixels", *BROUGHT) or ":" in features):
+        raise ValueError(
+            f"{group}features: expected digits, pixels, inception, dinov2 or MODULE:FUNCTION, found {features}"
+        )
 
 
 def check_eval(asked: Eval) -> None:

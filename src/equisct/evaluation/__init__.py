@@ -1,6 +1,7 @@
 """How far samples are from data, in features of any kind: features by JAX, statistics by NumPy in float64."""
 
 from .classifier import train_classifier as train_classifier
+from .dinov2 import load_dinov2 as load_dinov2
 from .features import Extracted as Extracted
 from .features import FeatureNetwork as FeatureNetwork
 from .features import extract as extract
