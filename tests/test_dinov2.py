@@ -66,7 +66,7 @@ def in_numpy(x, arrays):
 
 def test_the_class_token_is_that_of_the_formula():
     x = np.random.default_rng(1).uniform(-1, 1, (3, 224, 224)).astype(np.float32)
-    found = eqx.filter_jit(dinov2_from(weights()).features)(x)
+    found = eqx.filter_jit(dinov2_from(weights()).features)(jnp.asarray(x))
     np.testing.assert_allclose(found, in_numpy(x.astype(np.float64), weights()), atol=2e-5)
 
 

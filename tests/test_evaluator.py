@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -16,6 +17,7 @@ from equisct.cli.stored import load_run
 from equisct.cli.systems import build_system
 from equisct.data import load_npz
 from equisct.evaluation import frechet_distance
+from equisct.evaluation.measure import PIPELINE
 from test_cli_evaluate import call
 from tolerances import FLOAT32_ROUNDING
 
@@ -57,6 +59,21 @@ def test_figures_are_those_of_the_averages_samples_against_the_data(words, unbro
             samples = draw_samples(sampler, stored.ema, stored.shape, N, key=key)
             expected = frechet_distance(data, samples)
             np.testing.assert_allclose(row[f"{title}/frechet_distance"], expected, rtol=10 * FLOAT32_ROUNDING)
+
+
+def test_how_they_were_taken_is_noted_and_a_change_is_told(words, unbroken, tmp_path):
+    noted = json.loads((unbroken / "evaluation.json").read_text())["pipeline"]
+    assert (noted["network"], noted["samples"], noted["quantised"]) == ("pixels", N, "round")
+    assert set(noted) == set(PIPELINE)
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken, folder)
+    more = ("--run.dir", folder, "--run.steps", STEPS + 2, "--method.period", 5, "--eval.n", N + 1)
+    refused = call(train.main, *words, *more)
+    assert (refused.code, "eval.n: 40 -> 41" in refused.err) == (2, True)
+    ended = call(train.main, *words, *more, "--run.allow-change", "eval.n", "method.period", "run.steps")
+    assert ended.code == 0, ended.err
+    assert "warning: evaluation: from now on samples differ" in ended.err
+    assert json.loads((folder / "evaluation.json").read_text())["pipeline"]["samples"] == N + 1
 
 
 def stopped_in(evaluation, monkeypatch):

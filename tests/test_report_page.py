@@ -96,6 +96,19 @@ def test_a_run_under_way_is_reported_without_its_model(runs, tmp_path):
     assert "note: young has no checkpoint yet" in ended.err
 
 
+def test_figures_that_were_not_taken_alike_are_left_out(runs, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(runs / "plain", other)
+    noted = json.loads((other / "evaluation.json").read_text())
+    noted["pipeline"]["samples"] += 1
+    (other / "evaluation.json").write_text(json.dumps(noted))
+    ended = call(report.main, runs / "guided-0", other, "--no-models", "--out", tmp_path / "r.html")
+    assert ended.code == 0
+    assert "note: figures of samples are left out" in ended.err
+    assert "samples: expected that of guided-0, 32, found 33 in other" in ended.err
+    assert "Frechet distance" not in (tmp_path / "r.html").read_text()
+
+
 def test_mistakes_get_one_message_and_leave_nothing(runs, tmp_path):
     empty, damaged = tmp_path / "empty", tmp_path / "damaged"
     for folder in (empty, damaged):

@@ -1,11 +1,14 @@
 """Evaluation while training: figures of the average's samples, always from the same noise, by each of its samplers."""
 
+import json
+import pathlib
 import time
 from collections.abc import Callable
 from typing import Any
 
 from jax.sharding import Mesh
 
+from .._replace import replace_file
 from ..data import Dataset
 from ..data.pairs import sample_shape
 from ..evaluation import Reference, load_reference, measure
@@ -93,3 +96,23 @@ class Evaluator:
         if self._reference is None:
             self._reference = reference_of(self._dataset, self._network)
         return self._reference
+
+
+def note_pipeline(folder: pathlib.Path, pipeline: dict[str, Any], *, warn: Callable[[str], None]) -> None:
+    """Writes `evaluation.json`: how the rows of `evaluations.jsonl` were taken; warns where earlier ones were not so."""
+    path, noted = folder / "evaluation.json", {"pipeline": pipeline}
+    before = read_pipeline(folder)
+    if before is not None and before != pipeline:
+        parts = ", ".join(name for name in pipeline if before.get(name) != pipeline[name])
+        warn(f"evaluation: from now on {parts} differ: figures from before are not comparable with those to come")
+    if before != pipeline:
+        replace_file(path, json.dumps(noted, indent=2) + "\n")
+
+
+def read_pipeline(folder: pathlib.Path) -> dict[str, Any] | None:
+    """How a run's evaluations were taken; None where it has none, or the file is none of ours."""
+    try:
+        found = json.loads((folder / "evaluation.json").read_text())["pipeline"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, dict) else None

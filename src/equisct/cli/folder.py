@@ -24,7 +24,19 @@ CONFIG, STATUS, LOCK = "config.json", "STATUS.json", "LOCK"
 _BEFORE = (LOCK, CONFIG + ".tmp")
 """What a run that was killed before it began may have left."""
 
-FREE = ("run.", "parallel.", "log.", "sample.", "eval.", "method.teacher", "data.path", "data.workers", "preset")
+FREE = (
+    "run.",
+    "parallel.",
+    "log.",
+    "sample.",
+    "eval.every",
+    "eval.weights",
+    "eval.ref",
+    "method.teacher",
+    "data.path",
+    "data.workers",
+    "preset",
+)
 """Settings that a run which goes on may change: they do not decide what is learned (rounding may differ).
 
 A teacher may be moved; that it is still the same is seen by the hash of its weights.

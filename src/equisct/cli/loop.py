@@ -25,7 +25,7 @@ from ..train import (
 )
 from .config import Config
 from .data_config import Mixture
-from .evaluator import Evaluator
+from .evaluator import Evaluator, note_pipeline
 from .halt import write_report
 from .interrupt import Interrupted, Interruption
 from .pictures import draw_sheet, on_this_process, record_sheet, report_agreement
@@ -248,6 +248,8 @@ class Loop:
         last = job.config.run.steps
         if job.evaluator is None or self.step == recorder.evaluated or not job.evaluator.is_due(self.step, last):
             return
+        if job.leads:
+            note_pipeline(job.folder, job.evaluator.pipeline, warn=recorder.warn)
         between = self._interruption.check if jax.process_count() == 1 else lambda: None
         with contextlib.suppress(Interrupted):
             try:

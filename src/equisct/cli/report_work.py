@@ -5,11 +5,13 @@ import datetime
 import importlib.metadata
 import json
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ..evaluation import check_comparable
 from ..objectives.terms import bin_edges
 from ..report import (
     Chart,
@@ -30,6 +32,7 @@ from ..report.figures import stage_values
 from ..report.runs import differences, figure_names, last, shown_value
 from ..tracking import read_rows
 from .codec import to_json
+from .evaluator import read_pipeline
 from .folder import FIXED, FREE, read_config, read_status
 from .report import ReportOptions
 from .report_models import Loaded, alignment_charts, load_models, pictures_of
@@ -47,7 +50,7 @@ def report(options: ReportOptions) -> pathlib.Path:
     out = options.out
     assert out is not None
     names = _names(options.runs)
-    rows = [read_run(path, name) for path, name in zip(options.runs, names, strict=True)]
+    rows = _comparable([read_run(path, name) for path, name in zip(options.runs, names, strict=True)], options.runs)
     paths = dict(zip(names, options.runs, strict=True))
     groups = group_runs(rows, decides)
     loaded = load_models(paths) if options.models else {}
@@ -103,6 +106,18 @@ def read_run(path: pathlib.Path, name: str) -> RunRows:
     except ValueError as error:
         raise ValueError(f"runs: expected JSON in {stages}, found {error}") from error
     return RunRows(name, _settings(path), **found)
+
+
+def _comparable(rows: list[RunRows], paths: Sequence[pathlib.Path]) -> list[RunRows]:
+    """The runs without their figures of samples if these were not taken alike, of which the person is told."""
+    found = {run.name: read_pipeline(path) for run, path in zip(rows, paths, strict=True) if run.evaluations}
+    try:
+        check_comparable({name: {"pipeline": pipeline or {}} for name, pipeline in found.items()})
+    except (ValueError, KeyError) as error:
+        reason = error if isinstance(error, ValueError) else "a run does not say how they were taken"
+        print(f"note: figures of samples are left out, because they were not taken alike: {reason}", file=sys.stderr)
+        return [dataclasses.replace(run, evaluations=()) for run in rows]
+    return rows
 
 
 def _settings(path: pathlib.Path) -> dict[str, Any]:
