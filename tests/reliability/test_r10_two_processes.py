@@ -1,6 +1,7 @@
 """R10: two processes train like one; one of them told to stop, both save the same update; one goes on alone."""
 
 import contextlib
+import json
 import os
 import pathlib
 import socket
@@ -15,7 +16,8 @@ from tolerances import FLOAT32_NETWORK
 
 INDEXED = str(pathlib.Path(__file__).parent / "indexed.py")
 TOLD, STEPS = 20, 30
-WATCHED = ("--log.every", "1")
+WATCHED = ("--log.every", "1", *(("--eval.every", "10", "--eval.n", "16") if harness.full() else ()))
+"""At full size samples are measured too, by both processes together; tests/test_evaluator.py looks at one."""
 
 
 def start(
@@ -89,4 +91,10 @@ def test_two_processes_train_like_one_and_stop_together(tmp_path, arguments, num
         score(len(a) == len(b) == STEPS, f"{len(a)} and {len(b)} rows")
         worst = float(np.max(np.abs(a - b) / b)) if len(a) == len(b) else np.inf
         score(worst <= FLOAT32_NETWORK, f"losses differ by {worst:.1e}")
+        if harness.full():
+            measured = [(folder / "evaluations.jsonl").read_bytes() for folder in (one, two)]
+            score(measured[0].count(b"step") == 3, f"measured {measured[0]!r}")
+            figures = [[*map(json.loads, each.splitlines())] for each in measured]
+            off = [abs(a[name] - b[name]) / a[name] for a, b in zip(*figures, strict=True) for name in a]
+            score(max(off) <= FLOAT32_NETWORK, f"figures differ by {max(off):.1e}")
         score(harness.leftovers(two) == [], f"left {harness.leftovers(two)}")

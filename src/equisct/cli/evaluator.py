@@ -99,12 +99,12 @@ class Evaluator:
 
 
 def note_pipeline(folder: pathlib.Path, pipeline: dict[str, Any], *, warn: Callable[[str], None]) -> None:
-    """Writes `evaluation.json`: how the rows of `evaluations.jsonl` were taken; warns where earlier ones were not so."""
+    """Writes `evaluation.json`: how the rows of `evaluations.jsonl` are taken; warns where earlier ones were not so."""
     path, noted = folder / "evaluation.json", {"pipeline": pipeline}
     before = read_pipeline(folder)
     if before is not None and before != pipeline:
         parts = ", ".join(name for name in pipeline if before.get(name) != pipeline[name])
-        warn(f"evaluation: from now on {parts} differ: figures from before are not comparable with those to come")
+        warn(f"evaluation: from now on {parts} differ: figures from before are no longer comparable")
     if before != pipeline:
         replace_file(path, json.dumps(noted, indent=2) + "\n")
 
