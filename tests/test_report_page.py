@@ -62,6 +62,7 @@ def test_a_report_of_runs_holds_every_figure(pages):
     text, folder = pages["several"].read_text(), pages["several"].with_suffix("")
     for figure in ("figure-2", "figure-3", "figure-4", "losses", "throughput"):
         assert f'<figure id="{figure}">' in text
+        assert "Fréchet distance" in text
         assert {path.suffix for path in folder.glob(f"{figure}.*")} == {".svg", ".png", ".csv"}
     rows = [*csv.DictReader((folder / "figure-3.csv").read_text().splitlines())]
     assert {row["line"] for row in rows if row["panel"] == "Cosine"} == {
@@ -106,7 +107,7 @@ def test_figures_that_were_not_taken_alike_are_left_out(runs, tmp_path):
     assert ended.code == 0
     assert "note: figures of samples are left out" in ended.err
     assert "samples: expected that of guided-0, 32, found 33 in other" in ended.err
-    assert "Frechet distance" not in (tmp_path / "r.html").read_text()
+    assert "Fréchet distance" not in (tmp_path / "r.html").read_text()
 
 
 def test_mistakes_get_one_message_and_leave_nothing(runs, tmp_path):

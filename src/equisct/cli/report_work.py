@@ -28,7 +28,7 @@ from ..report import (
     write_chart,
     write_page,
 )
-from ..report.figures import stage_values
+from ..report.figures import stage_values, words_of
 from ..report.runs import differences, figure_names, last, shown_value
 from ..tracking import read_rows
 from .codec import to_json
@@ -144,7 +144,7 @@ def decides(name: str) -> bool:
 
 def _overview(groups: Sequence[Group], paths: dict[str, pathlib.Path]) -> Section:
     names = figure_names(groups)
-    header = ["run", "state", "updates", "seed", *[name.replace("/", ", ").replace("_", " ") for name in names]]
+    header = ["run", "state", "updates", "seed", *[", ".join(words_of(name)) for name in names]]
     rows = []
     for group in groups:
         for run in group.runs:
@@ -160,7 +160,7 @@ def _overview(groups: Sequence[Group], paths: dict[str, pathlib.Path]) -> Sectio
 
 
 def _compared(groups: Sequence[Group], names: Sequence[str]) -> Table:
-    header = ["group", "seeds", "gradient variance, last stage", *[name.replace("_", " ") for name in names]]
+    header = ["group", "seeds", "gradient variance, last stage", *[", ".join(words_of(name)) for name in names]]
     rows = []
     for group in groups:
         variances = stage_values(group, "total", "variance")

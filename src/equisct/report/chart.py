@@ -119,7 +119,7 @@ def _save(name: str, panels: Sequence[Panel], form: Literal["svg", "png"]) -> by
     with matplotlib.rc_context(look):
         width, height = WIDTH * len(panels), HEIGHT
         figure = figures.Figure(figsize=(width, height))
-        figure.subplots_adjust(0.75 / width, 0.55 / height, 1 - 0.15 / width, 1 - 0.45 / height, wspace=0.28)
+        figure.subplots_adjust(0.95 / width, 0.55 / height, 1 - 0.15 / width, 1 - 0.45 / height, wspace=0.32)
         for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             _draw_panel(axis, panel)
             axis.patch.set_alpha(0)

@@ -15,7 +15,11 @@ HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage", "inception_sco
 def words_of(name: str) -> tuple[str, str]:
     """A figure's name `SAMPLER/FIGURE` as two texts."""
     sampler, _, figure = name.rpartition("/")
-    return sampler, figure.replace("_", " ")
+    return sampler, figure.replace("_", " ").replace("frechet", "Fréchet")
+
+
+def _titled(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _line(label: str, found: Curve, number: int, *, several: bool) -> Line:
@@ -76,7 +80,7 @@ def training_chart(groups: Sequence[Group]) -> Chart:
         ]
         higher = any(each in name for each in HIGHER_IS_BETTER)
         scale = "linear" if higher else _scale(lines)
-        panels.append(Panel(f"{figure.capitalize()}, {sampler}", "update", figure, tuple(lines), yscale=scale))
+        panels.append(Panel(f"{_titled(figure)}, {sampler}", "update", figure, tuple(lines), yscale=scale))
     kept = tuple(panel for panel in panels if any(len(line.y) for line in panel.lines))
     spread = " Bands are one standard deviation over the seeds." if several else ""
     return Chart(
@@ -140,7 +144,7 @@ def ablation_chart(groups: Sequence[Group]) -> Chart:
                 std = np.array([each.std(ddof=1) if len(each) > 1 else 0.0 for each in values])
                 lines.append(Line(sampler, np.arange(len(family)), mean, mean - std, mean + std, kind="points"))
             words = ABLATED[setting]
-            panels.append(Panel(f"{figure.capitalize()} by {words.lower()}", words, figure, tuple(lines), ticks=ticks))
+            panels.append(Panel(f"{_titled(figure)} by {words.lower()}", words, figure, tuple(lines), ticks=ticks))
     kept = tuple(panel for panel in panels if panel.lines)
     return Chart(
         "figure-4", "Ablations",
