@@ -16,6 +16,7 @@ import jax.random as jr
 import numpy as np
 import optax
 import pytest
+from safetensors.numpy import save_file
 
 import equisct as sct
 from equisct.cli import codec, loop, methods, presets, sample, stored, train
@@ -28,12 +29,14 @@ from equisct.cli.stored import load_run, load_teacher, weights_hash
 from equisct.cli.systems import build_system
 from equisct.cli.transplant import transplant
 from equisct.data import DataError, load_pairs, save_pairs
+from equisct.evaluation import lpips
 from equisct.model import ConsistencyModel, DenoisingModel, ScoreGuidedModel, Taught
 from equisct.objectives import slots
 from equisct.train import ConstantDecay, RampedDecay, init_state, restarting, train_step
 from equisct.train.checkpoint import read_arrays
 from equisct.train.weights import with_arrays
 from strategies import untyped
+from test_lpips import weights as lpips_weights
 from tolerances import FLOAT32_ROUNDING
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -279,8 +282,15 @@ def test_a_method_without_a_system_is_named():
         build_system(Method(), SMALL, (2,))
 
 
+def write_lpips(folder):
+    """Weights of a narrow network for LPIPS."""
+    for name, arrays in zip(lpips.FILES, lpips_weights(), strict=True):
+        save_file(arrays, folder / f"{name}.safetensors")
+    return folder
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_presets_build_at_full_size_and_train_at_reduced_width(name):
+def test_published_presets_build_at_full_size_and_train_at_reduced_width(name, tmp_path):
     """One update of the U-Net, where no other preset of the suite has trained such a one; else of the MLP."""
     preset = presets.PRESETS[name][1]
     full = eqx.filter_eval_shape(build_system(preset.method, preset, (3, 32, 32)).model, jr.key(0))
@@ -293,8 +303,9 @@ def test_published_presets_build_at_full_size_and_train_at_reduced_width(name):
         optim=dataclasses.replace(preset.optim, warmup=0),  # whose first update changes nothing
     )
     shape = (3, 4, 4) if name in UNETS else (2,)
-    if getattr(narrow.method, "distance", None) == "lpips":  # of images alone; tests/test_lpips.py measures by it
-        narrow = dataclasses.replace(narrow, method=dataclasses.replace(narrow.method, distance="squared-l2"))
+    if getattr(narrow.method, "distance", None) == "lpips":
+        by = {"lpips": write_lpips(tmp_path)} if len(shape) == 3 else {"distance": "squared-l2"}
+        narrow = dataclasses.replace(narrow, method=dataclasses.replace(narrow.method, **by))
     if isinstance(narrow.method, methods.EDM) and len(shape) == 1:
         narrow = dataclasses.replace(narrow, method=dataclasses.replace(narrow.method, augment=0.0))
     teacher = None
