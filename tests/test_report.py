@@ -168,6 +168,15 @@ def test_figures_hold_what_was_recorded(groups):
     np.testing.assert_array_equal(throughput_chart(groups).panels[0].lines[0].y, [50, 100, 150])
 
 
+def test_a_loss_that_a_method_does_not_have_is_not_drawn(groups):
+    run = groups[0].runs[0]
+    rows = [row | {"consistency_per_bin": [None, 0.0, 0.0]} for row in run.metrics]
+    without = dataclasses.replace(groups[0], runs=(dataclasses.replace(run, metrics=rows),))
+    edges = lambda run: np.array([1.0, 4.0, 16.0, 64.0])  # noqa: E731
+    assert [panel.title for panel in losses_chart([without], edges).panels] == ["Denoising loss"]
+    assert len(losses_chart([without, groups[1]], edges).panels[0].lines) == 1
+
+
 def test_what_is_not_there_leaves_no_chart():
     bare = group_runs([RunRows("bare", {"run.seed": 0}, [{"step": 1, "points": 0}])], decides)
     charts = (training_chart(bare), ablation_chart(bare), losses_chart(bare, lambda run: np.ones(3)))

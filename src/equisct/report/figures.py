@@ -168,11 +168,13 @@ def losses_chart(groups: Sequence[Group], edges_of: Callable[[RunRows], np.ndarr
             columns = zip(*(row[f"{name}_per_bin"] for row in rows), strict=True)
             known = [[value for value in column if value is not None] for column in columns]
             mean = [sum(values) / len(values) if values else math.nan for values in known]
+            if not any(value for value in mean if value == value):  # a method without this loss
+                continue
             edges = edges_of(run)
             lines.append(Line(group.label, np.sqrt(edges[1:] * edges[:-1]), mean, kind="points", colour=number))
         title, scale = f"{name.capitalize()} loss", _scale([Line("", (), [y for n in lines for y in n.y if y == y])])
         panels.append(Panel(title, "noise level", "loss", tuple(lines), xscale="log", yscale=scale))
-    kept = tuple(panel for panel in panels if any(y for line in panel.lines for y in line.y if y == y))
+    kept = tuple(panel for panel in panels if panel.lines)
     return Chart(
         "losses", "Loss per noise level",
         "Mean losses of the samples whose level lies in each of eight bins, over the last stage, before the head's "

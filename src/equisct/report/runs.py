@@ -61,7 +61,9 @@ def differences(groups: Sequence[Group]) -> dict[str, list[Any]]:
 
 
 def shown_value(value: Any) -> str:
-    """A setting in words."""
+    """A setting in words; of a group that does not have it, a stroke."""
+    if value is None:
+        return "-"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
