@@ -30,7 +30,7 @@ BUDGET = 120
 table: $(VENV)/.installed
 	$(BIN)/python benchmarks/table.py --budget $(BUDGET) --write
 
-# iCT against iCT with a score head, five seeds each, and the ablations, into docs/reproduction.md: about 75 minutes.
+# iCT against iCT with a score head, five seeds each, and the ablations, into docs/reproduction.md: about 80 minutes.
 reproduce: $(VENV)/.installed
 	$(BIN)/python benchmarks/reproduction.py --write
 

@@ -26,3 +26,12 @@ def x64():
     """64-bit arithmetic during one test."""
     with jax.enable_x64(True):
         yield
+
+
+LONGEST = ("test_systems", "test_documentation", "test_placement", "test_report_page", "test_cli", "test_precision")
+"""Files of a minute and more come first, so that at the end no worker waits for one of them."""
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))

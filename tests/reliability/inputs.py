@@ -375,6 +375,8 @@ def _repaired(config: settings.Config) -> settings.Config:
     method, parallel, ema = untyped(config.method), config.parallel, config.ema
     if getattr(method, "distance", None) in ("squared-l2", "l1") and hasattr(method, "c"):
         method = dataclasses.replace(method, c=None)
+    if getattr(method, "augment", 0) and getattr(config.data, "flip", False):
+        method = dataclasses.replace(method, augment=0.0)
     if None in (parallel.coordinator, parallel.processes, parallel.process) or not parallel.distributed:
         parallel = dataclasses.replace(parallel, coordinator=None, processes=None, process=None)
     if not ema.stds:

@@ -21,8 +21,8 @@ COLOURS = ("#1b7fc4", "#cf5a00", "#008a5e", "#a8559a", "#8d7100", "#6f6f6f")
 
 DASHES = ("-", "--", "-.", ":")
 
-WIDTH, HEIGHT = 4.4, 3.3
-"""Of a panel, in inches."""
+WIDTH, HEIGHT, COLUMNS = 4.4, 3.3, 3
+"""Of a panel, in inches; and how many stand side by side, at most."""
 
 INK = "#010203"
 """Of axes and words while drawing; in a page it becomes the colour of the words around."""
@@ -110,19 +110,26 @@ def _draw_panel(axis: Any, panel: Panel) -> None:
 
 
 def _save(name: str, panels: Sequence[Panel], form: Literal["svg", "png"]) -> bytes:
-    """The panels side by side, on nothing."""
+    """The panels in rows, on nothing."""
     matplotlib = importlib.import_module("matplotlib")  # only now: a second that not every command needs
     figures = importlib.import_module("matplotlib.figure")
     inks = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     look = dict.fromkeys(inks, INK) | {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9}
     out = io.BytesIO()
     with matplotlib.rc_context(look):
-        width, height = WIDTH * len(panels), HEIGHT
+        columns = min(len(panels), COLUMNS)
+        rows = -(-len(panels) // columns)
+        width, height = WIDTH * columns, HEIGHT * rows
         figure = figures.Figure(figsize=(width, height))
-        figure.subplots_adjust(0.95 / width, 0.55 / height, 1 - 0.15 / width, 1 - 0.45 / height, wspace=0.32)
-        for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        figure.subplots_adjust(
+            0.95 / width, 0.55 / height, 1 - 0.15 / width, 1 - 0.45 / height, wspace=0.32, hspace=0.45
+        )
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axis, panel in zip(axes, panels, strict=False):
             _draw_panel(axis, panel)
             axis.patch.set_alpha(0)
+        for axis in axes[len(panels) :]:
+            axis.set_axis_off()
         figure.patch.set_alpha(0 if form == "svg" else 1)
         figure.savefig(out, format=form, dpi=160, metadata={"Date": None} if form == "svg" else None)
     return out.getvalue()

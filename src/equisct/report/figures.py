@@ -107,7 +107,7 @@ def _in_words(panels: Sequence[Panel]) -> str:
     return ". ".join(said)
 
 
-ABLATED = {"method.head_weight": "Weight of the head's loss", "method.c": "Huber constant"}
+ABLATED = {"method.head_weight": "weight of the head's loss", "method.c": "Huber constant"}
 """What the paper's Figure 4 varies."""
 
 
@@ -144,7 +144,7 @@ def ablation_chart(groups: Sequence[Group]) -> Chart:
                 std = np.array([each.std(ddof=1) if len(each) > 1 else 0.0 for each in values])
                 lines.append(Line(sampler, np.arange(len(family)), mean, mean - std, mean + std, kind="points"))
             words = ABLATED[setting]
-            panels.append(Panel(f"{_titled(figure)} by {words.lower()}", words, figure, tuple(lines), ticks=ticks))
+            panels.append(Panel(f"{_titled(figure)} by {words}", words, figure, tuple(lines), ticks=ticks))
     kept = tuple(panel for panel in panels if panel.lines)
     return Chart(
         "figure-4", "Ablations",
