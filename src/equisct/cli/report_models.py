@@ -141,8 +141,8 @@ def _alignment_chart(curves: Sequence[tuple[str, list[Alignment]]], *, several: 
     return Chart(
         "figure-3", "Alignment",
         "Mean cosine between the two answers to the same noisy data (the paper's Figure 3). At low levels all answers "
-        "are near their input, so that the plain cosine says little there; the exact flow map and the exact posterior "
-        "mean themselves are seldom below 0.99." + (" Bands: one standard deviation over the seeds." * several),
+        "are near their input, so that the plain cosine says little there."
+        + (" Bands: one standard deviation over the seeds." * several),
         "; ".join(said), tuple(panels),
     )  # fmt: skip
 
