@@ -46,7 +46,8 @@ class Evaluator:
                 self._reference.check_of(network)
         except ValueError as error:
             raise ValueError(f"eval.{error}") from error
-        self._network, self._dataset = place(network, mesh), dataset
+        self._network, self._dataset = network, dataset
+        self._placed = place(network, mesh)  # for samples; of the data each process takes features by itself
 
     @property
     def pipeline(self) -> dict[str, Any]:
@@ -82,7 +83,7 @@ class Evaluator:
             begin = time.monotonic()
             asked = self._asked
             found = draw_features(
-                sampler, model, self._shape, asked.n, self._network, asked.quantise,
+                sampler, model, self._shape, asked.n, self._placed, asked.quantise,
                 key=key, mesh=self._mesh, between=between,
             )  # fmt: skip
             seconds, drawn = seconds + time.monotonic() - begin, drawn + asked.n

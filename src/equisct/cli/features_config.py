@@ -20,12 +20,11 @@ Metric = Literal[
 MEASURES: tuple[Metric, ...] = ("frechet", "kernel", "precision-recall", "density-coverage", "memorised")
 
 INCEPTION = ("inception", "inception-with-bias")
-BROUGHT = {
-    "inception": "of the Inception network, found none (pt_inception-2015-12-05-6726825d.pth;",
-    "inception-with-bias": "of the Inception network, found none (pt_inception-2015-12-05-6726825d.pth;",
-    "dinov2": "of DINOv2, found none (dinov2_vitl14_pretrain.pth;",
+BROUGHT: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(INCEPTION, ("the Inception network", "pt_inception-2015-12-05-6726825d.pth")),
+    "dinov2": ("DINOv2", "dinov2_vitl14_pretrain.pth"),
 }
-"""Networks whose weights the user brings, and which they are."""
+"""Networks whose weights the user brings: what they are called, and their file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +60,9 @@ def check_network(group: str, asked: Network) -> None:
     """Raises `ValueError`, naming the setting after `group`, unless the settings name a network and what it needs."""
     check_name(group, asked.features)
     if asked.features in BROUGHT and asked.weights is None:
-        which = BROUGHT[asked.features]
-        raise ValueError(f"{group}weights: expected the public checkpoint {which} this library downloads nothing)")
+        what, file = BROUGHT[asked.features]
+        hint = f"({file}; this library downloads nothing)"
+        raise ValueError(f"{group}weights: expected the public checkpoint of {what}, found none {hint}")
     if asked.weights is not None and (asked.features in ("digits", "pixels") or not asked.weights.is_file()):
         raise ValueError(
             f"{group}weights: expected a file that is there, with inception, dinov2 or your own, found {asked.weights}"

@@ -248,11 +248,11 @@ class Loop:
         last = job.config.run.steps
         if job.evaluator is None or self.step == recorder.evaluated or not job.evaluator.is_due(self.step, last):
             return
-        if job.leads:
-            note_pipeline(job.folder, job.evaluator.pipeline, warn=recorder.warn)
         between = self._interruption.check if jax.process_count() == 1 else lambda: None
         with contextlib.suppress(Interrupted):
             try:
+                if job.leads:
+                    note_pipeline(job.folder, job.evaluator.pipeline, warn=recorder.warn)
                 figures, rate = job.evaluator(state.ema, self.step, key=job.sample_key, between=between)
             except ValueError as error:
                 recorder.warn(f"evaluation after update {self.step:,}: {error}")

@@ -47,25 +47,30 @@ def load_models(paths: dict[str, pathlib.Path]) -> dict[str, Loaded]:
         CheckpointError: if checkpoints cannot be read.
     """
     found = {}
+    datasets: dict[Any, Dataset] = {}  # each once, however many runs have it
     for name, path in paths.items():
         if not any((path / "checkpoints").glob("*/MANIFEST.json")):
             print(f"note: {redact(name)} has no checkpoint yet: its model is left out", file=sys.stderr)
             continue
         stored = load_run(path)
-        found[name] = Loaded(stored, load_data(stored.config.data, seed=stored.config.run.seed))
+        data, seed = stored.config.data, stored.config.run.seed
+        own = (data, seed if isinstance(data, Mixture) else None)  # a mixture is drawn by the run's seed
+        if own not in datasets:
+            datasets[own] = load_data(data, seed=seed)
+        found[name] = Loaded(stored, datasets[own])
     return found
 
 
 # --- alignment (Figure 3) ---
 
 
-def alignment_charts(
-    groups: Sequence[Group], loaded: dict[str, Loaded], *, n: int, levels: int
-) -> list[Chart]:  # fmt: skip
-    """Figure 3: of each group whose head guides, its head against its own consistency model, against one trained
-    without, and its consistency model against the exact posterior mean where that is known.
-    """  # noqa: D205
-    plain = next((g for g in groups if not _guides(loaded[g.runs[0].name])), None)
+def alignment_charts(groups: Sequence[Group], loaded: dict[str, Loaded], *, n: int, levels: int) -> list[Chart]:
+    """Figure 3, if there is a group whose head guides.
+
+    Of each such group the head against its own consistency model and against one trained without, and that model
+    against the exact posterior mean where it is known.
+    """
+    plain = next((g for g in groups if _is_plain(loaded[g.runs[0].name])), None)
     curves: list[tuple[str, list[Alignment]]] = []
     for group in groups:
         found = [loaded[run.name] for run in group.runs]
@@ -88,11 +93,14 @@ def _guides(found: Loaded) -> bool:
     return isinstance(found.stored.ema, ScoreGuidedModel) and found.stored.config.head.guide
 
 
+def _is_plain(found: Loaded) -> bool:
+    """Whether this is a consistency model that no head guides."""
+    return callable(getattr(found.stored.ema, "endpoint", None)) and not _guides(found)
+
+
 def _matching(group: Group, plain: Group | None, loaded: dict[str, Loaded]) -> list[Loaded]:
     """For each run of a group one trained without guidance: of the same seed if there is one, else the first."""
     if plain is None or loaded[plain.runs[0].name].stored.shape != loaded[group.runs[0].name].stored.shape:
-        return []
-    if not callable(getattr(loaded[plain.runs[0].name].stored.ema, "endpoint", None)):
         return []
     by_seed = {run.settings["run.seed"]: loaded[run.name] for run in reversed(plain.runs)}
     first = loaded[plain.runs[0].name]

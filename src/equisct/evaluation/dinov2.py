@@ -4,10 +4,8 @@ An image is enlarged to 224 pixels (bicubic), brought to ImageNet's mean and spr
 read at the class token after the last norm. The network's sizes are those of the file; ViT-L/14 is the published one.
 """
 
-import hashlib
 import math
 import os
-import pathlib
 from collections.abc import Mapping
 
 import equinox as eqx
@@ -19,7 +17,7 @@ from jaxtyping import Float
 
 from .._types import Sample
 from .features import FeatureNetwork
-from .torch_file import named_array, read_weights
+from .torch_file import built_from_file, named_array
 
 SIDE, WIDTH_OF_HEAD, EPSILON = 224, 64, 1e-6
 """Pixels that are seen, channels of an attention head, of the norms."""
@@ -178,13 +176,6 @@ def load_dinov2(path: str | os.PathLike[str]) -> FeatureNetwork:
     Raises:
         ValueError: if the file is missing or holds something else; with its hash.
     """
-    place = pathlib.Path(path)
-    if not place.is_file():
-        raise ValueError(f"weights: expected the file of DINOv2, found nothing at {place}")
-    digest = hashlib.sha256(place.read_bytes()).hexdigest()
-    try:
-        net = dinov2_from(read_weights(place))
-    except ValueError as error:
-        raise ValueError(f"{error}; the SHA-256 of {place} is {digest}") from None
+    net, digest = built_from_file(path, "DINOv2", dinov2_from)
     width, side = len(net.token), round(math.sqrt(net.patch.weight.shape[0] / 3))
     return FeatureNetwork(f"dinov2-{width}-{side}", digest, net.features)

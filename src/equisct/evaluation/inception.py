@@ -5,9 +5,7 @@ that leave out the border, a maximum in the last block. Batch norm is folded int
 """
 
 import functools
-import hashlib
 import os
-import pathlib
 from collections.abc import Mapping
 
 import equinox as eqx
@@ -18,7 +16,7 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from .features import FeatureNetwork
-from .torch_file import named_array, read_weights
+from .torch_file import built_from_file, named_array
 
 SIDE = 299
 """Pixels of the image that the network sees."""
@@ -228,14 +226,7 @@ def load_inception(path: str | os.PathLike[str], *, bias: bool = False) -> Featu
     Raises:
         ValueError: if the file is missing or holds something else; with its hash.
     """
-    place = pathlib.Path(path)
-    if not place.is_file():
-        raise ValueError(f"weights: expected the file of the Inception network, found nothing at {place}")
-    digest = hashlib.sha256(place.read_bytes()).hexdigest()
-    try:
-        net = inception_from(read_weights(place))
-    except ValueError as error:
-        raise ValueError(f"{error}; the SHA-256 of {place} is {digest}") from None
+    net, digest = built_from_file(path, "the Inception network", inception_from)
     name = "inception-2015" if digest.startswith(FILE_HASH) else "inception-of-other-weights"
     if bias:
         return FeatureNetwork(f"{name}-with-bias", digest, net.features, net.logits)

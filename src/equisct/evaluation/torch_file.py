@@ -5,17 +5,20 @@ knows the instructions of tensors and three kinds of names: dictionaries, the te
 numbers; everything else is refused.
 """
 
+import hashlib
 import io
 import os
 import pathlib
 import pickletools
 import zipfile
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
+
+T = TypeVar("T")
 
 _STORAGES = {
     "FloatStorage": np.float32,
@@ -216,6 +219,24 @@ def read_weights(place: pathlib.Path) -> dict[str, np.ndarray]:
         return load_file(place)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"weights: expected a safetensors file ({error})") from None
+
+
+def built_from_file(
+    path: str | os.PathLike[str], what: str, build: Callable[[dict[str, np.ndarray]], T]
+) -> tuple[T, str]:
+    """What `build` makes of the arrays in a file of `what`, and the SHA-256 of the file.
+
+    Raises:
+        ValueError: if the file is missing or holds something else; with its hash.
+    """
+    place = pathlib.Path(path)
+    if not place.is_file():
+        raise ValueError(f"weights: expected the file of {what}, found nothing at {place}")
+    digest = hashlib.sha256(place.read_bytes()).hexdigest()
+    try:
+        return build(read_weights(place)), digest
+    except ValueError as error:
+        raise ValueError(f"{error}; the SHA-256 of {place} is {digest}") from None
 
 
 def named_array(arrays: Mapping[str, np.ndarray], name: str, dimensions: int) -> np.ndarray:
