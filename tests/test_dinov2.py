@@ -33,7 +33,9 @@ def weights(grid=GRID):
         for name, shape in layers.items():
             shapes |= {f"blocks.{i}.{name}.weight": shape, f"blocks.{i}.{name}.bias": shape[:1]}
         shapes |= {f"blocks.{i}.ls{k}.gamma": (WIDTH,) for k in (1, 2)}
-    return {name: (0.1 * draw.normal(size=shape)).astype(np.float32) for name, shape in shapes.items()}
+    large = ("fc1.weight", "ls2.gamma")  # so that the kind of the GELU can be seen
+    scale = lambda name: 1.0 if name.endswith(large) else 0.1  # noqa: E731
+    return {name: (scale(name) * draw.normal(size=shape)).astype(np.float32) for name, shape in shapes.items()}
 
 
 def in_numpy(x, arrays):

@@ -59,7 +59,7 @@ class LPIPS(AbstractDistance):
             for _ in range(count):
                 h = jax.nn.relu(_convolve(h, self.kernels[layer]) + self.biases[layer])
                 layer += 1
-            found.append(h / (_norm(h) + 1e-10))
+            found.append(h / (jnp.sqrt(jnp.square(h).sum(-1, keepdims=True)) + 1e-10))
         return found
 
     def __call__(self, a: Sample, b: Sample) -> Scalar:
@@ -68,13 +68,6 @@ class LPIPS(AbstractDistance):
             for x, y, weights in zip(self.features(a), self.features(b), self.weights, strict=True)
         ]
         return jnp.stack(terms).sum()
-
-
-def _norm(h: Float[Array, "h w c"]) -> Float[Array, "h w 1"]:
-    """Over the channels; its gradient is 0 where all are 0."""
-    squares = jnp.square(h).sum(-1, keepdims=True)
-    safe = jnp.where(squares > 0, squares, 1.0)
-    return jnp.where(squares > 0, jnp.sqrt(safe), 0.0)
 
 
 def _convolve(h: Float[Array, "h w c"], kernel: Float[Array, "3 3 c d"]) -> Float[Array, "h w d"]:
