@@ -22,12 +22,12 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from equisct import count
-from equisct.cli.build import build_recipe
-from equisct.cli.config import Config
-from equisct.cli.models import denoising_model
-from equisct.cli.presets import PRESETS
-from equisct.cli.systems import build_system
+from equisct.assembly.models import denoising_model
+from equisct.assembly.recipe import build_recipe
+from equisct.assembly.systems import build_system
 from equisct.evaluation.lpips import FILES, lpips_shapes
+from equisct.settings.config import Config
+from equisct.settings.presets import PRESETS
 from equisct.train import init_state, train_step
 
 SHAPE = (3, 32, 32)

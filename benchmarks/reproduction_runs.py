@@ -5,10 +5,11 @@ import json
 import pathlib
 import shutil
 
-from equisct.cli import codec, presets, train
-from equisct.cli.config import Config, Log, Run, Sample
-from equisct.cli.features_config import Eval
-from equisct.cli.methods import ScoreGuidance
+from equisct.cli import train
+from equisct.settings import codec, presets
+from equisct.settings.config import Config, Log, Run, Sample
+from equisct.settings.features import Eval
+from equisct.settings.methods import ScoreGuidance
 from table_runs import quietly
 
 SAMPLES = 1_797

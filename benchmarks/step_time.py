@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from equisct.cli.config import Config, Head, Optim, Run, Torso
-from equisct.cli.data_config import CIFAR10
-from equisct.cli.methods import ScoreGuidance
-from equisct.cli.presets import DIGITS
+from equisct.settings.config import Config, Head, Optim, Run, Torso
+from equisct.settings.data import CIFAR10
+from equisct.settings.methods import ScoreGuidance
+from equisct.settings.presets import DIGITS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +88,8 @@ def equisct_contestant(case: Case, threads: int, *, sharded: bool, head: bool) -
     import jax.random as jr
 
     from equisct import count, train
-    from equisct.cli.build import build_optimiser
-    from equisct.cli.systems import build_system
+    from equisct.assembly.recipe import build_optimiser
+    from equisct.assembly.systems import build_system
 
     config = case.config
     if sharded:

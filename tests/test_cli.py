@@ -18,21 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from equisct.cli import (
-    check,
-    codec,
-    config,
-    data_config,
-    exits,
-    folder,
-    host_log,
-    methods,
-    options,
-    presets,
-    progress,
-    sample,
-    train,
-)
+from equisct.cli import options, sample, train
+from equisct.runs import exits, folder, host_log, progress
+from equisct.settings import check, codec, config, methods, presets
+from equisct.settings import data as data_settings
 from equisct.train import CheckpointError, NonFiniteError
 from strategies import untyped
 
@@ -92,7 +81,7 @@ def described(cls):
 
 @pytest.mark.parametrize(
     "cls",
-    [*typing.get_args(data_config.Data)[1:], *codec.kinds(config.Method).values(), config.Torso, config.Head,
+    [*typing.get_args(data_settings.Data)[1:], *codec.kinds(config.Method).values(), config.Torso, config.Head,
      config.Noise, config.Optim, config.Ema, config.Run, config.Parallel, config.Log, config.Sample, options.Options],
 )  # fmt: skip
 def test_every_field_has_a_description(cls):

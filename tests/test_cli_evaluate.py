@@ -15,11 +15,9 @@ import numpy as np
 import pytest
 
 from equisct._replace import writing_whole
-from equisct.cli import evaluate, presets, sample, train
-from equisct.cli.draw_features import draw_features, evaluations
-from equisct.cli.sampling import consistency_sampler, draw_samples, heun_sampler
-from equisct.cli.stored import load_run
-from equisct.cli.systems import build_system
+from equisct.assembly.sampling import consistency_sampler, draw_samples, heun_sampler
+from equisct.assembly.systems import build_system
+from equisct.cli import evaluate, sample, train
 from equisct.data import float_to_images, images_to_float, load_digits
 from equisct.evaluation import (
     Extracted,
@@ -35,6 +33,9 @@ from equisct.evaluation import (
 )
 from equisct.evaluation.features import Quantise, quantised
 from equisct.evaluation.measure import METRICS, PIPELINE
+from equisct.runs.draw_features import draw_features, evaluations
+from equisct.runs.stored import load_run
+from equisct.settings import presets
 from equisct.train import data_mesh
 from equisct.train.placement import place
 from strategies import untyped

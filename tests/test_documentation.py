@@ -23,12 +23,14 @@ import tyro
 
 import equisct as sct
 from equisct import data, nn, oracle, tracking, train
-from equisct.cli import codec, config, data_config, evaluate, report, sample
+from equisct.assembly.systems import build_system
 from equisct.cli import data as data_command
+from equisct.cli import evaluate, report, sample
 from equisct.cli import train as train_command
-from equisct.cli.codec import to_json
-from equisct.cli.presets import PRESETS
-from equisct.cli.systems import build_system
+from equisct.settings import codec, config
+from equisct.settings import data as data_settings
+from equisct.settings.codec import to_json
+from equisct.settings.presets import PRESETS
 from strategies import untyped
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -107,7 +109,7 @@ def flags() -> set[str]:
 
     groups = [of(field.name, field.default_factory) for field in dataclasses.fields(config.Config)]
     methods = (of("method", kind) for kind in codec.kinds(config.Method).values())
-    return set().union(*groups, *methods, *(of("data", kind) for kind in typing.get_args(data_config.Data)))
+    return set().union(*groups, *methods, *(of("data", kind) for kind in typing.get_args(data_settings.Data)))
 
 
 @each_page
@@ -132,12 +134,12 @@ def test_names_in_the_text_exist(page):
 def test_table_of_presets_is_that_of_the_presets():
     text = (ROOT / "docs" / "train.md").read_text()
     sizes = {
-        data_config.Digits: (1, 8, 8),
-        data_config.IDX: (1, 28, 28),
-        data_config.Mixture: (2,),
-        data_config.CIFAR10: (3, 32, 32),
+        data_settings.Digits: (1, 8, 8),
+        data_settings.IDX: (1, 28, 28),
+        data_settings.Mixture: (2,),
+        data_settings.CIFAR10: (3, 32, 32),
     }
-    sizes |= dict.fromkeys((data_config.ImageFiles, data_config.ArrayRecord), (3, 32, 32))
+    sizes |= dict.fromkeys((data_settings.ImageFiles, data_settings.ArrayRecord), (3, 32, 32))
     for name, (_, preset) in PRESETS.items():
         (row,) = re.findall(rf"^\| `{name}` \|.*$", text, re.MULTILINE)
         assert f"| {preset.run.steps:,} x {preset.run.batch:,} |" in row

@@ -19,19 +19,21 @@ import pytest
 from safetensors.numpy import save_file
 
 import equisct as sct
-from equisct.cli import codec, loop, methods, presets, sample, stored, train
-from equisct.cli.build import build_optimiser, build_recipe
-from equisct.cli.config import Head, Log, Method, Noise, Optim, Parallel, Run, Sample, Torso
-from equisct.cli.data_config import Pairs
-from equisct.cli.models import denoising_model
-from equisct.cli.sampling import ddim_sampler
-from equisct.cli.stored import load_run, load_teacher, weights_hash
-from equisct.cli.systems import build_system
-from equisct.cli.transplant import transplant
+from equisct.assembly.models import denoising_model
+from equisct.assembly.recipe import build_optimiser, build_recipe
+from equisct.assembly.sampling import ddim_sampler
+from equisct.assembly.systems import build_system
+from equisct.assembly.transplant import transplant
+from equisct.cli import sample, train
 from equisct.data import DataError, load_pairs, save_pairs
 from equisct.evaluation import lpips
 from equisct.model import ConsistencyModel, DenoisingModel, ScoreGuidedModel, Taught
 from equisct.objectives import slots
+from equisct.runs import loop, stored
+from equisct.runs.stored import load_run, load_teacher, weights_hash
+from equisct.settings import codec, methods, presets
+from equisct.settings.config import Head, Log, Method, Noise, Optim, Parallel, Run, Sample, Torso
+from equisct.settings.data import Pairs
 from equisct.train import ConstantDecay, RampedDecay, init_state, restarting, train_step
 from equisct.train.checkpoint import read_arrays
 from equisct.train.weights import with_arrays

@@ -1,8 +1,9 @@
 """equisct: score-guided consistency training in Equinox.
 
 Every public name is listed once, with its home, in `__init__.pyi`; it is imported at first use, so that
-`import equisct` is quick and needs nothing but the core dependencies. Every module but those free of JAX (`cli`,
-`data`, `tracking`) is checked by jaxtyping and beartype while tracing; `JAXTYPING_DISABLE=1` switches that off.
+`import equisct` is quick and needs nothing but the core dependencies. Every module but those that commands are made
+of (`cli`, `runs`, `assembly`, `settings`, `data`, `tracking`) is checked by jaxtyping and beartype while tracing;
+`JAXTYPING_DISABLE=1` switches that off.
 """
 
 import ast as _ast
@@ -14,7 +15,8 @@ from typing import Any as _Any
 from jaxtyping import install_import_hook as _install_import_hook
 
 # jaxtyping's decorator imports JAX, and a command must understand its arguments and data before that.
-_UNCHECKED = {"__main__", "_beartype", "_check", "_replace", "cli", "data", "tracking"}
+_UNCHECKED = {"__main__", "_beartype", "_check", "_replace"}
+_UNCHECKED |= {"assembly", "cli", "data", "runs", "settings", "tracking"}
 _CHECKED = [f"equisct.{module.name}" for module in _pkgutil.iter_modules(__path__) if module.name not in _UNCHECKED]
 
 _importlib.import_module("._beartype", __name__)

@@ -71,7 +71,7 @@ def at_place(place: str, number: int, hooks: dict[str, str]) -> None:
     store = "equisct.train.checkpoint"
     if where.isdecimal():
         replace(
-            "equisct.cli.interrupt",
+            "equisct.runs.interrupt",
             "Interruption.told",
             lambda f: before(f, lambda self, step=None: step == int(where)),
         )
@@ -80,7 +80,7 @@ def at_place(place: str, number: int, hooks: dict[str, str]) -> None:
     elif where == "data":
         replace("equisct.data", "Loader.batch", lambda f: before(f, lambda self, step: step == int(k)))
     elif where == "sampling":
-        replace("equisct.cli.sampling", "_draw_chunk", before)
+        replace("equisct.assembly.sampling", "_draw_chunk", before)
     elif where == "save":
         replace(store, "CheckpointStore._finish", lambda f: before(f, of_step(k)))
     elif where == "manifest":
@@ -126,7 +126,7 @@ def count(value: str) -> None:
 
         return row
 
-    replace("equisct.cli.recorder", "Recorder._write_row", make)
+    replace("equisct.runs.recorder", "Recorder._write_row", make)
 
 
 def limit(value: str) -> None:
@@ -145,7 +145,7 @@ def limit(value: str) -> None:
 
         return told
 
-    replace("equisct.cli.interrupt", "Interruption.told", make)
+    replace("equisct.runs.interrupt", "Interruption.told", make)
 
 
 def watch(value: str) -> None:
@@ -193,7 +193,7 @@ def main() -> None:
             at_place(value, SIGNALS[name], hooks)
     command = importlib.import_module("equisct.cli.train")
     if "ready" in hooks:
-        importlib.import_module("equisct.cli.run")
+        importlib.import_module("equisct.runs.run")
         print(f"ready at {time.time():.3f}", file=sys.stderr, flush=True)
     command.main(sys.argv[split + 1 :])
 

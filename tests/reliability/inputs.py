@@ -13,8 +13,9 @@ from harness import scoring
 from hypothesis import strategies as st
 from PIL import Image
 
-from equisct.cli import config as settings
-from equisct.cli import data_config, methods, presets
+from equisct.settings import config as settings
+from equisct.settings import data as data_settings
+from equisct.settings import methods, presets
 from strategies import untyped
 
 Main = Callable[[Sequence[str]], None]
@@ -322,11 +323,11 @@ GROUPS: dict[type, dict[str, Field]] = {
         "metrics": several(choice("frechet", "wasserstein", "energy"), 1),
         "ref": optional(path()),
     },
-    data_config.Digits: {},
-    data_config.CIFAR10: FLIP,
-    data_config.IDX: FLIP,
-    data_config.Npz: FLIP | {"array": text()},
-    data_config.ImageFiles: FLIP
+    data_settings.Digits: {},
+    data_settings.CIFAR10: FLIP,
+    data_settings.IDX: FLIP,
+    data_settings.Npz: FLIP | {"array": text()},
+    data_settings.ImageFiles: FLIP
     | {
         "size": optional(whole(1)),
         "bad": choice("error", "skip"),
@@ -334,14 +335,14 @@ GROUPS: dict[type, dict[str, Field]] = {
         "index": optional(path()),
         "workers": whole(0, 8),
     },
-    data_config.ArrayRecord: FLIP | {"workers": whole(0, 8)},
-    data_config.Mixture: {
+    data_settings.ArrayRecord: FLIP | {"workers": whole(0, 8)},
+    data_settings.Mixture: {
         "modes": whole(1, 100),
         "std": positive(),
         "angle": real(-360, 360),
         "samples": whole(512, 10**6),
     },
-    data_config.Pairs: {"path": path()},
+    data_settings.Pairs: {"path": path()},
 } | METHODS
 DATA: dict[type, str] = {type(preset.data): name for name, (_, preset) in reversed(presets.PRESETS.items())}
 """A preset with each kind of data."""
@@ -382,7 +383,7 @@ def _repaired(config: settings.Config) -> settings.Config:
     if not ema.stds:
         ema = dataclasses.replace(ema, snapshot_every=0)
     run = config.run
-    if isinstance(config.data, data_config.Mixture):
+    if isinstance(config.data, data_settings.Mixture):
         run = dataclasses.replace(run, batch=min(run.batch, config.data.samples))
     return dataclasses.replace(config, method=method, parallel=parallel, ema=ema, run=run)
 
@@ -399,7 +400,7 @@ def configs() -> st.SearchStrategy[settings.Config]:
         chosen = {"data": st.one_of(*map(built, data)), "method": st.one_of(*map(built, kinds))}
         return st.builds(settings.Config, preset=st.sampled_from(list(presets.PRESETS)), **chosen, **groups)
 
-    pairs, others = [data_config.Pairs], [kind for kind in METHODS if kind is not methods.KD]
+    pairs, others = [data_settings.Pairs], [kind for kind in METHODS if kind is not methods.KD]
     alone = [kind for kind in DATA if kind not in pairs]
     return st.one_of(of(alone, others), of(pairs, [methods.KD])).map(_repaired)
 

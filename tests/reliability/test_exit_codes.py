@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from equisct.cli import exits
+from equisct.runs import exits
 from equisct.train import CheckpointError
 
 TABLE = [

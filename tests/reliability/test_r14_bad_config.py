@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inputs import BY_METHOD, DATA, GROUPS, as_words, call, counts, fields, files_below, no_jax_in
 
-from equisct.cli import codec, config, data_config, presets, train
+from equisct.cli import train
+from equisct.settings import codec, config, presets
+from equisct.settings import data as data_settings
 from strategies import untyped
 
 NOT_STORED = ("run.allow_change",)
@@ -41,10 +43,10 @@ def place(tmp_path_factory):
 
 def test_the_table_has_every_field():
     groups = {group.default_factory for group in dataclasses.fields(config.Config)} - {dataclasses.MISSING}
-    assert groups | set(untyped(data_config.Data).__args__) | set(codec.kinds(config.Method).values()) == set(GROUPS)
+    assert groups | set(untyped(data_settings.Data).__args__) | set(codec.kinds(config.Method).values()) == set(GROUPS)
     for kind, table in GROUPS.items():
         assert {field.name for field in dataclasses.fields(kind)} == set(table), kind
-    assert set(DATA) == set(untyped(data_config.Data).__args__)
+    assert set(DATA) == set(untyped(data_settings.Data).__args__)
     assert set(BY_METHOD) == set(codec.kinds(config.Method).values())
 
 

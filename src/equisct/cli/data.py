@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import tyro
 
 from .._check import check_at_least
-from .data_config import check_images
-from .exits import refusing_wrong_input
+from ..runs.exits import refusing_wrong_input
+from ..settings.data import check_images
 
 PROGRAM = "equisct-data"
 

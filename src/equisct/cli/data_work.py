@@ -4,68 +4,30 @@ import contextlib
 import importlib
 import os
 import pathlib
-import zipfile
 from collections.abc import Iterator
 
 import numpy as np
 
+from ..assembly.detection import detect, open_data
 from ..data import DataError, Dataset, ImageFolder, Loader, VectorSet, float_to_images, write_array_record
 from ..data._picture_files import picture_files
 from ..data._picture_index import default_index, scan, survey, write_index
-from ..data.cifar10 import ARCHIVE, FOLDER, PYTHON_FOLDER
 from ..data.folder import check_survey
+from ..settings.data import ImageFiles
 from .data import CheckOptions, ImageOptions, PackOptions, PreviewOptions
-from .data_config import CIFAR10, IDX, ArrayRecord, ImageFiles, Npz
-from .source import load_data
 
 PIECE = 256
 """Images in memory at a time."""
 
 
-def detect(path: pathlib.Path) -> type[CIFAR10 | IDX | Npz | ImageFiles | ArrayRecord]:
-    """The kind of data at a path, told by names and first bytes; what is nothing else is image files.
-
-    Raises:
-        DataError: if nothing is there.
-    """
-    if path.is_dir():
-        names = {entry.name for entry in path.iterdir()}
-        if names & {FOLDER, ARCHIVE, PYTHON_FOLDER, "data_batch_1.bin", "data_batch_1"}:
-            return CIFAR10
-        idx = {f"{split}-images-idx3-ubyte{end}" for split in ("train", "t10k") for end in ("", ".gz")}
-        return IDX if names & idx else ImageFiles
-    if not path.is_file():
-        raise DataError(path, "nothing at this path", "a folder or a file of data")
-    with path.open("rb") as stream:
-        start = stream.read(4)
-    if path.suffix == ".array_record":
-        return ArrayRecord
-    if path.name.endswith((".tar.gz", ".tgz")):
-        return CIFAR10
-    if start[:2] == b"\x1f\x8b" or start[:3] == b"\0\0\x08":
-        return IDX
-    return Npz if path.suffix == ".npz" or _holds_arrays(path) else ImageFiles
-
-
-def _holds_arrays(path: pathlib.Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    return bool(names) and all(name.endswith(".npy") for name in names)
-
-
 def open_images(options: ImageOptions) -> Dataset:
-    """The data set at a path, of whatever kind it is.
+    """The data set that the options name.
 
     Raises:
         DataError: if nothing usable is there.
     """
-    kind = detect(options.path)
-    if kind is ImageFiles:
-        size, bad, bad_limit, index = options.size, options.bad, options.bad_limit, options.index
-        return load_data(ImageFiles(options.path, size=size, bad=bad, bad_limit=bad_limit, index=index), seed=0)
-    return load_data(kind(options.path), seed=0)
+    size, bad, bad_limit, index = options.size, options.bad, options.bad_limit, options.index
+    return open_data(options.path, size=size, bad=bad, bad_limit=bad_limit, index=index)
 
 
 @contextlib.contextmanager

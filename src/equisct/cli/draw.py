@@ -6,13 +6,7 @@ import jax.random as jr
 import numpy as np
 
 from .._replace import writing_whole
-from ..data import save_pairs
-from ..report import draw_grids, draw_scatters
-from ..train import PowerFunction, reconstruct
-from . import methods
-from .config import Noise
-from .options import DDIM_STEPS, HEUN_STEPS, Options, SamplerChoice
-from .sampling import (
+from ..assembly.sampling import (
     Sampler,
     ancestral_sampler,
     consistency_sampler,
@@ -22,8 +16,14 @@ from .sampling import (
     euler_sampler,
     heun_sampler,
 )
-from .stored import Stored, load_run, weights_hash
-from .systems import build_system
+from ..assembly.systems import build_system
+from ..data import save_pairs
+from ..report import draw_grids, draw_scatters
+from ..runs.stored import Stored, load_run, weights_hash
+from ..settings import methods
+from ..settings.config import Noise
+from ..train import PowerFunction, reconstruct
+from .options import DDIM_STEPS, HEUN_STEPS, Options, SamplerChoice
 
 JUMPS = ("one-step", "two-step", "multistep")
 WALKS = ("heun", "euler", "ddim", "ancestral")

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import tyro
 
 from .._check import check_at_least
-from .exits import refusing_wrong_input, stopping_cleanly
-from .features_config import MEASURES, Metric, Network, check_network
+from ..runs.exits import refusing_wrong_input, stopping_cleanly
+from ..settings.features import MEASURES, Metric, Network, check_network
 from .options import SamplerName, check_walk
 from .plugins import load_plugins
 from .xla import prefer_quick_compilation

@@ -9,6 +9,8 @@ from typing import Any
 import jax.random as jr
 
 from .._replace import replace_file
+from ..assembly.features import name_of, network_of, open_samples, reference_of, see_all
+from ..assembly.source import load_data
 from ..evaluation import (
     Extracted,
     FeatureNetwork,
@@ -20,14 +22,12 @@ from ..evaluation import (
     spread,
 )
 from ..evaluation.measure import warnings_of
+from ..runs.draw_features import draw_features, evaluations
+from ..runs.stored import load_run, weights_hash
 from ..train import data_mesh
 from ..train.placement import place
 from .draw import choose_sampler
-from .draw_features import draw_features, evaluations
 from .evaluate import CompareOptions, ImagesOptions, Measuring, ModelOptions, StatsOptions
-from .features import name_of, network_of, open_samples, reference_of, see_all
-from .source import load_data
-from .stored import load_run, weights_hash
 
 FORMAT = "equisct-eval-1"
 

@@ -10,16 +10,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from .._tree import count
+from ..assembly.recipe import build_recipe
+from ..assembly.systems import System, build_system
 from ..data import Dataset
 from ..data.pairs import sample_shape
 from ..model import DenoisingModel, ScoreGuidedModel
+from ..runs.stored import load_teacher
+from ..settings.codec import to_json
+from ..settings.config import Config
 from ..train import Recipe, TrainState, compile_step, init_state
 from ..train.placement import place, state_sharding
-from .build import build_recipe
-from .codec import to_json
-from .config import Config
-from .stored import load_teacher
-from .systems import System, build_system
 
 
 def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import tyro
 
 from .._check import check_at_least
+from ..runs.exits import refusing_wrong_input, stopping_cleanly
 from ..tracking import redact
-from .exits import refusing_wrong_input, stopping_cleanly
 from .plugins import load_plugins
 from .xla import prefer_quick_compilation
 

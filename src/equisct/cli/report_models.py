@@ -11,19 +11,19 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+from ..assembly.recipe import build_oracle
+from ..assembly.sampling import draw_samples
+from ..assembly.source import load_data
+from ..assembly.systems import build_system
 from ..data import Dataset, PairSet
 from ..diagnostics import Alignment, measure_alignment
 from ..discretization import karras_grid
 from ..model import ScoreGuidedModel
 from ..oracle import Empirical
 from ..report import Chart, Group, Line, Panel, Picture, draw_grids, draw_scatters
+from ..runs.stored import Stored, load_run
+from ..settings.data import Mixture
 from ..tracking import redact
-from .build import build_oracle
-from .data_config import Mixture
-from .sampling import draw_samples
-from .source import load_data
-from .stored import Stored, load_run
-from .systems import build_system
 
 EXACT = 2**22
 """Numbers in a data set up to which its exact posterior mean is computed."""

@@ -30,10 +30,10 @@ from ..report import (
 )
 from ..report.figures import stage_values, words_of
 from ..report.runs import differences, figure_names, last, shown_value
+from ..runs.evaluator import read_pipeline
+from ..runs.folder import FIXED, FREE, read_config, read_status
+from ..settings.codec import to_json
 from ..tracking import read_rows
-from .codec import to_json
-from .evaluator import read_pipeline
-from .folder import FIXED, FREE, read_config, read_status
 from .report import ReportOptions
 from .report_models import Loaded, alignment_charts, load_models, pictures_of
 

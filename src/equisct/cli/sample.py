@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import tyro
 
+from ..runs.exits import refusing_wrong_input, stopping_cleanly
 from ..tracking import redact
-from .exits import refusing_wrong_input, stopping_cleanly
 from .options import Options, check
 from .plugins import load_plugins
 from .xla import prefer_quick_compilation

@@ -11,15 +11,23 @@ from collections.abc import Sequence
 import numpy as np
 import tyro
 
+from ..assembly.source import load_data, open_loader
 from ..data import DataError, Dataset
+from ..runs.exits import STOPPED, refusing_wrong_input, stopping_cleanly
+from ..runs.folder import (
+    changes,
+    check_not_held,
+    choose_folder,
+    read_config,
+    read_config_file,
+    read_status,
+    refused_changes,
+)
+from ..settings.check import check, check_trackers
+from ..settings.config import Config
+from ..settings.presets import PRESETS
 from ..tracking import redact
-from .check import check, check_trackers
-from .config import Config
-from .exits import STOPPED, refusing_wrong_input, stopping_cleanly
-from .folder import changes, check_not_held, choose_folder, read_config, read_config_file, read_status, refused_changes
 from .plugins import load_plugins
-from .presets import PRESETS
-from .source import load_data, open_loader
 from .xla import prefer_quick_compilation
 
 PROGRAM = "equisct-train"
@@ -127,8 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             with stopping_cleanly(PROGRAM):
                 check_not_held(folder)
         prefer_quick_compilation()
-        places = importlib.import_module("equisct.cli.places")  # only now: these import JAX
-        run = importlib.import_module("equisct.cli.run")
+        places = importlib.import_module("equisct.runs.places")  # only now: these import JAX
+        run = importlib.import_module("equisct.runs.run")
         places.join_processes(config.parallel)
         mesh = places.choose_mesh(config)
         run.try_to_build(config, dataset, mesh)
@@ -136,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             plan = importlib.import_module("equisct.cli.plan")
             print(redact(plan.describe(config, dataset, mesh, goes_on=stored is not None)))
             return
-        importlib.import_module("equisct.cli.halt").check_halts(config, folder)
+        importlib.import_module("equisct.runs.halt").check_halts(config, folder)
     command = shlex.join([PROGRAM, "resume", str(folder)])
     with stopping_cleanly(PROGRAM), places.locked_together(folder):
         words = [PROGRAM, *(sys.argv[1:] if arguments is None else arguments)]
@@ -145,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"run folder: {redact(str(folder))} {note}", file=sys.stderr)
         try:
             run.train(config, dataset, mesh, folder, command=words, resume_command=command)
-        except importlib.import_module("equisct.cli.interrupt").Interrupted:
+        except importlib.import_module("equisct.runs.interrupt").Interrupted:
             print(f"{PROGRAM}: stopped and saved; go on with\n  {redact(command)}", file=sys.stderr)
             sys.exit(STOPPED)
         if places.leads():

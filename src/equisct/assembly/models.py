@@ -6,8 +6,8 @@ from .._types import Key
 from ..augmentation import LABELS
 from ..model import ConsistencyModel, DenoisingModel, EndpointScaling, ScoreGuidedModel, ScoreHead
 from ..preconditioning import AbstractPreconditioning, BoundaryPreconditioning, EDMPreconditioning, VPPreconditioning
-from .config import Config
-from .methods import EDM
+from ..settings.config import Config
+from ..settings.methods import EDM
 from .networks import build_head, build_torso
 
 Shape = tuple[int, ...]

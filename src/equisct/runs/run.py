@@ -15,13 +15,15 @@ import jax
 import jax.random as jr
 from jax.sharding import Mesh
 
+from ..assembly.recipe import build_recipe
+from ..assembly.sampling import remembered
+from ..assembly.systems import System, build_system
 from ..data import Dataset, PairSet
 from ..data.pairs import sample_shape
+from ..settings.config import Config
 from ..tracking import redact
 from ..train import CheckpointError, CheckpointStore, TrainState, init_state
 from ..train.placement import place
-from .build import build_recipe
-from .config import Config
 from .evaluator import Evaluator
 from .exits import STOPPED, code_of
 from .folder import note_command, write_config, write_json, write_status
@@ -29,9 +31,7 @@ from .host_log import HostLog
 from .interrupt import Interrupted, Interruption, listening
 from .loop import Job, Loop
 from .recorder import Recorder
-from .sampling import remembered
 from .stored import Teacher, load_teacher
-from .systems import System, build_system
 
 
 def try_to_build(config: Config, dataset: Dataset, mesh: Mesh) -> None:

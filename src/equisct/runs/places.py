@@ -10,8 +10,8 @@ import jax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from ..settings.config import Config, Parallel
 from ..train import data_mesh
-from .config import Config, Parallel
 from .folder import locked
 
 PATIENCE = 3600

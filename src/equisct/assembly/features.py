@@ -20,9 +20,8 @@ from ..evaluation import (
     train_classifier,
 )
 from ..evaluation.features import Quantise, check_shape
-from .data import ImageOptions
-from .data_work import open_images
-from .features_config import INCEPTION, Network
+from ..settings.features import INCEPTION, Network
+from .detection import open_data
 
 AT_ONCE = 4096
 """Samples of a data set that are held in memory."""
@@ -63,7 +62,7 @@ def open_samples(path: Path) -> Dataset:
         with contextlib.suppress(*damage), np.load(path, allow_pickle=False) as stored:
             if "samples" in stored:
                 return _Samples(np.asarray(stored["samples"], np.float32), path.name)
-    return load_digits() if str(path) == "digits" else open_images(ImageOptions(path))
+    return load_digits() if str(path) == "digits" else open_data(path)
 
 
 class _Samples:

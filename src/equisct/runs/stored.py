@@ -9,13 +9,13 @@ import equinox as eqx
 import jax.random as jr
 import numpy as np
 
+from ..assembly.systems import build_system
 from ..model import DenoisingModel, ScoreGuidedModel
+from ..settings.config import Config
 from ..train import CheckpointError
 from ..train.checkpoint import checkpoint_notes, read_arrays
 from ..train.weights import check_same, named_arrays, with_arrays
-from .config import Config
 from .folder import read_config
-from .systems import build_system
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 from .._check import check_at_least, check_finite, check_fraction, check_positive
 from ..tracking import WandB
 from .config import Config, Ema, Head, Log, Noise, Optim, Parallel, Run, Sample, Torso
-from .data_config import Pairs, check_data
-from .features_config import check_eval
+from .data import Pairs, check_data
+from .features import check_eval
 from .methods import KD
 
 

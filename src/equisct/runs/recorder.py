@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..curriculum import AbstractCurriculum
+from ..settings.codec import to_json
+from ..settings.config import Config
 from ..tracking import (
     Events,
     Guarded,
@@ -24,8 +26,6 @@ from ..tracking import (
     update_from_report,
 )
 from ..train import StepReport
-from .codec import to_json
-from .config import Config
 from .host_log import HostLog
 
 

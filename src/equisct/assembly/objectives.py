@@ -3,9 +3,9 @@
 from ..curriculum import Doubling, Halving
 from ..distance import L1, AbstractDistance, PseudoHuber, PseudoHuberNorm, PseudoHuberRMS, SquaredL2
 from ..evaluation import load_lpips
+from ..settings import methods
+from ..settings.config import Config
 from ..weighting import AbstractLevelWeighting, ConstantWeighting, EDMWeighting
-from . import methods
-from .config import Config
 from .models import Shape
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from .._types import Key
 from ..nn import EmbeddingEntry, HeadMLP, HeadUNet, TorsoMLP, ddpm, ddpmpp, ncsnpp
-from .config import Config, Head, Torso
+from ..settings.config import Config, Head, Torso
 
 
 def build_torso(config: Config, shape: tuple[int, ...], *, labels: int = 0, key: Key) -> Any:

@@ -9,15 +9,15 @@ from typing import Any
 from jax.sharding import Mesh
 
 from .._replace import replace_file
+from ..assembly.features import network_of, reference_of
+from ..assembly.systems import System
 from ..data import Dataset
 from ..data.pairs import sample_shape
 from ..evaluation import Reference, load_reference, measure
 from ..evaluation.features import check_shape
+from ..settings.config import Config
 from ..train.placement import place
-from .config import Config
 from .draw_features import draw_features
-from .features import network_of, reference_of
-from .systems import System
 
 
 class Evaluator:

@@ -4,8 +4,8 @@ import dataclasses
 import pathlib
 
 from .config import Config, Ema, Head, Log, Noise, Optim, Run, Sample, Torso
-from .data_config import CIFAR10, IDX, ArrayRecord, Digits, ImageFiles, Mixture, Npz, Pairs
-from .features_config import Eval
+from .data import CIFAR10, IDX, ArrayRecord, Digits, ImageFiles, Mixture, Npz, Pairs
+from .features import Eval
 from .methods import CD, CT, DDPM, ECT, EDM, ICT, KD, PD, ScoreGuidance
 
 _SMALL_TORSO = Torso(width=16, multipliers=(1, 1), blocks=1, attention=(), dropout=0.0)

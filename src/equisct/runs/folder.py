@@ -15,9 +15,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from .._replace import replace_file
+from ..settings.codec import from_json, to_json
+from ..settings.config import Config
 from ..tracking import redact
-from .codec import from_json, to_json
-from .config import Config
 
 CONFIG, STATUS, LOCK = "config.json", "STATUS.json", "LOCK"
 

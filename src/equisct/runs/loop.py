@@ -10,8 +10,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from ..assembly.source import open_loader
+from ..assembly.systems import System
 from ..data import Dataset
 from ..report import draw_curves
+from ..settings.config import Config
+from ..settings.data import Mixture
 from ..tracking import read_rows
 from ..train import (
     CheckpointError,
@@ -23,16 +27,12 @@ from ..train import (
     fit,
     save_snapshot,
 )
-from .config import Config
-from .data_config import Mixture
 from .evaluator import Evaluator, note_pipeline
 from .halt import write_report
 from .interrupt import Interrupted, Interruption
 from .pictures import draw_sheet, on_this_process, record_sheet, report_agreement
 from .progress import open_progress
 from .recorder import Recorder
-from .source import open_loader
-from .systems import System
 
 FAILED_SAVES = 3
 """Saves in a row that may fail before the run ends."""

@@ -10,15 +10,15 @@ import numpy as np
 from jax.experimental import multihost_utils
 from PIL import Image
 
+from ..assembly.recipe import build_oracle
+from ..assembly.sampling import draw_samples
+from ..assembly.systems import System
 from ..report import draw_grids, draw_scatters
-from .build import build_oracle
-from .config import Config
-from .data_config import Mixture
+from ..settings.config import Config
+from ..settings.data import Mixture
 from .folder import settings_hash
 from .interrupt import Interruption
 from .recorder import Recorder
-from .sampling import draw_samples
-from .systems import System
 
 
 def on_this_process(model: Any) -> Any:

@@ -10,11 +10,11 @@ import jax.random as jr
 import numpy as np
 from jax.sharding import Mesh
 
+from ..assembly.sampling import CHUNK, Sampler
 from ..evaluation import Extracted, FeatureNetwork
 from ..evaluation.features import Quantise, check_shape, see
 from ..samplers import count_evaluations
 from ..train.placement import batch_sharding, keep_whole
-from .sampling import CHUNK, Sampler
 
 
 def evaluations(sampler: Sampler, shape: tuple[int, ...]) -> int:

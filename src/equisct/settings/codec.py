@@ -8,7 +8,7 @@ import typing
 from typing import Any
 
 from .config import Config
-from .features_config import Eval
+from .features import Eval
 
 ADDED = {
     ("torso", "architecture"): "ncsnpp",

@@ -21,11 +21,11 @@ from ..objectives.progressive import ProgressiveDistillation
 from ..objectives.score_guided import ScoreGuided, ScoreGuidedTraining
 from ..objectives.slots import heun_correction, straight_step
 from ..objectives.terms import Objective
+from ..settings import methods
+from ..settings.config import Config
 from ..variance_preserving import VPSchedule
-from . import methods
-from .config import Config
 from .models import Shape, consistency_model, denoising_model, score_guided_model
-from .objective_parts import build_distance, build_doubling, build_halving, head_weighting
+from .objectives import build_distance, build_doubling, build_halving, head_weighting
 from .sampling import Sampler, ancestral_sampler, consistency_sampler, ddim_sampler, euler_sampler, heun_sampler
 from .transplant import transplant
 

@@ -11,10 +11,10 @@ import numpy as np
 from .._tree import global_norm
 from .._types import Key
 from ..objectives.terms import SplitObjective
+from ..settings.config import Config
 from ..tracking import read_rows
 from ..train import Recipe, TrainState
 from ..train.gradient import batch_gradient
-from .config import Config
 from .folder import write_json
 
 TRIES = 2

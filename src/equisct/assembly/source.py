@@ -17,8 +17,8 @@ from ..data import (
     load_npz,
     load_pairs,
 )
-from .config import Config
-from .data_config import CIFAR10, IDX, ArrayRecord, Data, Digits, ImageFiles, Mixture, Npz, Pairs
+from ..settings.config import Config
+from ..settings.data import CIFAR10, IDX, ArrayRecord, Data, Digits, ImageFiles, Mixture, Npz, Pairs
 
 
 def load_data(data: Data, *, seed: int) -> Dataset:

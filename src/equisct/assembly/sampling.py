@@ -15,8 +15,8 @@ from ..discretization import karras_grid
 from ..samplers.consistency import multistep
 from ..samplers.probability_flow import euler, heun
 from ..samplers.vp import ancestral, ddim
+from ..settings.config import Noise
 from ..variance_preserving import VPSchedule
-from .config import Noise
 
 CHUNK = 256
 

@@ -9,8 +9,8 @@ from typing import Literal
 
 import tyro
 
-from .data_config import Data
-from .features_config import Eval
+from .data import Data
+from .features import Eval
 from .methods import Method, ScoreGuidance
 
 

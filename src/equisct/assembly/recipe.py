@@ -9,9 +9,9 @@ import optax
 
 from ..model import ScoreGuidedModel
 from ..oracle import ProductMixture
+from ..settings.config import Config, Ema, Optim
+from ..settings.data import Mixture
 from ..train import AbstractAverage, ConstantDecay, PowerFunction, Recipe, restarting
-from .config import Config, Ema, Optim
-from .data_config import Mixture
 from .source import rotated_modes
 from .systems import System
 
