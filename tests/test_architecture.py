@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 
+import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -320,6 +321,22 @@ def test_table_of_wrong_calls_is_complete():
 def test_wrong_call_is_refused(call):
     with pytest.raises(TypeError, match=r"(?i)type-?check|beartype|violates"):
         call()
+
+
+def test_the_message_about_a_large_model_fits_a_screen():
+    """The argument, what was found and what was expected come first; a U-Net is one line of the rest."""
+    unet = eqx.filter_eval_shape(nn.ncsnpp, key=KEY)
+    body = f"UNetBody(3 resolutions, {sct.count(unet.body):,} parameters)"
+    assert body in repr(unet)
+    assert "ResidualBlock(" in repr(unet.body.encoder)
+    with pytest.raises(TypeError) as refused:
+        OBJECTIVE(sct.ConsistencyModel(unet, BOUNDARY), jnp.ones((2, 3, 32, 32), int), 0, key=KEY)
+    first, *_ = lines = str(refused.value).splitlines()
+    assert "AbstractSplitObjective.__call__" in first
+    assert lines[1:3] == ["The problem arose whilst typechecking parameter 'batch'.", "Actual value: i32[2,3,32,32]"]
+    assert len(lines) < 60
+    state = train.init_state(RECIPE, MODEL)
+    assert repr(state) == f"TrainState(step=0, {sct.count(MODEL):,} parameters)"
 
 
 WRONG_METHODS = {

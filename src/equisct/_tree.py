@@ -1,5 +1,6 @@
 """Verbs on pytrees: `cut`, `lerp`, `trainable`, `count`; and `Frozen`, the mark of an array that is never trained."""
 
+import importlib
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -57,3 +58,11 @@ def global_norm(tree: Any) -> Scalar:
     leaves = [leaf for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
     squares = [jnp.sum(jnp.square(leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)))) for leaf in leaves]
     return jnp.sqrt(sum(squares, jnp.zeros(())))
+
+
+def in_short(tree: Any, words: str) -> Any:
+    """For a module's `__pdoc__`: one line, `Name(words)`, wherever it is printed, as in the message of a wrong shape.
+
+    Only the package that prints asks for it, so it is imported here and is no dependency.
+    """
+    return importlib.import_module("wadler_lindig").TextDoc(f"{type(tree).__name__}({words})")

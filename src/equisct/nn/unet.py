@@ -1,6 +1,7 @@
 """One U-Net with switches, of which NCSN++, DDPM++ and DDPM's own network are settings (see `architectures`)."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,6 +11,7 @@ from jax import Array
 from jaxtyping import Float
 
 from .._check import check_fraction
+from .._tree import count, in_short
 from .._types import Key, Level
 from .blocks import SKIP_SCALE, ConvResample, PyramidDown, ResidualBlock
 from .embedding import Mapping
@@ -176,6 +178,10 @@ class UNetBody(eqx.Module):
     def activate(self, features: Float[Array, "h w c_last"]) -> Float[Array, "h w c_last"]:
         """The final norm and SiLU: the input of the output convolution."""
         return jax.nn.silu(self.norm(features))
+
+    def __pdoc__(self, **settings: Any) -> Any:
+        """Printed in one line; its parts print whole, `print(body.encoder)`."""
+        return in_short(self, f"{len(self.encoder)} resolutions, {count(self):,} parameters")
 
 
 class SongUNet(eqx.Module):

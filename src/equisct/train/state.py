@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int
 
 from .._check import check_at_least, check_fraction
-from .._tree import trainable
+from .._tree import count, in_short, trainable
 from .._types import Scalar, Step
 from ..model import Taught
 from ..objectives.terms import Objective, SplitObjective
@@ -84,6 +84,10 @@ class TrainState(eqx.Module):
     skipped_in_row: Int[Array, ""]
     teacher: Any = None
     mesh: Mesh | None = eqx.field(static=True, default=None)
+
+    def __pdoc__(self, **settings: Any) -> Any:
+        """Printed in one line; what it holds prints whole, `print(state.model)`."""
+        return in_short(self, f"step={self.step}, {count(self.model):,} parameters")
 
     @property
     def given(self) -> Any:
