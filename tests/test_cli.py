@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from equisct.cli import options, sample, train
+from equisct.cli import sample, sample_options, train
 from equisct.runs import exits, folder, host_log, progress
 from equisct.settings import check, codec, config, methods, presets
 from equisct.settings import data as data_settings
@@ -82,7 +82,8 @@ def described(cls):
 @pytest.mark.parametrize(
     "cls",
     [*typing.get_args(data_settings.Data)[1:], *codec.kinds(config.Method).values(), config.Torso, config.Head,
-     config.Noise, config.Optim, config.Ema, config.Run, config.Parallel, config.Log, config.Sample, options.Options],
+     config.Noise, config.Optim, config.Ema, config.Run, config.Parallel, config.Log, config.Sample,
+     sample_options.Options],
 )  # fmt: skip
 def test_every_field_has_a_description(cls):
     bases = [base for base in cls.__mro__ if dataclasses.is_dataclass(base)]

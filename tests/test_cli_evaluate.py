@@ -36,6 +36,7 @@ from equisct.evaluation.measure import METRICS, PIPELINE
 from equisct.runs.draw_features import draw_features, evaluations
 from equisct.runs.stored import load_run
 from equisct.settings import presets
+from equisct.settings.features import Metric
 from equisct.train import data_mesh
 from equisct.train.placement import place
 from strategies import untyped
@@ -227,7 +228,7 @@ def test_references_survive_their_file_and_are_told_apart(tmp_path):
 
 
 def test_the_command_knows_every_metric(toy, tmp_path):
-    assert typing.get_args(evaluate.Metric) == tuple(METRICS)
+    assert typing.get_args(Metric) == tuple(METRICS)
     assert call(evaluate.main, "model", toy, "--metrics", "fid").code == 2
 
 

@@ -1,1 +1,5 @@
-"""The commands, a file each: `train`, `sample`, `evaluate`, `report`, `data`; and their work, imported when needed."""
+"""The commands. `NAME.py` is one's entry, `NAME_options.py` what it can be asked for, `NAME_work.py` does it.
+
+Entries and options are free of JAX; the work is imported once the words are read. What training can be asked for is
+`equisct.settings`, and its work `equisct.runs`.
+"""

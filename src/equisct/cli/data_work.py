@@ -14,7 +14,7 @@ from ..data._picture_files import picture_files
 from ..data._picture_index import default_index, scan, survey, write_index
 from ..data.folder import check_survey
 from ..settings.data import ImageFiles
-from .data import CheckOptions, ImageOptions, PackOptions, PreviewOptions
+from .data_options import CheckOptions, ImageOptions, PackOptions, PreviewOptions
 
 PIECE = 256
 """Images in memory at a time."""

@@ -1,18 +1,16 @@
 """`equisct-eval model|images|stats|compare`: how good samples are, as records that say how they were made."""
 
-import dataclasses
 import importlib
-import pathlib
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
 import tyro
 
 from .._check import check_at_least
 from ..runs.exits import refusing_wrong_input, stopping_cleanly
-from ..settings.features import MEASURES, Metric, Network, check_network
-from .options import SamplerName, check_walk
+from ..settings.features import check_network
+from .evaluate_options import Asked, Choice, CompareOptions, ImagesOptions, ModelOptions, StatsOptions
 from .plugins import load_plugins
+from .sample_options import check_walk
 from .xla import prefer_quick_compilation
 
 PROGRAM = "equisct-eval"
@@ -24,77 +22,6 @@ DESCRIPTION = """Measure samples against data, in the features of a frozen netwo
   equisct-eval images photos --ref digits.npz --out photos.json
   equisct-eval compare a.json b.json
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class Measuring(Network):
-    """What is measured."""
-
-    metrics: tuple[Metric, ...] = MEASURES
-    """Which figures; see docs/evaluation.md."""
-    out: pathlib.Path | None = None
-    """JSON file for the record, which is printed in any case."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelOptions(Measuring):
-    """Draw samples from a run and measure them, on the device from noise to features."""
-
-    run: tyro.conf.Positional[pathlib.Path] = pathlib.Path()
-    """Folder of a run of equisct-train."""
-    ref: pathlib.Path | None = None
-    """File of equisct-eval stats; default the run's own data."""
-    n: int = 10_000
-    """Number of samples."""
-    seeds: tuple[int, ...] = (0,)
-    """Seeds of the noise; the figures of several are given as mean and standard deviation."""
-    sampler: SamplerName | None = None
-    """As in equisct-sample. Default: the method's own, such as one-step."""
-    levels: tuple[float, ...] = ()
-    """Noise levels after the first, descending, for multistep; for two-step, one in place of the run's own."""
-    steps: int | None = None
-    """Steps of heun, euler or ddim."""
-    ema: Literal["ema", "model"] = "ema"
-    """Averaged or current weights of the model."""
-    step: int | None = None
-    """Updates done at the checkpoint to load; default the newest that is whole."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ImagesOptions(Measuring):
-    """Measure images or vectors that are there already."""
-
-    path: tyro.conf.Positional[pathlib.Path] = pathlib.Path()
-    """Folder or zip of images, .npz (of equisct-sample too), IDX, CIFAR-10 or .array_record; or the word digits."""
-    ref: pathlib.Path | None = None
-    """File of equisct-eval stats; needed."""
-
-
-@dataclasses.dataclass(frozen=True)
-class StatsOptions(Network):
-    """Write the features of a data set into a file to measure against."""
-
-    path: tyro.conf.Positional[pathlib.Path] = pathlib.Path()
-    """Folder or zip of images, .npz, IDX, CIFAR-10 or .array_record; or the word digits."""
-    out: pathlib.Path = pathlib.Path("reference.npz")
-    """File to write."""
-
-
-@dataclasses.dataclass(frozen=True)
-class CompareOptions:
-    """Put records side by side, if they were made alike."""
-
-    records: tyro.conf.Positional[tuple[pathlib.Path, ...]]
-    """JSON files of this command, two or more."""
-
-
-Choice = (
-    Annotated[ModelOptions, tyro.conf.subcommand("model")]
-    | Annotated[ImagesOptions, tyro.conf.subcommand("images")]
-    | Annotated[StatsOptions, tyro.conf.subcommand("stats")]
-    | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
-)
-Asked = ModelOptions | ImagesOptions | StatsOptions | CompareOptions
 
 
 def parse(arguments: Sequence[str] | None = None) -> Asked:
@@ -124,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         asked = parse(arguments)
         load_plugins()
         prefer_quick_compilation()
-        work = importlib.import_module("equisct.cli.evaluation_work")  # only now: this imports JAX
+        work = importlib.import_module("equisct.cli.evaluate_work")  # only now: this imports JAX
         match asked:
             case ModelOptions():
                 work.evaluate_model(asked)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import pathlib
 from collections.abc import Sequence
 
 import tyro
@@ -11,6 +10,7 @@ from .._check import check_at_least
 from ..runs.exits import refusing_wrong_input, stopping_cleanly
 from ..tracking import redact
 from .plugins import load_plugins
+from .report_options import ReportOptions
 from .xla import prefer_quick_compilation
 
 PROGRAM = "equisct-report"
@@ -23,23 +23,6 @@ DESCRIPTION = """Write a report of one or more runs of equisct-train, for exampl
 Runs that differ by their seed alone are taken together. The report is one HTML file that needs nothing else; its
 figures lie beside it as SVG, PNG and CSV.
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class ReportOptions:
-    """What to report on, and where."""
-
-    runs: tyro.conf.Positional[tuple[pathlib.Path, ...]]
-    """Folders of runs of equisct-train."""
-    out: pathlib.Path | None = None
-    """HTML file to write; its figures go into a folder of the same name. Default: report.html in the first run."""
-    models: bool = True
-    """Load the models: for the alignment of head and consistency model, samples, and their nearest data. Without, only
-    what the runs have recorded is shown, at once."""
-    n: int = 1_024
-    """Samples of the data for the alignment."""
-    levels: int = 41
-    """Noise levels there."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> ReportOptions:

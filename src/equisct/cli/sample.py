@@ -7,8 +7,8 @@ import tyro
 
 from ..runs.exits import refusing_wrong_input, stopping_cleanly
 from ..tracking import redact
-from .options import Options, check
 from .plugins import load_plugins
+from .sample_options import Options, check
 from .xla import prefer_quick_compilation
 
 PROGRAM = "equisct-sample"
@@ -28,5 +28,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check(options)
         load_plugins()
         prefer_quick_compilation()
-        importlib.import_module("equisct.cli.draw").draw(options)  # only now: this imports JAX
+        importlib.import_module("equisct.cli.sample_work").draw(options)  # only now: this imports JAX
         print(f"wrote {options.n} samples to {redact(str(options.out))}")

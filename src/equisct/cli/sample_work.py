@@ -23,7 +23,7 @@ from ..runs.stored import Stored, load_run, weights_hash
 from ..settings import methods
 from ..settings.config import Noise
 from ..train import PowerFunction, reconstruct
-from .options import DDIM_STEPS, HEUN_STEPS, Options, SamplerChoice
+from .sample_options import DDIM_STEPS, HEUN_STEPS, Options, SamplerChoice
 
 JUMPS = ("one-step", "two-step", "multistep")
 WALKS = ("heun", "euler", "ddim", "ancestral")

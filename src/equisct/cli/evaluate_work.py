@@ -26,8 +26,8 @@ from ..runs.draw_features import draw_features, evaluations
 from ..runs.stored import load_run, weights_hash
 from ..train import data_mesh
 from ..train.placement import place
-from .draw import choose_sampler
-from .evaluate import CompareOptions, ImagesOptions, Measuring, ModelOptions, StatsOptions
+from .evaluate_options import CompareOptions, ImagesOptions, Measuring, ModelOptions, StatsOptions
+from .sample_work import choose_sampler
 
 FORMAT = "equisct-eval-1"
 
