@@ -19,9 +19,11 @@ from pool import on_every_core
 from table_runs import quietly
 
 ARMS = {
-    "knee 0.03 (the preset)": ("pseudo-huber", "0.03"),
-    "knee 0.003 (the paper's)": ("pseudo-huber", "0.003"),
     "knee 0.00054 (iCT's)": ("pseudo-huber-rms", "0.00054"),
+    "knee 0.003 (the paper's)": ("pseudo-huber", "0.003"),
+    "knee 0.03": ("pseudo-huber", "0.03"),
+    "knee 0.1": ("pseudo-huber", "0.1"),
+    "knee 0.3": ("pseudo-huber", "0.3"),
     "squared L2": ("squared-l2", "None"),
 }
 LEVEL = re.compile(r"^ *([\d.]+) \| *([\d.]+) *[\d.]+ \| *([\d.]+)", re.MULTILINE)

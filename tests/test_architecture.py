@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -221,6 +222,17 @@ def test_core_needs_none_of_the_extras():
     assert found.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize(
+    ("module", "without", "code"), [("cli.train", "tyro", 2), ("cli.sample", "filelock", 2), ("train", "orbax", 1)]
+)
+def test_a_core_install_says_what_is_missing(module, without, code):
+    words = f"import sys; sys.modules['{without}'] = None; import equisct.{module}"
+    found = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=False)
+    last = found.stderr.strip().splitlines()[-1]
+    assert (found.returncode, "pip install" in last, "[train]" in last) == (code, True, True), found.stderr
+    assert ("Traceback" in found.stderr) == (code == 1)
+
+
 # --- every public function checks its arguments ---
 
 KEY = jr.key(0)
@@ -294,7 +306,7 @@ WRONG_CALLS = {
     "train.fit": lambda: list(train.fit(untyped(OBJECTIVE), untyped(None), [], key=KEY, steps=1)),
     "train.init_state": lambda: train.init_state(untyped(OBJECTIVE), MODEL),
     "train.load_weights": lambda: train.load_weights(untyped(3), MODEL),
-    "train.read_checkpoint": lambda: train.read_checkpoint(untyped("folder"), MODEL),
+    "train.read_checkpoint": lambda: train.read_checkpoint(untyped(3), MODEL),
     "train.reconstruct": lambda: train.reconstruct("folder", MODEL, untyped(0.1)),
     "train.restarting": lambda: train.restarting(untyped(3), (1,)),
     "train.save_snapshot": lambda: train.save_snapshot("folder", [MODEL], untyped([0.1]), 1),
@@ -337,6 +349,31 @@ def test_the_message_about_a_large_model_fits_a_screen():
     assert len(lines) < 60
     state = train.init_state(RECIPE, MODEL)
     assert repr(state) == f"TrainState(step=0, {sct.count(MODEL):,} parameters)"
+
+
+def unet(x):
+    return nn.ncsnpp(channels=1, resolution=8, width=4, multipliers=(1, 1), blocks=1, attention=(), key=KEY)(x, 1.0)
+
+
+WIDER = sct.ScoreGuidedModel(MODEL.cm, sct.ScoreHead(nn.HeadMLP(2, 8, torso_width=9, key=KEY), BOUNDARY))
+WRONG_VALUES = {
+    "level 0": (lambda: MODEL.denoise(X, 0.0), "sigma: expected finite numbers > 0, found 0.0"),
+    "level below 0": (lambda: MODEL.score(X, -1.0), "sigma: expected finite numbers > 0, found -1.0"),
+    "another size": (lambda: MODEL.endpoint(Y, 2.0), "x: expected shape (2,), the network's size, found (3,)"),
+    "another torso": (
+        lambda: WIDER.denoise(X, 1.0), "features: expected shape (9,), the network's torso_width, found (8,)"
+    ),
+    "other channels": (
+        lambda: unet(jnp.ones((3, 8, 8))), "x: expected shape (1, h, w), h and w multiples of 2, found (3, 8, 8)"
+    ),
+    "cannot be halved": (lambda: unet(jnp.ones((1, 8, 7))), "multiples of 2, found (1, 8, 7)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG_VALUES.values(), ids=WRONG_VALUES.keys())
+def test_wrong_value_is_named(call, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        call()
 
 
 WRONG_METHODS = {

@@ -13,9 +13,9 @@ import pytest
 from catalogue import mlp_pair
 from equisct.train import CheckpointError, CheckpointStore, data_mesh, read_checkpoint
 from equisct.train import manifest as manifest_file
-from equisct.train.checkpoint import checkpoint_notes
 from equisct.train.manifest import DamagedError, read_manifest, write_manifest
 from equisct.train.placement import place
+from equisct.train.reading import checkpoint_notes
 from strategies import untyped
 
 

@@ -211,6 +211,7 @@ def test_a_folder_of_other_things_is_refused(tmp_path, capsys):
     assert code == 2
     assert "run.resume: expected a run in" in out.err
     wrong = {("resume",): "resume: expected a run folder after it, found none",
+             ("resume", tmp_path / "a"): "resume: expected the folder of a run of equisct-train, found none at",
              ("from-config", tmp_path / "a.json"): "config: expected a file, found none at"}  # fmt: skip
     for words, message in wrong.items():
         code, out = run(train.main, capsys, *words)
@@ -233,6 +234,34 @@ def test_a_run_goes_on_with_more_updates_where_that_is_allowed(tiny, tmp_path, c
     assert [row["step"] for row in rows] == [2, 4, 6, 8, 10, 12, 13, 14]
     assert len((place / "command.txt").read_text().splitlines()) == 2
     assert json.loads((place / "STATUS.json").read_text())["status"] == "finished"
+
+
+def test_an_allowed_change_that_the_checkpoint_does_not_fit_is_refused_and_leaves_the_run(tiny, capsys):
+    before = contents(tiny)
+    code, out = run(
+        train.main, capsys, "resume", tiny, "--torso.width", "8", "--run.steps", "14",
+        "--run.allow-change", "torso.width", "run.steps",
+    )  # fmt: skip
+    assert code == 2
+    assert "run.allow_change: expected changes that the run's checkpoint fits, found: checkpoint" in out.err
+    assert "another model?" in out.err
+    assert contents(tiny) == before
+
+
+def test_a_run_that_cannot_begin_is_noted_as_failed(tiny, tmp_path, capsys):
+    """Its checkpoint is of another model than its settings say."""
+    place = tmp_path / "run"
+    shutil.copytree(tiny, place)
+    config = json.loads((place / "config.json").read_text())
+    config["torso"]["width"] = 8
+    config["run"]["steps"] = 14
+    (place / "config.json").write_text(json.dumps(config))
+    (place / "STATUS.json").unlink()
+    code, out = run(train.main, capsys, "resume", place)
+    assert code == 6
+    assert "another model?" in out.err
+    status = json.loads((place / "STATUS.json").read_text())
+    assert (status["status"], status["exit_code"], status["step"]) == ("failed", 6, 12)
 
 
 def test_default_folders_are_numbered_and_unfinished_runs_gone_on_with(tmp_path, monkeypatch):
@@ -506,3 +535,18 @@ class Full(io.StringIO):
 
     def write(self, text):
         raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(("steps", "decay", "left"), [(300, 0.9995, "86%"), (3, 0.9, "73%"), (12, 0.9, None)])
+def test_an_average_longer_than_the_run_is_told(steps, decay, left, capsys):
+    settings = dataclasses.replace(presets.TINY.run, steps=steps)
+    train._note_on_average(dataclasses.replace(presets.TINY, run=settings, ema=config.Ema(decay)))
+    told = capsys.readouterr().err
+    assert (f"still holds {left} of the random start" in told) if left else told == ""
+
+
+def test_a_reader_that_leaves_early_gets_no_error():
+    words = f"{sys.executable} -m equisct train tiny --help | head -n 1; echo ${{PIPESTATUS[0]}}"
+    found = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=True)
+    assert found.stderr == ""
+    assert found.stdout.splitlines()[-1] in ("0", "141")

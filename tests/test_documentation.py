@@ -8,6 +8,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import itertools
 import json
 import pathlib
 import re
@@ -88,7 +89,9 @@ def test_commands_are_understood(page, monkeypatch, tmp_path):
         (tmp_path / name).touch()
     for block in FENCE.finditer(page.read_text()):
         for line in block["code"].splitlines() if block["language"] in ("bash", "console", "sh") else ():
-            program, *arguments = shlex.split(line, comments=True) or [""]
+            words = itertools.dropwhile(lambda word: "=" in word, shlex.split(line, comments=True))
+            program, *arguments = *words, ""
+            arguments = arguments[:-1]
             if program == "equisct-train":
                 train_command.parse(arguments)
             if program == "equisct-sample":

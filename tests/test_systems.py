@@ -35,7 +35,7 @@ from equisct.settings import codec, methods, presets
 from equisct.settings.config import Head, Log, Method, Noise, Optim, Parallel, Run, Sample, Torso
 from equisct.settings.data import Pairs
 from equisct.train import ConstantDecay, RampedDecay, init_state, restarting, train_step
-from equisct.train.checkpoint import read_arrays
+from equisct.train.reading import read_arrays
 from equisct.train.weights import with_arrays
 from strategies import untyped
 from test_lpips import weights as lpips_weights
@@ -515,15 +515,11 @@ def test_bad_pairs_are_refused(name, tmp_path):
 
 
 def test_a_method_of_ones_own_is_one_file(tmp_path):
-    """The file of docs/extend.md, as it stands there: trained by itself, and sampled where an entry point names it."""
+    """The file of docs/extend.md, as it stands there: trained by itself, sampled where it is named."""
     page = (ROOT / "docs" / "extend.md").read_text()
     (code,) = re.findall(r'^```py title="mixed.py"\n(.*?)^```$', page, re.MULTILINE | re.DOTALL)
     assert code.count("\n") < 80
     (tmp_path / "mixed.py").write_text(code)
-    named = tmp_path / "mixed-1.0.dist-info"
-    named.mkdir()
-    (named / "METADATA").write_text("Metadata-Version: 2.1\nName: mixed\nVersion: 1.0\n")
-    (named / "entry_points.txt").write_text("[equisct_methods]\nmixed = mixed\n")
     tiny = ["--run.steps", "2", "--run.batch", "8", "--method.last", "20", "--sample.n", "1", "--log.no-tensorboard",
             "--parallel.devices", "1", "--torso.width", "4", "--torso.blocks", "1", "--head.width", "4",
             "--head.blocks", "1", "--sample.heun-steps", "2"]  # fmt: skip
@@ -532,9 +528,24 @@ def test_a_method_of_ones_own_is_one_file(tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["method"]["share"] == 0.3
     refused = call(tmp_path, "mixed.py", "toy-mixed", "--method.share", "2", "--run.dir", "other")
     assert (refused.returncode, "method.share: expected a number in [0, 1], found 2" in refused.stderr) == (2, True)
-    drawn = call(tmp_path, "-m", "equisct", "sample", "run", "--n", "1", "--out", "a.npz", PYTHONPATH=str(tmp_path))
+    words = ["-m", "equisct", "sample", "run", "--n", "1", "--out", "a.npz"]
+    named = tmp_path / "mixed-1.0.dist-info"
+    named.mkdir()
+    (named / "METADATA").write_text("Metadata-Version: 2.1\nName: mixed\nVersion: 1.0\n")
+    (named / "entry_points.txt").write_text("[equisct_methods]\nmixed = mixed\n")
+    drawn = call(tmp_path, *words, PYTHONPATH=str(tmp_path))
     assert drawn.returncode == 0, drawn.stderr
     assert np.isfinite(np.load(tmp_path / "a.npz")["samples"]).all()
+    shutil.rmtree(named)
+    unknown = call(tmp_path, *words)
+    assert (unknown.returncode, "found 'Mixed'; one of your own: put EQUISCT_METHODS" in unknown.stderr) == (2, True)
+    told = re.findall("^draw more with (EQUISCT_METHODS=(.*)) equisct-sample run$", ended.stdout, re.MULTILINE)
+    assert told == [(f"EQUISCT_METHODS={tmp_path / 'mixed.py'}", str(tmp_path / "mixed.py"))]
+    again = call(tmp_path, *words[:-1], "b.npz", EQUISCT_METHODS=told[0][1])
+    assert again.returncode == 0, again.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npz")["samples"], np.load(tmp_path / "b.npz")["samples"])
+    wrong = call(tmp_path, *words, EQUISCT_METHODS="nothing.py")
+    assert (wrong.returncode, "EQUISCT_METHODS: expected Python files that are there" in wrong.stderr) == (2, True)
 
 
 def call(folder, *words, **variables):

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from catalogue import mlp_pair
-from equisct import ConsistencyTraining, Doubling, ScoreGuidedTraining, trainable
+from equisct import BoundaryPreconditioning, ConsistencyTraining, Doubling, ScoreGuidedTraining, trainable
 from equisct.train import NonFiniteError, Recipe, data_mesh, fit, init_state, load_weights, save_weights, train_step
 from equisct.train.step import _update
 from equisct.train.weights import CheckpointError
@@ -215,3 +215,23 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(CheckpointError, match="expected a safetensors file, found a damaged one"):
         load_weights(path, like)
+
+
+# --- what cannot be trained ---
+
+
+def test_an_objective_says_which_models_it_can_train():
+    with pytest.raises(TypeError, match="model: expected a ScoreGuidedModel, whose head is trained too, found Consist"):
+        init_state(RECIPE, mlp_pair().cm)
+    other = BoundaryPreconditioning(sigma_min=0.01)
+    pair = eqx.tree_at(lambda pair: pair.cm.preconditioning, mlp_pair(), other)
+    for objective, model in ((OBJECTIVE, pair), (ConsistencyTraining(curriculum=CURRICULUM), pair.cm)):
+        with pytest.warns(UserWarning, match=r"sigma_min: expected one for .*, found 0\.002 and 0\.01; the endpoint"):
+            init_state(dataclasses.replace(RECIPE, objective=objective), model)
+
+
+def test_a_state_that_is_used_up_is_named():
+    state = init_state(RECIPE, mlp_pair())
+    train_step(RECIPE, state, BATCH, KEY)
+    with pytest.raises(ValueError, match="state: expected the one that the last train_step returned, found one that"):
+        train_step(RECIPE, state, BATCH, KEY)

@@ -9,6 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from ._check import check_positive
+from ._concrete import check_array
 from ._types import Level, Sample, Scalar
 from .variance_preserving import VPSchedule
 
@@ -27,7 +28,11 @@ class AbstractPreconditioning(eqx.Module):
 
     @abc.abstractmethod
     def scalings(self, sigma: Level) -> Scalings:
-        """The coefficients at level `sigma` > 0, in the precision of `sigma`."""
+        """The coefficients at level `sigma` > 0, in the precision of `sigma`.
+
+        Raises:
+            ValueError: if `sigma` is known before tracing and not > 0.
+        """
 
 
 def precondition(scalings: Scalings, x_t: Sample, raw: Sample) -> Sample:
@@ -35,7 +40,8 @@ def precondition(scalings: Scalings, x_t: Sample, raw: Sample) -> Sample:
     return scalings.skip * x_t + scalings.out * raw
 
 
-def _as_float(sigma: Level) -> Scalar:
+def _checked(sigma: Level) -> Scalar:
+    check_array("sigma", sigma, positive=True)
     return 1.0 * jnp.asarray(sigma)  # an integer becomes a float; an array keeps its precision, a number stays weak
 
 
@@ -60,7 +66,7 @@ class BoundaryPreconditioning(AbstractPreconditioning):
 
     def scalings(self, sigma: Level) -> Scalings:
         """See the class."""
-        sigma = _as_float(sigma)
+        sigma = _checked(sigma)
         above = sigma - self.sigma_min
         norm = jnp.sqrt(sigma**2 + self.sigma_data**2)
         return Scalings(
@@ -88,7 +94,7 @@ class EDMPreconditioning(AbstractPreconditioning):
 
     def scalings(self, sigma: Level) -> Scalings:
         """See the class."""
-        sigma = _as_float(sigma)
+        sigma = _checked(sigma)
         norm = jnp.sqrt(sigma**2 + self.sigma_data**2)
         return Scalings(
             skip=self.sigma_data**2 / (sigma**2 + self.sigma_data**2),
@@ -112,7 +118,7 @@ class VPPreconditioning(AbstractPreconditioning):
 
     def scalings(self, sigma: Level) -> Scalings:
         """See the class."""
-        sigma = _as_float(sigma)
+        sigma = _checked(sigma)
         return Scalings(
             skip=jnp.ones_like(sigma),
             out=-sigma,

@@ -21,8 +21,8 @@ import jax
 import numpy as np
 
 from equisct.train import read_checkpoint
-from equisct.train.checkpoint import checkpoint_notes
 from equisct.train.manifest import read_manifest
+from equisct.train.reading import checkpoint_notes
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 HOOKED = str(pathlib.Path(__file__).parent / "hooked.py")

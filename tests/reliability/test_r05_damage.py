@@ -8,7 +8,8 @@ import shutil
 import jax
 import numpy as np
 
-from equisct.train.checkpoint import CheckpointStore, checkpoint_notes
+from equisct.train.checkpoint import CheckpointStore
+from equisct.train.reading import checkpoint_notes
 from reliability import harness
 
 

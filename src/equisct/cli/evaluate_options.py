@@ -17,7 +17,7 @@ class Measuring(Network):
     metrics: tuple[Metric, ...] = MEASURES
     """Which figures; see docs/evaluation.md."""
     out: pathlib.Path | None = None
-    """JSON file for the record, which is printed in any case."""
+    """JSON file for the record; its figures are printed in any case."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -76,9 +76,10 @@ def _tell(record: dict[str, Any], out: Path | None) -> None:
     for name, each in record["figures"].items():
         print(f"{name:32} {each['mean']:.6g}" + (f" ± {each['std']:.2g}" if several else ""))
     reference = record["reference"]
+    weights = f" ({pipeline['weights'][:12]})" if pipeline["weights"] else ""
     print(
         f"{pipeline['samples']:,} samples against {reference['samples']:,} of {reference['data']}, in features of "
-        f"{pipeline['network']} ({pipeline['weights'][:12]})"
+        f"{pipeline['network']}{weights}"
     )
     for warning in record["warnings"]:
         print(f"warning: {warning}")

@@ -1,6 +1,7 @@
 """What a run would be, without running it: `--run.dry-run`."""
 
 import json
+import sys
 from typing import Any
 
 import equinox as eqx
@@ -29,12 +30,12 @@ def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> 
     recipe = build_recipe(config, system, place(teacher.model, mesh) if teacher else None)
     state = state_by_shape(recipe, system, mesh)
     rows = np.zeros((config.run.batch // jax.process_count(), *dataset.shape), np.float32)
+    print("(compiling one update to see what memory it needs: up to a minute on a CPU)", file=sys.stderr)
     program = compile_step(recipe, state, rows, jr.key(0))
     run, memory = config.run, program.memory_analysis()
     kept = memory.argument_size_in_bytes
     costs = program.cost_analysis() or {}
     lines = {
-        "settings": json.dumps(to_json(config)),
         "data": f"{dataset.size:,} samples of shape {dataset.shape}; {_batch_in_words(dataset, run.batch)} "
         f"(noise.sigma_data is {config.noise.sigma_data:g})",
         "parameters": _parameters(state.model),
@@ -47,7 +48,8 @@ def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> 
         "work": f"{costs.get('flops', float('nan')) / 1e9:,.2f} GFLOP per update and device",
         "folder": f"{run.dir} ({'goes on with the run there' if goes_on else 'new'})",
     }
-    return "\n".join(f"{name + ':':12} {text}" for name, text in lines.items())
+    told = "\n".join(f"{name + ':':12} {text}" for name, text in lines.items())
+    return f"{told}\nsettings:\n{json.dumps(to_json(config), indent=2)}"
 
 
 def _parameters(model: Any) -> str:

@@ -27,7 +27,7 @@ from ..settings.check import check, check_trackers
 from ..settings.config import Config
 from ..settings.presets import PRESETS
 from ..tracking import redact
-from .plugins import load_plugins
+from .plugins import load_plugins, words_before
 from .xla import prefer_quick_compilation
 
 PROGRAM = "equisct-train"
@@ -79,6 +79,8 @@ def _parse_stored(word: str, *rest: str) -> Config:
         )
     path, *flags = rest
     if word == "resume":
+        if not (pathlib.Path(path) / "config.json").is_file():
+            raise ValueError(f"resume: expected the folder of a run of equisct-train, found none at {path}")
         stored = read_config(pathlib.Path(path))
         run = dataclasses.replace(stored.run, dir=pathlib.Path(path), resume="must", allow_change=(), dry_run=False)
     else:
@@ -124,6 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found = f"{config.run.batch}, more than the data's {dataset.size:,} samples"
             raise DataError("run.batch", found, f"at most {dataset.size}", "choose a smaller batch")
         _note_on_scale(config, dataset)
+        _note_on_average(config)
         open_loader(dataset, config).close()
         check_trackers(config.log)
         folder, stored = choose_folder(config)
@@ -139,13 +142,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run = importlib.import_module("equisct.runs.run")
         places.join_processes(config.parallel)
         mesh = places.choose_mesh(config)
-        run.try_to_build(config, dataset, mesh)
+        run.try_to_build(config, dataset, mesh, folder)
         if config.run.dry_run:
             plan = importlib.import_module("equisct.cli.plan")
             print(redact(plan.describe(config, dataset, mesh, goes_on=stored is not None)))
             return
         importlib.import_module("equisct.runs.halt").check_halts(config, folder)
-    command = shlex.join([PROGRAM, "resume", str(folder)])
+    before = words_before(config.method)
+    command = before + shlex.join([PROGRAM, "resume", str(folder)])
     with stopping_cleanly(PROGRAM), places.locked_together(folder):
         words = [PROGRAM, *(sys.argv[1:] if arguments is None else arguments)]
         if places.leads():
@@ -160,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if config.sample.n:
                 picture = folder / "samples" / f"step_{config.run.steps:08d}_ema.png"
                 print(redact(f"done: look at {picture} and {folder / 'curves.png'};"))
-            print(redact(f"draw more with equisct-sample {shlex.quote(str(folder))}"))
+            print(redact(f"draw more with {before}equisct-sample {shlex.quote(str(folder))}"))
             if config.run.report:
                 importlib.import_module("equisct.cli.report").main([str(folder)])
 
@@ -174,7 +178,19 @@ def _note_on_scale(config: Config, dataset: Dataset) -> None:
     if not 2 / 3 < found / assumed < 3 / 2:
         print(
             f"note: the data's standard deviation is about {found:.3g}; --noise.sigma-data is {assumed:g}. In few "
-            "dimensions a larger --method.c, such as 0.03, gives a truer map (docs/distances.md)",
+            "dimensions --method.distance squared-l2 --method.c None gives a truer map (docs/distances.md)",
+            file=sys.stderr,
+        )
+
+
+def _note_on_average(config: Config) -> None:
+    """Says so where the average would still hold much of the random start at the end."""
+    left = 0.0 if config.ema.ramp else config.ema.decay**config.run.steps
+    if left > 1 / 3:
+        decay = round(1 - 5 / max(config.run.steps, 10), 4)
+        print(
+            f"note: after {config.run.steps:,} updates the average (--ema.decay {config.ema.decay:g}) still holds "
+            f"{left:.0%} of the random start; take --ema.decay {decay:g}, or draw with equisct-sample --weights model",
             file=sys.stderr,
         )
 

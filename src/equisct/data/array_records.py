@@ -162,4 +162,4 @@ def _module() -> Any:
     try:
         return importlib.import_module("array_record.python.array_record_module")
     except ImportError as error:
-        raise DataError("array_record", "no package array-record", ACCEPTED, 'pip install "equisct[grain]"') from error
+        raise DataError("array_record", "no package array-record", ACCEPTED, "pip install array-record") from error

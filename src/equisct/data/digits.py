@@ -19,7 +19,7 @@ def load_digits() -> ImageSet:
     try:
         datasets = importlib.import_module("sklearn.datasets")
     except ImportError as error:
-        hint = 'pip install "equisct[train]"'
+        hint = "pip install scikit-learn"
         raise DataError("digits", "no scikit-learn", "scikit-learn, which brings the images", hint) from error
     stored = datasets.load_digits()
     images = np.round(stored.images * (255 / 16)).astype(np.uint8)

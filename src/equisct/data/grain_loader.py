@@ -72,7 +72,7 @@ class GrainLoader:
         if workers < 0:
             raise ValueError(f"workers: expected at least 0, found {workers}")
         if importlib.util.find_spec("grain") is None:
-            raise DataError("grain", "no package grain", "Grain, which reads ahead", 'pip install "equisct[grain]"')
+            raise DataError("grain", "no package grain", "Grain, which reads ahead", "pip install grain")
         self.dataset = dataset
         self.start = start
         self._workers = workers

@@ -112,4 +112,6 @@ def check_shape(network: FeatureNetwork, shape: tuple[int, ...]) -> None:
         jax.eval_shape(lambda x: see(network, x), jax.ShapeDtypeStruct(shape, jnp.float32))
     except (TypeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"features: expected a network of samples {shape}, found {network.name} ({reason})") from None
+        raise ValueError(
+            f"features: expected a network of samples {shape}, found {network.name} ({reason}); pixels take any"
+        ) from None

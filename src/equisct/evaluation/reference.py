@@ -78,7 +78,11 @@ def load_reference(path: str | os.PathLike[str]) -> Reference:
         with np.load(place, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in ("format", "data", "network", "weights", "features")}
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"ref: expected a file of equisct-eval stats, found {place} ({error})") from None
+        reason = str(error).split(". ")[0]  # NumPy goes on with advice that nobody should follow
+        raise ValueError(
+            f"ref: expected a file of equisct-eval stats, found {place} ({reason}); "
+            "equisct-eval stats digits --out digits.npz writes one"
+        ) from None
     texts = {name: str(arrays[name]) for name in ("format", "data", "network", "weights")}
     if texts.pop("format") != FORMAT:
         raise ValueError(f"ref: expected a file of the format {FORMAT}, found {place}")

@@ -1,5 +1,7 @@
 """Small residual MLPs for vectors: a torso and a head network (for low-dimensional data and for tests)."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,10 +9,16 @@ import jax.random as jr
 from jax import Array
 from jaxtyping import Float
 
+from .._tree import count, in_short
 from .._types import Key, Level
 from .embedding import FourierEmbedding, Mapping
 from .interface import TorsoOutput
 from .layers import SMALL, LayerNorm, Linear
+
+
+def _check_size(name: str, found: Array, size: int, *, of: str = "size") -> None:
+    if found.shape != (size,):
+        raise ValueError(f"{name}: expected shape ({size},), the network's {of}, found {found.shape}")
 
 
 class _Trunk(eqx.Module):
@@ -36,7 +44,11 @@ class _Trunk(eqx.Module):
 
 
 class TorsoMLP(eqx.Module):
-    """A torso for vectors of `size` numbers: `(x, c_noise, *, key=None) -> TorsoOutput`, no dropout."""
+    """A torso for vectors of `size` numbers: `(x, c_noise, *, key=None) -> TorsoOutput`, no dropout.
+
+    Raises:
+        ValueError: when called on a vector of another size.
+    """
 
     mapping: Mapping
     trunk: _Trunk
@@ -49,14 +61,23 @@ class TorsoMLP(eqx.Module):
         self.trunk = _Trunk(size, width, depth, key=trunk_key)
         self.out = Linear(width, size, gain=SMALL, key=out_key)
 
+    def __pdoc__(self, **settings: Any) -> Any:
+        """Printed in one line; its parts print whole, `print(torso.trunk)`."""
+        return in_short(self, f"size {self.out.bias.size}, {count(self):,} parameters")
+
     def __call__(self, x: Float[Array, " size"], c_noise: Level, *, key: Key | None = None) -> TorsoOutput:
+        _check_size("x", x, self.out.bias.size)
         embedding = self.mapping(c_noise)
         features = self.trunk(x, jax.nn.silu(embedding))
         return TorsoOutput(raw=self.out(features), features=features, embedding=embedding)
 
 
 class HeadMLP(eqx.Module):
-    """A head network for vectors; reads the readout of a torso whose width is `torso_width` (default: its own)."""
+    """A head network for vectors; reads the readout of a torso whose width is `torso_width` (default: its own).
+
+    Raises:
+        ValueError: when called on a vector of another size, or on the readout of a torso of another width.
+    """
 
     norm: LayerNorm
     mapping: Mapping
@@ -83,6 +104,10 @@ class HeadMLP(eqx.Module):
         self.trunk = _Trunk(2 * size + torso_width, width, depth, key=trunk_key)
         self.out = Linear(width, size, gain=SMALL, key=out_key)
 
+    def __pdoc__(self, **settings: Any) -> Any:
+        """Printed in one line; its parts print whole, `print(head.trunk)`."""
+        return in_short(self, f"size {self.out.bias.size}, {count(self):,} parameters")
+
     def __call__(
         self,
         x: Float[Array, " size"],
@@ -93,6 +118,8 @@ class HeadMLP(eqx.Module):
         *,
         key: Key | None = None,
     ) -> Float[Array, " size"]:
+        _check_size("x", x, self.out.bias.size)
+        _check_size("features", features, self.norm.scale.size, of="torso_width")
         own = jax.nn.silu(self.mapping(c_noise))
         e = self.merge(jnp.concatenate([own, embedding]))
         return self.out(self.trunk(jnp.concatenate([x, endpoint, self.norm(features)]), e))

@@ -194,7 +194,8 @@ class SongUNet(eqx.Module):
     after it).
 
     Raises:
-        ValueError: if a size is below 1, the resolution cannot be halved often enough, or dropout is outside [0, 1).
+        ValueError: if a size is below 1, the resolution cannot be halved often enough, or dropout is outside [0, 1);
+            when called on an image of other channels, or whose sides cannot be halved often enough.
     """
 
     mapping: Mapping
@@ -221,6 +222,7 @@ class SongUNet(eqx.Module):
         labels: Float[Array, " labels"] | None = None,
         key: Key | None = None,
     ) -> TorsoOutput:
+        self._check_image(x.shape)
         embedding = self.mapping(c_noise, labels)
         e = jax.nn.silu(embedding)
         last = self.body.last_features(x.transpose(1, 2, 0), e, key=key)
@@ -231,3 +233,9 @@ class SongUNet(eqx.Module):
             features=features.transpose(2, 0, 1),
             embedding=e if self.tap_after_silu else embedding,
         )
+
+    def _check_image(self, shape: tuple[int, ...]) -> None:
+        channels, divisor = self.body.stem.weight.shape[2], 2 ** (len(self.body.encoder) - 1)
+        if shape[0] != channels or shape[1] % divisor or shape[2] % divisor:
+            sides = f", h and w multiples of {divisor}" if divisor > 1 else ""
+            raise ValueError(f"x: expected shape ({channels}, h, w){sides}, found {shape}")

@@ -4,22 +4,26 @@ Draw a pair of levels t > r, take a small step from `x_t` to `x_r`, let a cut ma
 five slots are `levels`, `velocity`, `step`, `bootstrap`, and `distance` with `weighting`. A new method fills them anew.
 """
 
+import warnings
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jax import Array
 from jaxtyping import Float
 
+from .._concrete import concrete
 from .._types import Key, Sample, Scalar, Step
 from ..curriculum import AbstractCurriculum
 from ..diffusion import perturb
 from ..distance import AbstractDistance, PseudoHuber
 from ..level_sampling import AbstractLevelLaw, AbstractLevels, LevelTable, LogNormal
 from ..losses import consistency_loss
-from ..model import Readout, consistency_part
+from ..model import ConsistencyModel, Readout, consistency_part
+from ..preconditioning import BoundaryPreconditioning
 from ..weighting import AbstractWeighting, InverseGap
 from .slots import Bootstrap, Draw, Stepper, Velocity, draw_pairs, one_sample_velocity, same_weights, straight_step
 from .terms import AbstractSplitObjective, Parts, SampleLosses, Terms, collect_terms
@@ -53,6 +57,17 @@ class Consistency(AbstractSplitObjective):
     def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Draw:
         """The noise, level pair and model key of every sample (a batched `Draw`)."""
         return draw_pairs(self.levels, self.curriculum.stage(step), batch, stratify=self.stratify, key=key)
+
+    def check(self, model: Any) -> None:
+        """Warns if the level at which the model's endpoint is x itself is not the grid's lowest."""
+        cm, lowest = consistency_part(model), concrete(self.levels.sigma_min)
+        form = cm.preconditioning if isinstance(cm, ConsistencyModel) else None
+        if isinstance(form, BoundaryPreconditioning) and lowest is not None and not np.isclose(form.sigma_min, lowest):
+            warnings.warn(
+                f"sigma_min: expected one for the objective's grid and the model's preconditioning, found {lowest:g} "
+                f"and {form.sigma_min:g}; the endpoint is x itself at the second alone",
+                stacklevel=2,
+            )
 
     def sample_loss(self, model: Any, draw: Draw) -> tuple[Scalar, Sample, Readout]:
         """One sample's loss, its noisy version `x_t`, and what the student read out there."""

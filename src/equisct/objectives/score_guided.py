@@ -17,7 +17,7 @@ from ..diffusion import perturb
 from ..distance import AbstractDistance, balanced_head_weight
 from ..level_sampling import AbstractLevelLaw, LogNormal
 from ..losses import denoising_loss
-from ..model import student_of
+from ..model import ScoreGuidedModel, student_of
 from ..weighting import AbstractLevelWeighting, AbstractWeighting, EDMWeighting
 from .consistency import Consistency, ConsistencyTraining
 from .slots import Draw
@@ -68,6 +68,18 @@ class ScoreGuided(AbstractSplitObjective):
         _warn_of_imbalance(self.consistency.distance, self.head_weight, math.prod(batch.shape[1:]))
         return self.consistency.draw(batch, step, key=key)
 
+    def check(self, model: Any) -> None:
+        """As that of the consistency objective.
+
+        Raises:
+            TypeError: if the model has no head to train.
+        """
+        pair = student_of(model)
+        if not isinstance(pair, ScoreGuidedModel):
+            found = type(pair).__name__
+            raise TypeError(f"model: expected a ScoreGuidedModel, whose head is trained too, found {found}")
+        self.consistency.check(model)
+
     def _sample_loss(self, model: Any, draw: Draw) -> SampleLosses:
         """Both losses of one sample."""
         head_key, level_key, noise_key, torso_key = jr.split(jr.fold_in(draw.key, 1), 4)
@@ -84,6 +96,7 @@ class ScoreGuided(AbstractSplitObjective):
 
     def sample_losses(self, model: Any, draws: Draw) -> SampleLosses:
         """Both losses of a batch of draws, sample by sample, the denoising before the head's weight."""
+        self.check(model)
         return jax.vmap(lambda draw: self._sample_loss(model, draw))(draws)
 
     def reduce(self, losses: SampleLosses) -> tuple[Parts, Terms]:

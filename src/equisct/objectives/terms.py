@@ -106,6 +106,9 @@ class SplitObjective(Objective, Protocol):
 class AbstractSplitObjective(eqx.Module):
     """A `SplitObjective` of which only the three steps are left to write."""
 
+    def check(self, model: Any) -> None:
+        """Raises or warns where a model is none that this can train; `train.init_state` asks before anything runs."""
+
     @abc.abstractmethod
     def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Any:
         """See `SplitObjective`."""

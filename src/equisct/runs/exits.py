@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import sys
 from collections.abc import Iterator
 from typing import NoReturn
@@ -16,6 +17,8 @@ CHECKPOINT = 6
 STOPPED = 75
 """Told to stop, saved, and to be run again: EX_TEMPFAIL."""
 FORCED = 130
+BROKEN_PIPE = 141
+"""As the shell has it: 128 and the number of SIGPIPE."""
 
 _CODES = {
     "DataError": WRONG_INPUT,
@@ -41,6 +44,9 @@ def refusing_wrong_input(program: str) -> Iterator[None]:
     """While settings and data are checked: a `ValueError` or `OSError` is the user's: one message, exit code 2."""
     try:
         yield
+    except BrokenPipeError:  # whoever read our words has gone, as in `--help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
     except (ValueError, OSError) as error:
         _fail(program, error, WRONG_INPUT)
     except KeyboardInterrupt:

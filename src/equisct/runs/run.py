@@ -24,6 +24,7 @@ from ..settings.config import Config
 from ..tracking import redact
 from ..train import CheckpointError, CheckpointStore, TrainState, init_state
 from ..train.placement import place
+from ..train.reading import check_fits
 from .evaluator import Evaluator
 from .exits import STOPPED, code_of
 from .folder import note_command, write_config, write_json, write_status
@@ -34,8 +35,10 @@ from .recorder import Recorder
 from .stored import Teacher, load_teacher
 
 
-def try_to_build(config: Config, dataset: Dataset, mesh: Mesh) -> None:
+def try_to_build(config: Config, dataset: Dataset, mesh: Mesh, folder: pathlib.Path) -> None:
     """Builds all but the numbers, so that settings that do not fit together fail before anything is written.
+
+    Settings that a run may change only where it is allowed are held against the run's newest checkpoint too.
 
     Raises:
         ValueError: names the setting.
@@ -44,7 +47,14 @@ def try_to_build(config: Config, dataset: Dataset, mesh: Mesh) -> None:
     recipe = build_recipe(config, system, teacher.model if teacher else None)
     if config.eval.every:
         Evaluator(config, system, dataset, mesh)
-    eqx.filter_eval_shape(lambda key: init_state(recipe, _first_model(system, teacher, key)), jr.key(0))
+    state = eqx.filter_eval_shape(lambda key: init_state(recipe, _first_model(system, teacher, key)), jr.key(0))
+    if config.run.allow_change:
+        try:
+            check_fits(folder / "checkpoints", state)
+        except CheckpointError as error:
+            raise ValueError(
+                f"run.allow_change: expected changes that the run's checkpoint fits, found: {error}"
+            ) from None
 
 
 def _system(config: Config, dataset: Dataset) -> tuple[System, Teacher | None]:
@@ -98,28 +108,15 @@ def _run(job: Job, start: TrainState, interruption: Interruption) -> None:
     store = CheckpointStore(
         job.folder / "checkpoints", keep=run.keep, keep_every=run.keep_every, warn=left_aside.append
     )
+    log = HostLog(job.folder, jax.process_index())
     with contextlib.ExitStack() as ending:
         ending.callback(_close, store)
-        found = store.restore(start)
-        step, state, notes = found or (0, start, {})
-        if found and notes.get("teacher", "") != job.notes["teacher"]:
-            raise CheckpointError(
-                f"method.teacher: expected the teacher that this run began with, {notes.get('teacher', '')[:12]}, "
-                f"found {job.notes['teacher'][:12]}"
-            )
-        log = HostLog(job.folder, jax.process_index())
         ending.callback(log.close)
-        recorder = Recorder(
-            job.config, job.folder if job.leads else None, log, job.system.curriculum, step=step, notes=notes
-        )
-        for message in left_aside:
-            recorder.warn(message)
-        recorder.event("start", step=step, devices=job.mesh.size, processes=jax.process_count())
-        if found and job.leads:
-            print(f"resuming from step {step} of {run.steps}", file=sys.stderr)
-        loop = Loop(job, store, recorder, interruption, saved=step if found else None)
-        status, code = "failed", 1
+        status, code, loop, recorder = "failed", 1, None, None
         try:
+            step, state, notes = _begin(job, store, start)
+            recorder = _recorder(job, log, step, notes, left_aside)
+            loop = Loop(job, store, recorder, interruption, saved=step or None)
             loop.finish(loop.to_the_end(state))
             status, code = "finished", 0
         except Interrupted:
@@ -130,12 +127,37 @@ def _run(job: Job, start: TrainState, interruption: Interruption) -> None:
             raise
         finally:
             with contextlib.suppress(OSError):  # where the disk is full, the error that says so is on its way
-                recorder.event("end", status=status, step=loop.step)
-                recorder.close()
+                if recorder is not None and loop is not None:
+                    recorder.event("end", status=status, step=loop.step)
+                    recorder.close()
             with contextlib.suppress(OSError):
                 if job.leads:
                     command = "" if status == "finished" else job.resume_command
-                    write_status(job.folder, status, step=loop.step, code=code, command=command)
+                    step = max(store.steps(), default=0) if loop is None else loop.step
+                    write_status(job.folder, status, step=step, code=code, command=command)
+
+
+def _begin(job: Job, store: CheckpointStore, start: TrainState) -> tuple[int, TrainState, dict[str, Any]]:
+    """Step, state and notes of the newest checkpoint, or of the start."""
+    step, state, notes = store.restore(start) or (0, start, {})
+    if step and notes.get("teacher", "") != job.notes["teacher"]:
+        raise CheckpointError(
+            f"method.teacher: expected the teacher that this run began with, {notes.get('teacher', '')[:12]}, "
+            f"found {job.notes['teacher'][:12]}"
+        )
+    return step, state, notes
+
+
+def _recorder(job: Job, log: HostLog, step: int, notes: dict[str, Any], left_aside: list[str]) -> Recorder:
+    """The recorder of a run that begins at `step`, which is noted and told."""
+    folder = job.folder if job.leads else None
+    recorder = Recorder(job.config, folder, log, job.system.curriculum, step=step, notes=notes)
+    for message in left_aside:
+        recorder.warn(message)
+    recorder.event("start", step=step, devices=job.mesh.size, processes=jax.process_count())
+    if step and job.leads:
+        print(f"resuming from step {step} of {job.config.run.steps}", file=sys.stderr)
+    return recorder
 
 
 def _close(store: CheckpointStore) -> None:

@@ -13,7 +13,7 @@ from ..assembly.systems import build_system
 from ..model import DenoisingModel, ScoreGuidedModel
 from ..settings.config import Config
 from ..train import CheckpointError
-from ..train.checkpoint import checkpoint_notes, read_arrays
+from ..train.reading import checkpoint_notes, read_arrays
 from ..train.weights import check_same, named_arrays, with_arrays
 from .folder import read_config
 

@@ -85,7 +85,7 @@ def _from_json(found: Any, hint: Any, name: str) -> Any:
     if _is_union(hint):
         return _union_from_json(found, typing.get_args(hint), name)
     if several := kinds(hint):
-        return _kind_from_json(found, several, name)
+        return _kind_from_json(found, several, name, _OF_ONES_OWN)
     if dataclasses.is_dataclass(hint):
         return _dataclass_from_json(found, hint, name)
     return _plain_from_json(found, hint, name)
@@ -118,12 +118,15 @@ def _union_from_json(found: Any, members: tuple[Any, ...], name: str) -> Any:
     return _kind_from_json(found, {member.__name__: member for member in others}, name)
 
 
-def _kind_from_json(found: Any, several: dict[str, Any], name: str) -> Any:
+_OF_ONES_OWN = "; one of your own: put EQUISCT_METHODS=FILE.py before the command, or see docs/extend.md"
+
+
+def _kind_from_json(found: Any, several: dict[str, Any], name: str, advice: str = "") -> Any:
     """The dataclass that "kind" names."""
     fields: dict[str, Any] = dict(found) if isinstance(found, dict) else {}
     kind = fields.pop("kind", None)
     if not isinstance(kind, str) or kind not in several:
-        raise ValueError(f"{name}.kind: expected one of {', '.join(several)}, found {kind!r}")
+        raise ValueError(f"{name}.kind: expected one of {', '.join(several)}, found {kind!r}{advice}")
     return _dataclass_from_json(fields, several[kind], name)
 
 

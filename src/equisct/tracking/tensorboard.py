@@ -37,7 +37,7 @@ class TensorBoard:
             self._summary = importlib.import_module("tensorboardX.summary")
             records = importlib.import_module("tensorboardX.record_writer")
         except ImportError as error:
-            hint = 'pip install "equisct[train]"'
+            hint = "pip install tensorboardx"
             raise ValueError(f"TensorBoard: expected tensorboardX to be installed, found none ({hint})") from error
         (folder / "tb").mkdir(exist_ok=True)
         used = [path.suffix[1:] for path in (folder / "tb").glob("events.out.tfevents.*")]

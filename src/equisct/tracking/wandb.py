@@ -52,7 +52,7 @@ class WandB:
         if mode not in ("offline", "online"):
             raise ValueError(f"mode: expected 'offline' or 'online', found {mode!r}")
         if importlib.util.find_spec("wandb") is None:
-            raise ValueError('WandB: expected wandb to be installed, found none (pip install "equisct[wandb]")')
+            raise ValueError("WandB: expected wandb to be installed, found none (pip install wandb)")
         self._project, self._mode = project, mode
         self._run: Any = None
 

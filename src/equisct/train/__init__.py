@@ -1,16 +1,22 @@
 """Training: `Recipe`, `TrainState`, `train_step`, `fit`, and the checkpoints of a run (needs `equisct[train]`)."""
 
+import importlib.util as _util
+
+if _util.find_spec("orbax") is None or _util.find_spec("optax") is None:
+    _found = 'equisct.train needs more than the library\'s core: pip install "equisct[train]"'
+    raise ModuleNotFoundError(_found)
+
 from .averages import AbstractAverage as AbstractAverage
 from .averages import ConstantDecay as ConstantDecay
 from .averages import PowerFunction as PowerFunction
 from .averages import RampedDecay as RampedDecay
 from .checkpoint import CheckpointStore as CheckpointStore
-from .checkpoint import read_checkpoint as read_checkpoint
 from .loop import NonFiniteError as NonFiniteError
 from .loop import fit as fit
 from .placement import data_mesh as data_mesh
 from .posthoc import reconstruct as reconstruct
 from .posthoc import save_snapshot as save_snapshot
+from .reading import read_checkpoint as read_checkpoint
 from .restart import restarting as restarting
 from .state import Recipe as Recipe
 from .state import TrainState as TrainState

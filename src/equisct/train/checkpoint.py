@@ -22,7 +22,8 @@ from jax.experimental import multihost_utils
 
 from .._check import check_at_least
 from .manifest import DamagedError, FormatError, read_manifest, write_manifest
-from .weights import CheckpointError, check_same, named_arrays, with_arrays
+from .reading import load_tree, steps_in
+from .weights import CheckpointError, named_arrays
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ class CheckpointStore:
 
     def __init__(
         self,
-        folder: pathlib.Path,
+        folder: str | os.PathLike[str],
         *,
         keep: int = 2,
         keep_every: int = 0,
@@ -47,6 +48,7 @@ class CheckpointStore:
     ):
         check_at_least("keep", keep, 2)
         check_at_least("keep_every", keep_every, 0)
+        folder = pathlib.Path(folder)
         unfit = {"[", "\\"} - {os.sep}  # Orbax takes the path for a pattern, and writes what it cannot read
         if unfit & set(str(folder.absolute())):
             raise ValueError(f"folder: expected a path without {' or '.join(sorted(unfit))}, found {folder.absolute()}")
@@ -60,7 +62,7 @@ class CheckpointStore:
 
     def steps(self) -> list[int]:
         """The steps of which there is a folder with a manifest, ascending; whether they are whole shows on load."""
-        return _steps(self._folder)
+        return steps_in(self._folder)
 
     def save(self, step: int, tree: Any, notes: dict[str, Any]) -> None:
         """Begins to store a tree's arrays and notes (JSON); returns once the arrays may change again.
@@ -132,7 +134,7 @@ class CheckpointStore:
             return None
         place = self._folder / str(chosen)
         notes = read_manifest(place)
-        return chosen, _load(self._checkpointer, place, like, notes), notes["notes"]
+        return chosen, load_tree(self._checkpointer, place, like, notes), notes["notes"]
 
     def _choose(self) -> int:
         """The newest step whose files are all as written; damaged ones above it are renamed. -1: none."""
@@ -197,80 +199,6 @@ def _forget_place(place: pathlib.Path) -> None:
         mark.write_text("whole\n")
 
 
-def checkpoint_notes(folder: pathlib.Path, step: int | None = None) -> tuple[int, dict[str, Any]]:
-    """The step and the notes of a checkpoint: of `step`, or of the newest that is whole. Changes nothing.
-
-    Raises:
-        CheckpointError: if there is none, that of `step` is damaged, or one is of another version's format.
-    """
-    found = _steps(folder)
-    if step is not None and step not in found:
-        raise CheckpointError(f"checkpoint: expected one of the steps {found} in {folder}, found {step}")
-    problems = []
-    for each in reversed(found if step is None else [step]):
-        try:
-            return each, read_manifest(folder / str(each))["notes"]
-        except FormatError as error:
-            raise CheckpointError(f"checkpoint {error}; take the version that wrote it") from error
-        except DamagedError as error:
-            problems.append(str(error))
-    raise CheckpointError(f"checkpoint: expected a whole one in {folder}, found {'; '.join(problems) or 'none'}")
-
-
-def read_checkpoint(folder: pathlib.Path, like: T, step: int | None = None) -> T:
-    """The tree of a checkpoint, for whoever only reads: that of `step`, or the newest that is whole.
-
-    Args:
-        folder: of a `CheckpointStore`, which another process may be writing to.
-        like: a tree of the same structure; its arrays, or shapes with shardings, say where each array goes.
-        step: which one.
-
-    Raises:
-        CheckpointError: if there is none, it is damaged, or it is of another tree.
-    """
-    chosen, _ = checkpoint_notes(folder, step)
-    place = folder.absolute() / str(chosen)
-    with ocp.StandardCheckpointer() as checkpointer:
-        return _load(checkpointer, place, like, read_manifest(place))
-
-
-def read_arrays(folder: pathlib.Path, step: int | None = None) -> dict[str, Any]:
-    """Every array of a checkpoint by its name, such as `ema/torso/...`, whatever tree it is of.
-
-    The rest is as for `read_checkpoint`.
-    """
-    chosen, _ = checkpoint_notes(folder, step)
-    return read_checkpoint(folder, _described(folder.absolute() / str(chosen)), chosen)
-
-
-def _described(place: pathlib.Path, notes: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The shapes of a checkpoint's arrays by their names, as its notes list them."""
-    notes = read_manifest(place) if notes is None else notes
-    try:
-        return {name: jax.ShapeDtypeStruct(shape, dtype) for name, (dtype, shape) in notes["leaves"].items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"checkpoint {place}: expected a list of its arrays, found another ({error!r})"
-        ) from error
-
-
-def _load(checkpointer: Any, place: pathlib.Path, like: T, notes: dict[str, Any]) -> T:
-    expected = named_arrays(like)
-    check_same(expected, _described(place, notes), place)
-    target = {name: _target(leaf) for name, leaf in expected.items()}
-    try:
-        arrays = checkpointer.restore(place, target)
-    except Exception as error:  # of many kinds, by the file that is wrong
-        cause = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"checkpoint {place}: expected Orbax's files, found others ({cause})") from error
-    return with_arrays(like, arrays)
-
-
-def _steps(folder: pathlib.Path) -> list[int]:
-    found = [path for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
-    return sorted(int(path.name) for path in found if (path / "MANIFEST.json").is_file())
-
-
 def _is_first() -> bool:
     return jax.process_index() == 0
 
@@ -284,11 +212,6 @@ def _own_copy(arrays: dict[str, Any]) -> dict[str, Any]:
 
 def _is_spread(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
-
-
-def _target(leaf: Any) -> jax.ShapeDtypeStruct:
-    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _remove(path: pathlib.Path) -> None:

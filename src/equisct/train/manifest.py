@@ -42,21 +42,7 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
         DamagedError: if the manifest or a file is missing, of another size or of another content.
         FormatError: if another version of this library wrote it.
     """
-    path = folder / NAME
-    try:
-        found = json.loads(path.read_text())
-        digest = found.pop("digest")
-        if digest != _digest(found):
-            raise DamagedError(f"{path}: expected digest {digest}, found {_digest(found)}")
-        if found["format"] != FORMAT:
-            raise FormatError(
-                f"{path}: expected format {FORMAT}, found {found['format']}: another version's checkpoint"
-            )
-        files, notes = _checked(found["files"]), dict(found["notes"])
-    except (DamagedError, FormatError):
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedError(f"{path}: expected a manifest, found none that can be read ({error!r})") from error
+    files, notes = _read(folder / NAME)
     for name, expected in files.items():
         place = folder / name
         if not place.is_file():
@@ -70,6 +56,29 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
         if found != expected:
             raise DamagedError(f"{place}: expected SHA-256 {expected['sha256']}, found another")
     return notes
+
+
+def read_notes(folder: pathlib.Path) -> dict[str, Any]:
+    """The notes alone, at once: no other file is read. Errors are those of `read_manifest`."""
+    return _read(folder / NAME)[1]
+
+
+def _read(path: pathlib.Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """The files and the notes that a manifest lists."""
+    try:
+        found = json.loads(path.read_text())
+        digest = found.pop("digest")
+        if digest != _digest(found):
+            raise DamagedError(f"{path}: expected digest {digest}, found {_digest(found)}")
+        if found["format"] != FORMAT:
+            raise FormatError(
+                f"{path}: expected format {FORMAT}, found {found['format']}: another version's checkpoint"
+            )
+        return _checked(found["files"]), dict(found["notes"])
+    except (DamagedError, FormatError):
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedError(f"{path}: expected a manifest, found none that can be read ({error!r})") from error
 
 
 def _checked(files: Any) -> dict[str, dict[str, Any]]:

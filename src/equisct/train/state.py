@@ -15,7 +15,7 @@ from .._check import check_at_least, check_fraction
 from .._tree import count, in_short, trainable
 from .._types import Scalar, Step
 from ..model import Taught
-from ..objectives.terms import Objective, SplitObjective
+from ..objectives.terms import AbstractSplitObjective, Objective, SplitObjective
 from .averages import AbstractAverage, ConstantDecay, RampedDecay
 from .placement import place
 
@@ -102,7 +102,12 @@ def init_state(recipe: Recipe, model: Any, *, mesh: Mesh | None = None) -> Train
         recipe: the run's constants.
         model: what the recipe's objective takes; the same in every process.
         mesh: devices to train on (`data_mesh()`); None is JAX's default device.
+
+    Raises:
+        TypeError: if the objective cannot train such a model.
     """
+    if isinstance(recipe.objective, AbstractSplitObjective):
+        recipe.objective.check(model)
     zero = jnp.zeros((), jnp.int32)
     state = TrainState(
         model=model,

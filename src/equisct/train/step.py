@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jaxtyping import Bool, Float, Int
 
 from .._tree import global_norm, trainable
@@ -104,12 +105,16 @@ def train_step(
     Args:
         recipe: the run's constants; the same object in every call, or the step is compiled again.
         state: from `init_state` or the previous call.
-        batch: float32 samples in the data's units, `(batch, *shape)`; with several processes, this one's rows.
+        batch: samples in the data's units, `(batch, *shape)`, which become float32; with several processes, this
+            one's rows.
         key: this update's key, such as `jax.random.fold_in(key, step)`; the same in every process.
 
     Raises:
-        ValueError: if the batch cannot be divided among the devices, or into the recipe's microbatches.
+        ValueError: if the batch cannot be divided among the devices, or into the recipe's microbatches; if `state` has
+            been used up by an earlier call.
     """
+    if not isinstance(state.step, Tracer) and state.step.is_deleted():
+        raise ValueError("state: expected the one that the last train_step returned, found one that it has used up")
     return _update(_arguments(recipe, state, batch, key), state)
 
 
