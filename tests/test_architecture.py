@@ -27,7 +27,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text()) for path in FILES}
 
 LAYERS = [
-    {"_types", "_check", "_random", "_tree", "_concrete", "_beartype", "_replace"},
+    {"_types", "_check", "_random", "_tree", "_concrete", "_beartype", "_replace", "_version"},
     {
         "augmentation",
         "diffusion",

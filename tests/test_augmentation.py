@@ -23,7 +23,7 @@ from equisct.settings import codec, methods, presets
 from equisct.settings.config import Torso
 from strategies import untyped
 from test_cli_evaluate import call
-from tolerances import FLOAT32_ROUNDING
+from tolerances import FLOAT32_ROUNDING, FLOAT64_ROUNDING
 
 KEY = jr.key(3)
 IMAGE = jr.uniform(KEY, (3, 8, 10), minval=-1, maxval=1)
@@ -46,8 +46,9 @@ def test_whole_pixels_move_exactly_and_the_border_is_a_mirror(down, right):
     rows, columns = np.arange(8) - down, np.arange(10) - right
     mirrored = lambda places, n: np.abs((places + n - 1) % (2 * n - 2) - n + 1)  # noqa: E731
     wanted = np.asarray(IMAGE)[:, mirrored(rows, 8)][:, :, mirrored(columns, 10)]
-    found = moved(IMAGE, EYE, jnp.array([right, down], jnp.float32))
-    np.testing.assert_allclose(found, wanted, atol=FLOAT32_ROUNDING)
+    with jax.enable_x64(True):
+        image, linear, shift = (jnp.asarray(np.asarray(a), jnp.float64) for a in (IMAGE, EYE, [right, down]))
+        np.testing.assert_allclose(moved(image, linear, shift), wanted, atol=FLOAT64_ROUNDING)
 
 
 @given(st.floats(-3, 3), st.floats(0.5, 2), st.floats(-3, 3))

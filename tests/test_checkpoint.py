@@ -233,3 +233,16 @@ def test_bad_call_is_named(name, tmp_path):
     call, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         call(tmp_path)
+
+
+def test_what_would_be_lost_or_cannot_be_noted_is_refused(tmp_path):
+    store = CheckpointStore(tmp_path)
+    tree = {"a": jnp.ones(3)}
+    for step in (10, 20, 20):
+        store.save(step, tree, {})
+    with pytest.raises(ValueError, match=r"step: expected one after those in .*, \[10, 20\], found 5"):
+        store.save(5, tree, {})
+    with pytest.raises(ValueError, match="notes: expected what JSON can hold, found Object of type ndarray"):
+        store.save(30, tree, {"a": np.zeros(2)})
+    assert store.steps() == [10, 20]
+    store.close()

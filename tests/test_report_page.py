@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from equisct.cli import report, train
-from equisct.cli.report_work import read_run
+from equisct.cli.report_work import decides, read_run
+from equisct.report import ablation_chart, group_runs
 from test_cli_evaluate import call
 
 TESTS = pathlib.Path(__file__).parent
@@ -69,15 +70,22 @@ def test_a_report_of_runs_holds_every_figure(pages):
         "head and its own consistency model", "head and one trained without", "exact posterior mean and the model"
     }  # fmt: skip
     assert len([row for row in rows if row["line"].endswith("without") and row["panel"] == "Cosine"]) == 5
+    assert "last evaluation (--eval.every), of 32 samples in features of pixels." in text
     assert "<title>3 runs of equisct-train</title>" in text
     assert "<title>The run tiny</title>" in pages["images"].read_text()
     assert (folder / "samples-1.png").is_file()
 
 
-def test_a_guide_that_is_off_counts_as_weight_0(runs):
-    guided, plain = (read_run(runs / name, name) for name in ("guided-0", "plain"))
-    assert (guided.settings["method.head_weight"], plain.settings["method.head_weight"]) == (0.3, 0.0)
-    assert len(plain.evaluations) == 2
+def test_a_guide_that_is_off_is_a_setting_and_stands_at_0_in_the_ablation(runs):
+    rows = [read_run(runs / name, name) for name in ("guided-0", "plain")]
+    assert [(run.settings["method.head_weight"], run.settings["head.guide"]) for run in rows] == [
+        (0.3, True), (0.3, False)
+    ]  # fmt: skip
+    assert len(rows[1].evaluations) == 2
+    groups = group_runs(rows, decides)
+    assert [group.label for group in groups] == ["guide True", "guide False"]
+    (panel, *_) = ablation_chart(groups).panels
+    assert [words for _, words in panel.ticks] == ["0", "0.3"]
 
 
 def test_what_was_recorded_is_enough_without_models(runs, tmp_path):

@@ -533,7 +533,8 @@ def test_a_method_of_ones_own_is_one_file(tmp_path):
     named.mkdir()
     (named / "METADATA").write_text("Metadata-Version: 2.1\nName: mixed\nVersion: 1.0\n")
     (named / "entry_points.txt").write_text("[equisct_methods]\nmixed = mixed\n")
-    drawn = call(tmp_path, *words, PYTHONPATH=str(tmp_path))
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    drawn = call(tmp_path, *words, PYTHONPATH=paths)
     assert drawn.returncode == 0, drawn.stderr
     assert np.isfinite(np.load(tmp_path / "a.npz")["samples"]).all()
     shutil.rmtree(named)

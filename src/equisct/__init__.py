@@ -15,7 +15,7 @@ from typing import Any as _Any
 from jaxtyping import install_import_hook as _install_import_hook
 
 # jaxtyping's decorator imports JAX, and a command must understand its arguments and data before that.
-_UNCHECKED = {"__main__", "_beartype", "_check", "_replace"}
+_UNCHECKED = {"__main__", "_beartype", "_check", "_replace", "_version"}
 _UNCHECKED |= {"assembly", "cli", "data", "runs", "settings", "tracking"}
 _CHECKED = [f"equisct.{module.name}" for module in _pkgutil.iter_modules(__path__) if module.name not in _UNCHECKED]
 

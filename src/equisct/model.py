@@ -15,7 +15,7 @@ from jaxtyping import Float
 from ._tree import cut
 from ._types import Key, Level, Sample
 from .diffusion import score_from_denoised
-from .nn.interface import HeadNetwork, Torso
+from .nn.interface import HeadNetwork, Torso, TorsoOutput
 from .nn.precision import Lowered
 from .preconditioning import AbstractPreconditioning, precondition
 
@@ -42,6 +42,8 @@ class ConsistencyModel(eqx.Module):
     def __call__(self, x_t: Sample, sigma: Level, *, key: Key | None = None) -> Readout:
         scalings = self.preconditioning.scalings(sigma)
         output = self.torso(scalings.input * x_t, scalings.noise, key=key)
+        if not isinstance(output, TorsoOutput):
+            raise TypeError(f"torso: expected to return a nn.TorsoOutput, found {type(output).__name__}")
         endpoint = precondition(scalings, x_t, output.raw)
         return Readout(endpoint=endpoint, features=output.features, embedding=output.embedding)
 

@@ -27,7 +27,9 @@ def signalled(err: str) -> float:
 
 def test_each_place(tmp_path, arguments, unbroken):
     places = [*PLACES] if harness.full() else [*QUICK]
-    with harness.scoring("R4", f"a signal in {', '.join(places)}", "there is no evaluation while training") as score:
+    with harness.scoring(
+        "R4", f"a signal in {', '.join(places)}", "an evaluation while training: tests/test_evaluator.py"
+    ) as score:
         for place in places:
             folder = tmp_path / place.replace(" ", "-")
             more = (*arguments, *harness.DRAWING, "--sample.every", "15", "--log.every", "1")

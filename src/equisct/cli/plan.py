@@ -49,7 +49,7 @@ def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> 
         "folder": f"{run.dir} ({'goes on with the run there' if goes_on else 'new'})",
     }
     told = "\n".join(f"{name + ':':12} {text}" for name, text in lines.items())
-    return f"{told}\nsettings:\n{json.dumps(to_json(config), indent=2)}"
+    return f"settings:\n{json.dumps(to_json(config), indent=2)}\n{told}"
 
 
 def _parameters(model: Any) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import importlib.metadata
 import json
 import pathlib
 import sys
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .._version import installed_version
 from ..evaluation import check_comparable
 from ..objectives.terms import bin_edges
 from ..report import (
@@ -69,7 +69,7 @@ def report(options: ReportOptions) -> pathlib.Path:
     title = f"{len(rows)} runs of equisct-train" if many else f"The run {rows[0].name}"
     written = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     words = f"Written {written}. Every figure lies as SVG, PNG and CSV in the folder {folder.name} beside this page."
-    write_page(out, title, words, sections, f"equisct {importlib.metadata.version('equisct')}")
+    write_page(out, title, words, sections, f"equisct {installed_version('equisct') or ''}".strip())
     return out
 
 
@@ -121,7 +121,7 @@ def _comparable(rows: list[RunRows], paths: Sequence[pathlib.Path]) -> list[RunR
 
 
 def _settings(path: pathlib.Path) -> dict[str, Any]:
-    """By their full names; a head whose gradient does not reach the torso has no weight there."""
+    """By their full names."""
     flat: dict[str, Any] = {}
 
     def walk(node: Any, name: str) -> None:
@@ -129,8 +129,6 @@ def _settings(path: pathlib.Path) -> dict[str, Any]:
             walk(value, f"{name}{key}.") if isinstance(value, dict) else flat.update({f"{name}{key}": value})
 
     walk(to_json(read_config(path)), "")
-    if flat.pop("head.guide") is False and "method.head_weight" in flat:
-        flat["method.head_weight"] = 0.0
     return flat
 
 
@@ -156,7 +154,16 @@ def _overview(groups: Sequence[Group], paths: dict[str, pathlib.Path]) -> Sectio
     parts: list[Any] = [Table(header, rows, "The runs and their last figures")]
     if len(groups) > 1:
         parts += [_compared(groups, names), _apart(groups)]
-    return Section("runs", "Runs", "Figures of samples are those of each run's last evaluation (--eval.every).", parts)
+    return Section("runs", "Runs", _of_figures([paths[run.name] for group in groups for run in group.runs]), parts)
+
+
+def _of_figures(paths: Sequence[pathlib.Path]) -> str:
+    """How the figures of samples were taken; those of runs that were measured differently are left out before."""
+    words = "Figures of samples are those of each run's last evaluation (--eval.every)"
+    found = next((pipeline for path in paths if (pipeline := read_pipeline(path))), None)
+    if found is None:
+        return f"{words}."
+    return f"{words}, of {found.get('samples', 0):,} samples in features of {found.get('network', '?')}."
 
 
 def _compared(groups: Sequence[Group], names: Sequence[str]) -> Table:

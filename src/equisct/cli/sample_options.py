@@ -90,6 +90,7 @@ def check_walk(sampler: str | None, steps: int | None, levels: tuple[float, ...]
             raise ValueError(f"steps: expected at most 1000, the times of DDPM's schedule, found {steps}")
     most = {"two-step": 1, "multistep": len(levels)}.get(sampler or "", 0)
     if len(levels) > most:
-        raise ValueError(f"levels: expected at most {most} with {sampler}, found {levels}")
+        own = "the method's own sampler (--sampler multistep takes some)"
+        raise ValueError(f"levels: expected at most {most} with {sampler or own}, found {levels}")
     if sampler == "multistep" and not levels:
         raise ValueError("levels: expected at least one with multistep, found none")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import importlib.metadata
 import pathlib
 import shlex
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import tyro
 
+from .._version import installed_version
 from ..assembly.source import load_data, open_loader
 from ..data import DataError, Dataset
 from ..runs.exits import STOPPED, refusing_wrong_input, stopping_cleanly
@@ -52,7 +52,7 @@ def parse(arguments: Sequence[str] | None = None) -> Config:
     load_plugins()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words == ["--version"]:
-        print(f"equisct {importlib.metadata.version('equisct')}")
+        print(f"equisct {installed_version('equisct') or '(from its source)'}")
         sys.exit(0)
     if words[:1] in (["from-config"], ["resume"]):
         config = _parse_stored(*words)
@@ -185,7 +185,8 @@ def _note_on_scale(config: Config, dataset: Dataset) -> None:
 
 def _note_on_average(config: Config) -> None:
     """Says so where the average would still hold much of the random start at the end."""
-    left = 0.0 if config.ema.ramp else config.ema.decay**config.run.steps
+    begins_anew = getattr(config.method, "teacher", None) is None
+    left = config.ema.decay**config.run.steps if begins_anew and not config.ema.ramp else 0.0
     if left > 1 / 3:
         decay = round(1 - 5 / max(config.run.steps, 10), 4)
         print(

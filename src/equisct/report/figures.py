@@ -1,5 +1,6 @@
 """The paper's figures 2 and 4, losses per noise level, and throughput, from what runs have recorded."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -113,6 +114,7 @@ ABLATED = {"method.head_weight": "weight of the head's loss", "method.c": "Huber
 
 def ablations(groups: Sequence[Group]) -> dict[str, list[Group]]:
     """For each setting of `ABLATED` the most groups that differ in nothing else, by its value; fewer than two: none."""
+    groups = [dataclasses.replace(group, settings=_by_weight(group.settings)) for group in groups]
     found = {}
     for name in ABLATED:
         families: dict[str, list[Group]] = {}
@@ -126,6 +128,13 @@ def ablations(groups: Sequence[Group]) -> dict[str, list[Group]]:
         if len(family) > 1:
             found[name] = sorted(family, key=lambda group: group.settings[name])
     return found
+
+
+def _by_weight(settings: dict[str, Any]) -> dict[str, Any]:
+    """A head that does not guide the torso has weight 0 there, as the paper's Figure 4 has it."""
+    rest = {name: value for name, value in settings.items() if name != "head.guide"}
+    off = settings.get("head.guide") is False and "method.head_weight" in settings
+    return rest | {"method.head_weight": 0.0} if off else rest
 
 
 def ablation_chart(groups: Sequence[Group]) -> Chart:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import logging
 import os
 import pathlib
@@ -15,6 +14,7 @@ import jax
 import jax.random as jr
 from jax.sharding import Mesh
 
+from .._version import installed_version
 from ..assembly.recipe import build_recipe
 from ..assembly.sampling import remembered
 from ..assembly.systems import System, build_system
@@ -172,17 +172,10 @@ def _environment(mesh: Mesh) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "packages": {name: _version(name) for name in packages},
+        "packages": {name: installed_version(name) for name in packages},
         "devices": {"kind": devices[0].device_kind, "count": len(devices), "mesh": dict(mesh.shape)},
         "processes": jax.process_count(),
         "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "matmul_precision": os.environ.get("JAX_DEFAULT_MATMUL_PRECISION", ""),
     }
-
-
-def _version(name: str) -> str | None:
-    """The installed version; None for a package that is imported from its source."""
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(name)
-    return None

@@ -7,6 +7,7 @@ and laid out anew on load, so a run may go on with any number of devices.
 
 import concurrent.futures
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -69,8 +70,15 @@ class CheckpointStore:
 
         Raises:
             CheckpointError: if the save before this one failed.
+            ValueError: if there is one of a later step, which would be loaded instead; or the notes are no JSON.
         """
         self.wait()
+        if step < max(self.steps(), default=0):
+            raise ValueError(f"step: expected one after those in {self._folder}, {self.steps()}, found {step}")
+        try:
+            json.dumps(notes)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"notes: expected what JSON can hold, found {error}") from None
         place, arrays = self._folder / str(step), _own_copy(named_arrays(tree))
         leaves = {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in arrays.items()}
         try:
