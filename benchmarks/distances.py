@@ -1,4 +1,4 @@
-"""Which distance gives the truest map in few dimensions? The preset `toy`, whose flow map is known, by four of them.
+"""Which distance gives the truest map in few dimensions? The preset `toy`, whose flow map is known, by six of them.
 
     python benchmarks/distances.py [--place runs/distances] [--updates 10000] [--seeds 3]
 

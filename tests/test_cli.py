@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from equisct.cli import sample, sample_options, train
+from equisct.cli import plugins, sample, sample_options, train
 from equisct.runs import exits, folder, host_log, progress
 from equisct.settings import check, codec, config, methods, presets
 from equisct.settings import data as data_settings
@@ -550,3 +550,19 @@ def test_a_reader_that_leaves_early_gets_no_error():
     found = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=True)
     assert found.stderr == ""
     assert found.stdout.splitlines()[-1] in ("0", "141")
+
+
+def test_a_file_of_methods_is_imported_once_whatever_its_name(tmp_path, monkeypatch):
+    own = sys.modules["json"]
+    (tmp_path / "json.py").write_text("import sys\nsys.imported = getattr(sys, 'imported', 0) + 1\nclass Mine: ...\n")
+    monkeypatch.setenv("EQUISCT_METHODS", str(tmp_path / "json.py"))
+    monkeypatch.setattr(sys, "imported", 0, raising=False)
+    plugins.load_plugins()
+    plugins.load_plugins()
+    assert untyped(sys).imported == 1
+    assert sys.modules["json"] is own
+    (name,) = [
+        name for name, module in sys.modules.items() if getattr(module, "__file__", "") == str(tmp_path / "json.py")
+    ]
+    assert plugins.words_before(untyped(sys.modules[name]).Mine()) == f"EQUISCT_METHODS={tmp_path / 'json.py'} "
+    monkeypatch.delitem(sys.modules, name)

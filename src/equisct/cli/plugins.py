@@ -1,11 +1,12 @@
 """Methods from elsewhere: files that `EQUISCT_METHODS` names, and entry points of the group `equisct_methods`."""
 
+import importlib.machinery
 import importlib.metadata
-import importlib.util
 import os
 import pathlib
 import shlex
 import sys
+import types
 
 GROUP, VARIABLE = "equisct_methods", "EQUISCT_METHODS"
 
@@ -27,14 +28,14 @@ def load_plugins() -> None:
 def _import_file(path: pathlib.Path) -> None:
     if path.suffix != ".py" or not path.is_file():
         raise ValueError(f"{VARIABLE}: expected Python files that are there, found {path}")
-    if path.resolve() in {_file_of(name) for name in ("__main__", path.stem)}:
+    name = f"{GROUP}_{path.stem}"  # a file may be called as a module of Python's own
+    if path.resolve() in {_file_of(each) for each in ("__main__", path.stem, name)}:
         return
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    loader = importlib.machinery.SourceFileLoader(name, str(path))
+    module = types.ModuleType(name)
+    module.__file__ = str(path)
+    sys.modules[name] = module
+    loader.exec_module(module)
 
 
 def _file_of(module: str) -> pathlib.Path | None:

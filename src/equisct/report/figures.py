@@ -87,9 +87,9 @@ def training_chart(groups: Sequence[Group]) -> Chart:
     return Chart(
         "figure-2", "Training: gradient norm, its variance, and figures of the samples",
         "The norm of the gradient over the torso's parameters, averaged between rows, and its variance over the "
-        "updates of each stage of the curriculum (the paper's Figure 2, left); figures of samples of the averaged "
+        "updates of each stage of the curriculum (the paper's Figure 2); figures of samples of the averaged "
         "weights from "
-        f"one fixed noise (right).{spread}",
+        f"one fixed noise.{spread}",
         _in_words(kept), kept,
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 import importlib.util as _util
 
 if _util.find_spec("orbax") is None or _util.find_spec("optax") is None:
-    _found = 'equisct.train needs more than the library\'s core: pip install "equisct[train]"'
+    _found = 'equisct.train needs more than the library\'s core: pip install ".[train]"'
     raise ModuleNotFoundError(_found)
 
 from .averages import AbstractAverage as AbstractAverage
