@@ -22,12 +22,12 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from equisct import count
-from equisct.assembly.models import denoising_model
-from equisct.assembly.recipe import build_recipe
-from equisct.assembly.systems import build_system
+from equisct.app.assembly.models import denoising_model
+from equisct.app.assembly.recipe import build_recipe
+from equisct.app.assembly.systems import build_system
+from equisct.app.settings.config import Config
+from equisct.app.settings.presets import PRESETS
 from equisct.evaluation.lpips import FILES, lpips_shapes
-from equisct.settings.config import Config
-from equisct.settings.presets import PRESETS
 from equisct.train import init_state, train_step
 
 SHAPE = (3, 32, 32)

@@ -14,7 +14,7 @@ import statistics
 
 import tyro
 
-from equisct.cli import train
+from equisct.app.cli import train
 from pool import on_every_core
 from table_runs import quietly
 

@@ -81,7 +81,7 @@ class Results:
 
 def collect(runs: Callable[[Arm], list[pathlib.Path]]) -> Results:
     """Reads the runs of every arm."""
-    from equisct.cli.report_work import read_run  # noqa: PLC0415  (imports JAX, after the first command's flags)
+    from equisct.app.cli.report_work import read_run  # noqa: PLC0415  (imports JAX, after the first command's flags)
 
     rows = {arm: [read_run(path, path.name) for path in runs(arm)] for arm in ARMS}
     stages = {arm: [run.stages for run in found] for arm, found in rows.items()}
@@ -175,7 +175,7 @@ def claims(found: Results, alignment: dict[str, np.ndarray]) -> Iterator[str]:
 
 def alignment_of(runs: Callable[[Arm], list[pathlib.Path]]) -> dict[str, np.ndarray]:
     """For each seed the head's mean cosine with its own consistency model less that with plain iCT's."""
-    from equisct.cli.report_models import align, load_models  # noqa: PLC0415
+    from equisct.app.cli.report_models import align, load_models  # noqa: PLC0415
 
     found: dict[str, list[float]] = {"cosine": [], "centred": []}
     for own, other in zip(runs(CENTRE), runs(PLAIN), strict=True):
@@ -189,9 +189,9 @@ def alignment_of(runs: Callable[[Arm], list[pathlib.Path]]) -> dict[str, np.ndar
 
 def draw(runs: Callable[[Arm], list[pathlib.Path]], folder: pathlib.Path) -> None:
     """Figures 2, 3 and 4 as PNG."""
-    from equisct.cli.report_models import alignment_charts, load_models  # noqa: PLC0415
-    from equisct.cli.report_work import decides, read_run  # noqa: PLC0415
-    from equisct.report import ablation_chart, group_runs, training_chart, write_chart  # noqa: PLC0415
+    from equisct.app.cli.report_models import alignment_charts, load_models  # noqa: PLC0415
+    from equisct.app.cli.report_work import decides, read_run  # noqa: PLC0415
+    from equisct.app.report import ablation_chart, group_runs, training_chart, write_chart  # noqa: PLC0415
 
     def groups(arms: Sequence[Arm]) -> list:
         return group_runs([read_run(path, path.name) for arm in arms for path in runs(arm)], decides)

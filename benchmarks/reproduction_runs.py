@@ -5,11 +5,11 @@ import json
 import pathlib
 import shutil
 
-from equisct.cli import train
-from equisct.settings import codec, presets
-from equisct.settings.config import Config, Log, Run, Sample
-from equisct.settings.features import Eval
-from equisct.settings.methods import ScoreGuidance
+from equisct.app.cli import train
+from equisct.app.settings import codec, presets
+from equisct.app.settings.config import Config, Log, Run, Sample
+from equisct.app.settings.features import Eval
+from equisct.app.settings.methods import ScoreGuidance
 from table_runs import quietly
 
 SAMPLES = 1_797

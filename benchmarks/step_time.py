@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from equisct.settings.config import Config, Head, Optim, Run, Torso
-from equisct.settings.data import CIFAR10
-from equisct.settings.methods import ScoreGuidance
-from equisct.settings.presets import DIGITS
+from equisct.app.settings.config import Config, Head, Optim, Run, Torso
+from equisct.app.settings.data import CIFAR10
+from equisct.app.settings.methods import ScoreGuidance
+from equisct.app.settings.presets import DIGITS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +88,8 @@ def equisct_contestant(case: Case, threads: int, *, sharded: bool, head: bool) -
     import jax.random as jr
 
     from equisct import count, train
-    from equisct.assembly.recipe import build_optimiser
-    from equisct.assembly.systems import build_system
+    from equisct.app.assembly.recipe import build_optimiser
+    from equisct.app.assembly.systems import build_system
 
     config = case.config
     if sharded:

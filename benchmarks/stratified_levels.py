@@ -24,14 +24,14 @@ from jax import Array
 
 import equisct as sct
 from equisct import train
-from equisct.assembly.recipe import build_recipe
-from equisct.assembly.source import load_data
-from equisct.assembly.systems import build_system
+from equisct.app.assembly.recipe import build_recipe
+from equisct.app.assembly.source import load_data
+from equisct.app.assembly.systems import build_system
+from equisct.app.settings.config import Config
+from equisct.app.settings.presets import DIGITS, TOY
 from equisct.data import Dataset, Loader
 from equisct.objectives.consistency import Draw
 from equisct.objectives.score_guided import ScoreGuided
-from equisct.settings.config import Config
-from equisct.settings.presets import DIGITS, TOY
 
 MICRO_BATCH = 16
 """Samples in one call of the gradient, whatever the batch: one compilation for all."""

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from equisct.assembly.source import load_data
-from equisct.cli import sample, train
-from equisct.settings import codec, methods, presets
-from equisct.settings.config import Config, Ema, Log, Optim, Run, Sample
-from equisct.settings.data import Mixture, Pairs
+from equisct.app.assembly.source import load_data
+from equisct.app.cli import sample, train
+from equisct.app.settings import codec, methods, presets
+from equisct.app.settings.config import Config, Ema, Log, Optim, Run, Sample
+from equisct.app.settings.data import Mixture, Pairs
 
 SAMPLES, PAIRS = 1_000, 8_000
 TEACHER_STEPS = 16
@@ -192,10 +192,10 @@ def measure_mixture(samples: np.ndarray, run: pathlib.Path) -> dict[str, float]:
     import jax.numpy as jnp  # noqa: PLC0415
     import jax.random as jr  # noqa: PLC0415
 
-    from equisct.assembly.recipe import build_oracle  # noqa: PLC0415
-    from equisct.assembly.sampling import draw_noise  # noqa: PLC0415
+    from equisct.app.assembly.recipe import build_oracle  # noqa: PLC0415
+    from equisct.app.assembly.sampling import draw_noise  # noqa: PLC0415
+    from equisct.app.runs.folder import read_config  # noqa: PLC0415
     from equisct.evaluation import sliced_wasserstein  # noqa: PLC0415
-    from equisct.runs.folder import read_config  # noqa: PLC0415
 
     noise = read_config(run).noise
     z = draw_noise((2,), len(samples), key=jr.key(0))

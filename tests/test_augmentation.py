@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import equisct as sct
-from equisct.assembly.models import consistency_model, denoising_model
-from equisct.assembly.transplant import transplant
+from equisct.app.assembly.models import consistency_model, denoising_model
+from equisct.app.assembly.transplant import transplant
+from equisct.app.cli import train
+from equisct.app.settings import codec, methods, presets
+from equisct.app.settings.config import Torso
 from equisct.augmentation import LABELS, SYM6, Augmentation, affine
-from equisct.cli import train
 from equisct.nn import ddpmpp, ncsnpp
-from equisct.settings import codec, methods, presets
-from equisct.settings.config import Torso
 from strategies import untyped
 from test_cli_evaluate import call
 from tolerances import FLOAT32_ROUNDING, FLOAT64_ROUNDING

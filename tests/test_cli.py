@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from equisct.cli import plugins, sample, sample_options, train
-from equisct.runs import exits, folder, host_log, progress
-from equisct.settings import check, codec, config, methods, presets
-from equisct.settings import data as data_settings
+from equisct.app.cli import plugins, sample, sample_options, train
+from equisct.app.runs import exits, folder, host_log, progress
+from equisct.app.settings import check, codec, config, methods, presets
+from equisct.app.settings import data as data_settings
 from equisct.train import CheckpointError, NonFiniteError
 from strategies import untyped
 
@@ -51,7 +51,7 @@ def tiny(tmp_path_factory):
 @pytest.mark.parametrize("command", ["train", "sample", "data"])
 def test_help_comes_without_jax(command):
     code = (
-        f"import sys; from equisct.cli.{command} import main\n"
+        f"import sys; from equisct.app.cli.{command} import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: sys.exit('jax' in sys.modules)"
     )

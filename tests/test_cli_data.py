@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from equisct.assembly.detection import detect
-from equisct.cli import data as command
+from equisct.app.assembly.detection import detect
+from equisct.app.cli import data as command
+from equisct.app.settings.data import CIFAR10, IDX, ArrayRecord, ImageFiles, Npz
 from equisct.data import ArrayRecordSet, ImageFolder, ImageSet, cifar10, load_npz, write_array_record
-from equisct.settings.data import CIFAR10, IDX, ArrayRecord, ImageFiles, Npz
 from strategies import untyped
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), np.uint8)

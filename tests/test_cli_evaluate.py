@@ -14,10 +14,14 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from equisct._replace import writing_whole
-from equisct.assembly.sampling import consistency_sampler, draw_samples, heun_sampler
-from equisct.assembly.systems import build_system
-from equisct.cli import evaluate, sample, train
+from equisct._base.files import writing_whole
+from equisct.app.assembly.sampling import consistency_sampler, draw_samples, heun_sampler
+from equisct.app.assembly.systems import build_system
+from equisct.app.cli import evaluate, sample, train
+from equisct.app.runs.draw_features import draw_features, evaluations
+from equisct.app.runs.stored import load_run
+from equisct.app.settings import presets
+from equisct.app.settings.features import Metric
 from equisct.data import float_to_images, images_to_float, load_digits
 from equisct.evaluation import (
     Extracted,
@@ -33,10 +37,6 @@ from equisct.evaluation import (
 )
 from equisct.evaluation.features import Quantise, quantised
 from equisct.evaluation.measure import METRICS, PIPELINE
-from equisct.runs.draw_features import draw_features, evaluations
-from equisct.runs.stored import load_run
-from equisct.settings import presets
-from equisct.settings.features import Metric
 from equisct.train import data_mesh
 from equisct.train.placement import place
 from strategies import untyped

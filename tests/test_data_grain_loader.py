@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 import equisct
-from equisct.assembly import source
+from equisct.app.assembly import source
+from equisct.app.settings import config, presets
+from equisct.app.settings import data as data_settings
 from equisct.data import ArrayRecordSet, DataError, GrainLoader, ImageFolder, ImageSet, Loader, write_array_record
-from equisct.settings import config, presets
-from equisct.settings import data as data_settings
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 3), np.uint8)
 MEMORY = ImageSet(PIXELS, "memory")

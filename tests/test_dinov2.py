@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from equisct.cli import evaluate
+from equisct.app.cli import evaluate
 from equisct.evaluation import extract, load_dinov2
 from equisct.evaluation.dinov2 import MEAN, SPREAD, dinov2_from, resized
 from test_cli_evaluate import call

@@ -23,15 +23,16 @@ import pytest
 import tyro
 
 import equisct as sct
-from equisct import data, nn, oracle, tracking, train
-from equisct.assembly.systems import build_system
-from equisct.cli import data as data_command
-from equisct.cli import evaluate, report, sample
-from equisct.cli import train as train_command
-from equisct.settings import codec, config
-from equisct.settings import data as data_settings
-from equisct.settings.codec import to_json
-from equisct.settings.presets import PRESETS
+from equisct import data, nn, oracle, train
+from equisct.app import tracking
+from equisct.app.assembly.systems import build_system
+from equisct.app.cli import data as data_command
+from equisct.app.cli import evaluate, report, sample
+from equisct.app.cli import train as train_command
+from equisct.app.settings import codec, config
+from equisct.app.settings import data as data_settings
+from equisct.app.settings.codec import to_json
+from equisct.app.settings.presets import PRESETS
 from strategies import untyped
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -10,14 +10,14 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from equisct.assembly.sampling import draw_samples
-from equisct.assembly.systems import build_system
-from equisct.cli import train
+from equisct.app.assembly.sampling import draw_samples
+from equisct.app.assembly.systems import build_system
+from equisct.app.cli import train
+from equisct.app.runs.evaluator import Evaluator
+from equisct.app.runs.stored import load_run
 from equisct.data import load_npz
 from equisct.evaluation import frechet_distance
 from equisct.evaluation.measure import PIPELINE
-from equisct.runs.evaluator import Evaluator
-from equisct.runs.stored import load_run
 from test_cli_evaluate import call
 from tolerances import FLOAT32_ROUNDING
 
@@ -112,7 +112,7 @@ def test_an_evaluation_that_fails_does_not_end_the_run(words, tmp_path, monkeypa
     def fail(*_, **__):
         raise ValueError("samples: expected finite numbers, found 3 of 40 that are not")
 
-    monkeypatch.setattr("equisct.runs.evaluator.draw_features", fail)
+    monkeypatch.setattr("equisct.app.runs.evaluator.draw_features", fail)
     ended = call(train.main, *words, "--run.dir", tmp_path / "run")
     assert ended.code == 0
     assert ended.err.count("warning: evaluation after update") == 3

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equisct.tracking import Moments, StageMoments, Throughput, Update, Window, update_from_report
+from equisct.app.tracking import Moments, StageMoments, Throughput, Update, Window, update_from_report
 from strategies import untyped
 from tolerances import FLOAT64_ROUNDING
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from equisct.assembly.objectives import build_distance
-from equisct.cli import train
+from equisct.app.assembly.objectives import build_distance
+from equisct.app.cli import train
+from equisct.app.settings import codec, methods, presets
 from equisct.evaluation import LPIPS, load_lpips
 from equisct.evaluation.lpips import BLOCKS, SCALE, SHIFT, lpips_from, lpips_shapes
-from equisct.settings import codec, methods, presets
 from test_cli_evaluate import call
 
 WIDTHS = (2, 3, 3, 4, 4)

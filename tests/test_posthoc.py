@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from catalogue import mlp_pair
-from equisct._tree import Frozen
+from equisct._base.tree import Frozen
 from equisct.train.averages import AbstractAverage, ConstantDecay, PowerFunction, update_average
 from equisct.train.posthoc import (
     BINS,

@@ -16,9 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from equisct.diagnostics import measure_alignment
-from equisct.oracle import Empirical, Gaussian
-from equisct.report import (
+from equisct.app.report import (
     Chart,
     Group,
     Line,
@@ -34,9 +32,11 @@ from equisct.report import (
     training_chart,
     write_chart,
 )
-from equisct.report.chart import COLOURS, chart_csv, panel_svg
-from equisct.report.page import page
-from equisct.report.runs import curve, differences
+from equisct.app.report.chart import COLOURS, chart_csv, panel_svg
+from equisct.app.report.page import page
+from equisct.app.report.runs import curve, differences
+from equisct.diagnostics import measure_alignment
+from equisct.oracle import Empirical, Gaussian
 from tolerances import FLOAT32_ROUNDING
 
 numbers = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=6)

@@ -13,9 +13,9 @@ import subprocess
 import numpy as np
 import pytest
 
-from equisct.cli import report, train
-from equisct.cli.report_work import decides, read_run
-from equisct.report import ablation_chart, group_runs
+from equisct.app.cli import report, train
+from equisct.app.cli.report_work import decides, read_run
+from equisct.app.report import ablation_chart, group_runs
 from test_cli_evaluate import call
 
 TESTS = pathlib.Path(__file__).parent

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from equisct.settings import codec
+from equisct.app.settings import codec
 from strategies import untyped
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "benchmarks"))

@@ -19,21 +19,21 @@ import pytest
 from safetensors.numpy import save_file
 
 import equisct as sct
-from equisct.assembly.models import denoising_model
-from equisct.assembly.recipe import build_optimiser, build_recipe
-from equisct.assembly.sampling import ddim_sampler
-from equisct.assembly.systems import build_system
-from equisct.assembly.transplant import transplant
-from equisct.cli import sample, train
+from equisct.app.assembly.models import denoising_model
+from equisct.app.assembly.recipe import build_optimiser, build_recipe
+from equisct.app.assembly.sampling import ddim_sampler
+from equisct.app.assembly.systems import build_system
+from equisct.app.assembly.transplant import transplant
+from equisct.app.cli import sample, train
+from equisct.app.runs import loop, stored
+from equisct.app.runs.stored import load_run, load_teacher, weights_hash
+from equisct.app.settings import codec, methods, presets
+from equisct.app.settings.config import Head, Log, Method, Noise, Optim, Parallel, Run, Sample, Torso
+from equisct.app.settings.data import Pairs
 from equisct.data import DataError, load_pairs, save_pairs
 from equisct.evaluation import lpips
 from equisct.model import ConsistencyModel, DenoisingModel, ScoreGuidedModel, Taught
 from equisct.objectives import slots
-from equisct.runs import loop, stored
-from equisct.runs.stored import load_run, load_teacher, weights_hash
-from equisct.settings import codec, methods, presets
-from equisct.settings.config import Head, Log, Method, Noise, Optim, Parallel, Run, Sample, Torso
-from equisct.settings.data import Pairs
 from equisct.train import ConstantDecay, RampedDecay, init_state, restarting, train_step
 from equisct.train.reading import read_arrays
 from equisct.train.weights import with_arrays

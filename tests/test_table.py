@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 
-from equisct.cli import train
+from equisct.app.cli import train
+from equisct.app.runs import loop
+from equisct.app.settings import codec
+from equisct.app.settings.config import Torso
 from equisct.evaluation import sliced_wasserstein
-from equisct.runs import loop
-from equisct.settings import codec
-from equisct.settings.config import Torso
 from strategies import untyped
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "benchmarks"))

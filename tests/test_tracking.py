@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import equisct
-from equisct.tracking import Events, Guarded, JsonLines, TensorBoard, Tracker, WandB, read_rows, redact
+from equisct.app.tracking import Events, Guarded, JsonLines, TensorBoard, Tracker, WandB, json_lines, read_rows, redact
 from strategies import untyped
 
 SOURCE = str(pathlib.Path(equisct.__file__).parents[1])
@@ -87,7 +87,7 @@ def test_a_row_is_one_write(tmp_path, monkeypatch):
             writes.append(line)
             return io.FileIO.write(self, line)
 
-    monkeypatch.setattr(equisct.tracking.json_lines, "io", types.SimpleNamespace(FileIO=Counting))
+    monkeypatch.setattr(json_lines, "io", types.SimpleNamespace(FileIO=Counting))
     tracker = JsonLines("m.jsonl")
     tracker.start(tmp_path, {}, 0)
     for step in range(1, 4):
@@ -151,7 +151,7 @@ def test_a_row_that_does_not_fit_on_the_disk_is_taken_back(tmp_path):
 def test_a_kill_leaves_whole_rows(tmp_path):
     code = """if True:
         import itertools, pathlib, sys
-        from equisct.tracking import JsonLines
+        from equisct.app.tracking import JsonLines
         tracker = JsonLines("m.jsonl")
         tracker.start(pathlib.Path(sys.argv[1]), {}, 0)
         for step in itertools.count(1):
@@ -241,7 +241,7 @@ def test_tensorboard_shows_each_step_once_after_a_resume(tmp_path):
 def test_tensorboard_files_name_no_host_and_load_neither_tensorflow_nor_torch(tmp_path):
     code = """if True:
         import pathlib, sys
-        from equisct.tracking import TensorBoard
+        from equisct.app.tracking import TensorBoard
         tracker = TensorBoard()
         tracker.start(pathlib.Path(sys.argv[1]), {}, 0)
         tracker.log(1, {"loss": 1.0})
@@ -268,7 +268,7 @@ def test_missing_packages_are_told(tmp_path, monkeypatch):
 OFFLINE_RUN = """if True:
     import pathlib, sys
     import numpy as np
-    from equisct.tracking import Guarded, WandB
+    from equisct.app.tracking import Guarded, WandB
     folder = pathlib.Path(sys.argv[1])
     for start in (0, 2):
         tracker = Guarded(WandB("project"), patience=60.0)
@@ -494,7 +494,7 @@ def test_a_closed_or_idle_shield_takes_nothing(tmp_path):
 def test_a_hanging_tracker_does_not_keep_the_process(tmp_path):
     code = """if True:
         import pathlib, sys, time
-        from equisct.tracking import Guarded, JsonLines
+        from equisct.app.tracking import Guarded, JsonLines
         class Hanging(JsonLines):
             def log(self, step, values):
                 time.sleep(600)

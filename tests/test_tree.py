@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equisct._check import check_at_least, check_finite, check_fraction, check_levels, check_positive
-from equisct._tree import Frozen, count, cut, global_norm, lerp, trainable
+from equisct._base.check import check_at_least, check_finite, check_fraction, check_levels, check_positive
+from equisct._base.tree import Frozen, count, cut, global_norm, lerp, trainable
 from strategies import samples
 from tolerances import FLOAT32_ROUNDING
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from equisct import count
-from equisct._tree import Frozen
+from equisct._base.tree import Frozen
 from equisct.nn import PositionalEmbedding, ddpmpp, ncsnpp
 from equisct.nn.blocks import Attention, PyramidDown, ResidualBlock
 from equisct.nn.layers import Conv, GroupNorm, Linear

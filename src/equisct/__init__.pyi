@@ -1,11 +1,13 @@
 from . import data as data
+from . import evaluation as evaluation
 from . import nn as nn
 from . import oracle as oracle
-from . import tracking as tracking
-from ._tree import Frozen as Frozen
-from ._tree import count as count
-from ._tree import cut as cut
-from ._tree import trainable as trainable
+from . import samplers as samplers
+from . import train as train
+from ._base.tree import Frozen as Frozen
+from ._base.tree import count as count
+from ._base.tree import cut as cut
+from ._base.tree import trainable as trainable
 from .augmentation import Augmentation as Augmentation
 from .curriculum import AbstractCurriculum as AbstractCurriculum
 from .curriculum import Constant as Constant
@@ -103,3 +105,5 @@ from .weighting import EDMWeighting as EDMWeighting
 from .weighting import InverseGap as InverseGap
 from .weighting import NoiseWeighting as NoiseWeighting
 from .weighting import SNRWeighting as SNRWeighting
+
+__version__: str

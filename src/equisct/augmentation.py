@@ -18,8 +18,8 @@ from jax import Array
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Float
 
-from ._check import check_fraction, check_positive
-from ._types import Key
+from ._base.check import check_fraction, check_positive
+from ._base.types import Key
 
 LABELS = 9
 """Numbers that tell what was done; all 0 for an image as it is."""

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Int
 
-from ._check import check_at_least, check_fraction, check_positive
-from ._types import Scalar, Step
+from ._base.check import check_at_least, check_fraction, check_positive
+from ._base.types import Scalar, Step
 
 
 class AbstractCurriculum(eqx.Module):

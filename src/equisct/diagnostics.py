@@ -9,7 +9,7 @@ import jax.random as jr
 from jax import Array
 from jaxtyping import Float
 
-from ._types import Key
+from ._base.types import Key
 from .diffusion import perturb
 from .oracle import AbstractOracle
 from .pf_ode import solve_pf_ode

@@ -4,7 +4,7 @@ Notation: `x` clean sample, `z` unit Gaussian noise, `sigma` noise level and onl
 `score` = grad log p_sigma(x_t) = (denoised - x_t) / sigma^2.
 """
 
-from ._types import Denoiser, Level, Sample
+from ._base.types import Denoiser, Level, Sample
 
 
 def perturb(x: Sample, z: Sample, sigma: Level) -> Sample:

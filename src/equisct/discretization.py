@@ -8,8 +8,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float64
 
-from ._check import check_at_least, check_levels, check_positive
-from ._types import Level
+from ._base.check import check_at_least, check_levels, check_positive
+from ._base.types import Level
 
 
 def karras_grid(

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ._check import check_positive
-from ._types import Sample, Scalar
+from ._base.check import check_positive
+from ._base.types import Sample, Scalar
 
 
 class AbstractDistance(eqx.Module):

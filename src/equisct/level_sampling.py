@@ -19,8 +19,8 @@ from jax import Array
 from jax.scipy.special import ndtri
 from jaxtyping import Float, Float64
 
-from ._check import check_at_least, check_finite, check_levels, check_positive
-from ._types import Key, Scalar, Step
+from ._base.check import check_at_least, check_finite, check_levels, check_positive
+from ._base.types import Key, Scalar, Step
 from .curriculum import AbstractCurriculum
 from .discretization import LevelPair, karras_grid
 from .variance_preserving import VPSchedule

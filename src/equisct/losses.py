@@ -1,6 +1,6 @@
 """The two losses of one sample: predictions in, scalar out, nothing random."""
 
-from ._types import Sample, Scalar
+from ._base.types import Sample, Scalar
 from .distance import AbstractDistance, SquaredL2
 
 

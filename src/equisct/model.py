@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ._tree import cut
-from ._types import Key, Level, Sample
+from ._base.tree import cut
+from ._base.types import Key, Level, Sample
 from .diffusion import score_from_denoised
 from .nn.interface import HeadNetwork, Torso, TorsoOutput
 from .nn.precision import Lowered

@@ -13,8 +13,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float
 
-from ._concrete import check_array, concrete
-from ._types import Denoiser, Level, Sample
+from ._base.concrete import check_array, concrete
+from ._base.types import Denoiser, Level, Sample
 
 _TOLERANCE = {"float32": 1e-6, "float64": 1e-9}
 

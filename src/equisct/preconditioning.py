@@ -8,9 +8,9 @@ import abc
 import equinox as eqx
 import jax.numpy as jnp
 
-from ._check import check_positive
-from ._concrete import check_array
-from ._types import Level, Sample, Scalar
+from ._base.check import check_positive
+from ._base.concrete import check_array
+from ._base.types import Level, Sample, Scalar
 from .variance_preserving import VPSchedule
 
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float64, Int
 
-from ._check import check_at_least, check_fraction, check_positive
-from ._types import Level, Scalar
+from ._base.check import check_at_least, check_fraction, check_positive
+from ._base.types import Level, Scalar
 
 
 class VPSchedule(eqx.Module):

@@ -9,8 +9,8 @@ import abc
 import equinox as eqx
 import jax.numpy as jnp
 
-from ._check import check_positive
-from ._types import Level, Scalar
+from ._base.check import check_positive
+from ._base.types import Level, Scalar
 from .discretization import LevelPair
 
 

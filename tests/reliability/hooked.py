@@ -71,7 +71,7 @@ def at_place(place: str, number: int, hooks: dict[str, str]) -> None:
     store = "equisct.train.checkpoint"
     if where.isdecimal():
         replace(
-            "equisct.runs.interrupt",
+            "equisct.app.runs.interrupt",
             "Interruption.told",
             lambda f: before(f, lambda self, step=None: step == int(where)),
         )
@@ -80,7 +80,7 @@ def at_place(place: str, number: int, hooks: dict[str, str]) -> None:
     elif where == "data":
         replace("equisct.data", "Loader.batch", lambda f: before(f, lambda self, step: step == int(k)))
     elif where == "sampling":
-        replace("equisct.assembly.sampling", "_draw_chunk", before)
+        replace("equisct.app.assembly.sampling", "_draw_chunk", before)
     elif where == "save":
         replace(store, "CheckpointStore._finish", lambda f: before(f, of_step(k)))
     elif where == "manifest":
@@ -126,7 +126,7 @@ def count(value: str) -> None:
 
         return row
 
-    replace("equisct.runs.recorder", "Recorder._write_row", make)
+    replace("equisct.app.runs.recorder", "Recorder._write_row", make)
 
 
 def limit(value: str) -> None:
@@ -145,7 +145,7 @@ def limit(value: str) -> None:
 
         return told
 
-    replace("equisct.runs.interrupt", "Interruption.told", make)
+    replace("equisct.app.runs.interrupt", "Interruption.told", make)
 
 
 def watch(value: str) -> None:
@@ -183,7 +183,7 @@ def main() -> None:
     """Sets the hooks and runs the command."""
     split = sys.argv.index("--")
     hooks = dict(word.split("=", 1) for word in sys.argv[1:split])
-    xla = importlib.import_module("equisct.cli.xla")
+    xla = importlib.import_module("equisct.app.cli.xla")
     xla.prefer_quick_compilation()  # before JAX comes in, as the command itself does
     for name, set_hook in {"slow": slow, "count": count, "limit": limit, "watch": watch}.items():
         if name in hooks:
@@ -191,9 +191,9 @@ def main() -> None:
     for name, value in list(hooks.items()):
         if name in SIGNALS:
             at_place(value, SIGNALS[name], hooks)
-    command = importlib.import_module("equisct.cli.train")
+    command = importlib.import_module("equisct.app.cli.train")
     if "ready" in hooks:
-        importlib.import_module("equisct.runs.run")
+        importlib.import_module("equisct.app.runs.run")
         print(f"ready at {time.time():.3f}", file=sys.stderr, flush=True)
     command.main(sys.argv[split + 1 :])
 

@@ -24,6 +24,8 @@ def note_indices(value: str) -> None:
 
 
 if __name__ == "__main__":
-    importlib.import_module("equisct.cli.xla").prefer_quick_compilation()  # before JAX comes in, as the command does
+    importlib.import_module(
+        "equisct.app.cli.xla"
+    ).prefer_quick_compilation()  # before JAX comes in, as the command does
     note_indices(sys.argv.pop(1).removeprefix("indices="))
     hooked.main()

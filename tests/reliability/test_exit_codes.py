@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from equisct.runs import exits
+from equisct.app.runs import exits
 from equisct.train import CheckpointError
 
 TABLE = [

@@ -4,8 +4,8 @@ import pytest
 from harness import full, metric_rows, scoring, state_hash
 from inputs import SMALL, call, write_images
 
-from equisct.cli import train
-from equisct.runs import loop
+from equisct.app.cli import train
+from equisct.app.runs import loop
 
 pytest.importorskip("grain")
 

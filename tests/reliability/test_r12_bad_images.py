@@ -11,7 +11,7 @@ import pytest
 from harness import full, scoring, state_hash, status
 from inputs import SMALL, call, files_below
 
-from equisct.cli import data, train
+from equisct.app.cli import data, train
 from test_data_folder import DAMAGED, DIRECTORY, GREY16, LINKS, damaged, encoded
 
 __all__ = ["damaged"]  # a fixture

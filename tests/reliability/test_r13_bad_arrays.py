@@ -5,7 +5,7 @@ import pytest
 from harness import scoring
 from inputs import call, files_below, no_jax_in
 
-from equisct.cli import train
+from equisct.app.cli import train
 
 N = 16
 PIXELS = np.random.default_rng(0).integers(0, 256, (N, 8, 8, 3), np.uint8)

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inputs import BY_METHOD, DATA, GROUPS, as_words, call, counts, fields, files_below, no_jax_in
 
-from equisct.cli import train
-from equisct.settings import codec, config, presets
-from equisct.settings import data as data_settings
+from equisct.app.cli import train
+from equisct.app.settings import codec, config, presets
+from equisct.app.settings import data as data_settings
 from strategies import untyped
 
 NOT_STORED = ("run.allow_change",)
@@ -193,7 +193,7 @@ def test_jax_is_not_imported(tmp_path):
     code = """if True:
         import json, sys
         sys.modules["jax"] = None
-        from equisct.cli.train import main
+        from equisct.app.cli.train import main
         for words in json.load(sys.stdin):
             try:
                 main(words)

@@ -18,8 +18,8 @@ from harness import full, scoring, vectors
 from inputs import call, counts, files_below, write_images
 
 import equisct
-from equisct.cli import data, sample, train
-from equisct.settings import codec, presets
+from equisct.app.cli import data, sample, train
+from equisct.app.settings import codec, presets
 from equisct.train import CheckpointError, PowerFunction, load_weights, manifest, reconstruct
 from test_data_arrays import HOSTILE as HOSTILE_ARRAYS
 from test_data_arrays import OBJECTS, Payload, npy, zipped
@@ -119,7 +119,7 @@ def test_an_index_of_a_stranger(name, here):
 
 CONFIGS = {
     "a dotted class": {"data": {"kind": "os.system", "command": "mkdir sentinel"}},
-    "a dotted class of ours": {"data": {"kind": "equisct.settings.data.Digits"}},
+    "a dotted class of ours": {"data": {"kind": "equisct.app.settings.data.Digits"}},
     "a class of another group": {"data": {"kind": "Run"}},
     "a private class": {"data": {"kind": "__class__"}},
     "a kind where none belongs": {"optim": {"kind": "os.system"}},

@@ -10,7 +10,7 @@ import pytest
 from harness import scoring
 from inputs import call, files_below, no_jax_in
 
-from equisct.cli import train
+from equisct.app.cli import train
 from test_data_arrays import Payload
 from test_data_cifar10 import BAD_FILES, CONTENTS, member, official, small, tar, write
 

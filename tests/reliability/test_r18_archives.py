@@ -10,7 +10,7 @@ import pytest
 from harness import scoring
 from inputs import call, no_jax_in
 
-from equisct.cli import data, train
+from equisct.app.cli import data, train
 from test_data_cifar10 import FOLDER, HOSTILE, ONE, official, small, tar
 from test_data_folder import CHANGED, CLIMBING, GOOD, attack, linked, listed
 

@@ -21,7 +21,7 @@ PART = "canaryGGGG1234"
 
 ALL_AT_ONCE = """if True:
     import json, sys
-    from equisct.cli import sample, train
+    from equisct.app.cli import sample, train
     for command, words in json.load(sys.stdin):
         try:
             {"train": train.main, "sample": sample.main}[command](words)

@@ -20,7 +20,7 @@ AUDITED = """if True:
             print("attempt:", event, arguments, flush=True)
             raise OSError("the network is closed")
     sys.addaudithook(hook)
-    from equisct.cli import data, sample, train
+    from equisct.app.cli import data, sample, train
     def call(main, *words):
         try:
             main(words)

@@ -7,8 +7,8 @@ from harness import DRAWING, full, metric_rows, rows, scoring, start, steps, vec
 from harness import train as run_process
 from inputs import call
 
-from equisct.cli import train
-from equisct.runs import recorder
+from equisct.app.cli import train
+from equisct.app.runs import recorder
 from test_tracking import METHODS
 
 HANG = 5.0 if full() else 0.3

@@ -10,7 +10,7 @@ import pytest
 from harness import rows, status, steps
 from inputs import call, counts, files_below
 
-from equisct.cli import sample, train
+from equisct.app.cli import sample, train
 from equisct.train import manifest
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"

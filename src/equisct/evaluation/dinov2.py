@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from .._types import Sample
+from .._base.types import Sample
 from .features import FeatureNetwork
 from .torch_file import built_from_file, named_array
 

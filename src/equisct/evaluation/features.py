@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from .._types import Sample
+from .._base.types import Sample
 
 Quantise = Literal["round", "truncate", "none"]
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from .._check import check_at_least
+from .._base.check import check_at_least
 
 BLOCK = 2048
 """Rows at a time: memory does not grow with the square of the sets."""

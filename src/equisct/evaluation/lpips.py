@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from .._types import Sample, Scalar
+from .._base.types import Sample, Scalar
 from ..distance import AbstractDistance
 from .torch_file import named_array, read_weights
 

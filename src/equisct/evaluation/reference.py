@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 
-from .._replace import writing_whole
+from .._base.files import writing_whole
 from .features import FeatureNetwork
 
 FORMAT = "equisct-reference-1"

@@ -5,7 +5,7 @@ NCSN++ and DDPM++ as Karras et al. (2022, Table 7) train them on CIFAR-10, and t
 
 import jax.random as jr
 
-from .._types import Key
+from .._base.types import Key
 from .embedding import FourierEmbedding, Mapping, PositionalEmbedding
 from .resampling import BOX, FIR
 from .unet import SongUNet, UNetBody

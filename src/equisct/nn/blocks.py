@@ -9,7 +9,7 @@ import jax.random as jr
 from jax import Array
 from jaxtyping import Float
 
-from .._types import Key
+from .._base.types import Key
 from .layers import SMALL, Conv, GroupNorm, Linear, at_least_float32, dropout
 from .resampling import BOX, Taps, downsample, upsample
 

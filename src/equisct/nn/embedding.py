@@ -11,8 +11,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from .._tree import Frozen
-from .._types import Key, Level
+from .._base.tree import Frozen
+from .._base.types import Key, Level
 from .layers import Linear, xavier
 
 

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from .._check import check_fraction
-from .._random import draw_bernoulli, draw_uniform
-from .._types import Key
+from .._base.check import check_fraction
+from .._base.random import draw_bernoulli, draw_uniform
+from .._base.types import Key
 from ._conv import conv2d
 
 SMALL = 1e-5

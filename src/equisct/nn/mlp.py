@@ -9,8 +9,8 @@ import jax.random as jr
 from jax import Array
 from jaxtyping import Float
 
-from .._tree import count, in_short
-from .._types import Key, Level
+from .._base.tree import count, in_short
+from .._base.types import Key, Level
 from .embedding import FourierEmbedding, Mapping
 from .interface import TorsoOutput
 from .layers import SMALL, LayerNorm, Linear

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from .._tree import Frozen
-from .._types import Key
+from .._base.tree import Frozen
+from .._base.types import Key
 from .embedding import Mapping
 
 T = TypeVar("T")

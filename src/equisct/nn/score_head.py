@@ -13,7 +13,7 @@ import jax.random as jr
 from jax import Array
 from jaxtyping import Float
 
-from .._types import Key, Level
+from .._base.types import Key, Level
 from .embedding import Mapping, PositionalEmbedding
 from .layers import Conv, GroupNorm, LayerNorm, Linear
 from .resampling import BOX

@@ -10,9 +10,9 @@ import jax.random as jr
 from jax import Array
 from jaxtyping import Float
 
-from .._check import check_fraction
-from .._tree import count, in_short
-from .._types import Key, Level
+from .._base.check import check_fraction
+from .._base.tree import count, in_short
+from .._base.types import Key, Level
 from .blocks import SKIP_SCALE, ConvResample, PyramidDown, ResidualBlock
 from .embedding import Mapping
 from .interface import TorsoOutput

@@ -15,8 +15,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from .._concrete import concrete
-from .._types import Key, Sample, Scalar, Step
+from .._base.concrete import concrete
+from .._base.types import Key, Sample, Scalar, Step
 from ..curriculum import AbstractCurriculum
 from ..diffusion import perturb
 from ..distance import AbstractDistance, PseudoHuber

@@ -9,9 +9,9 @@ import jax.random as jr
 from jax import Array
 from jaxtyping import Float
 
-from .._check import check_levels
-from .._random import draw_normal
-from .._types import Key, Level, Sample, Scalar, Step
+from .._base.check import check_levels
+from .._base.random import draw_normal
+from .._base.types import Key, Level, Sample, Scalar, Step
 from ..augmentation import Augmentation
 from ..diffusion import perturb
 from ..level_sampling import AbstractSingleLevel, LogNormal, VPTimes, independent, stratified

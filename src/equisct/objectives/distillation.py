@@ -1,6 +1,6 @@
 """Consistency distillation (Song et al. 2023): the small step follows a denoiser instead of one noisy sample."""
 
-from .._types import Denoiser
+from .._base.types import Denoiser
 from ..curriculum import AbstractCurriculum, Constant
 from ..distance import AbstractDistance, SquaredL2
 from ..level_sampling import AbstractLevelLaw, LevelTable, Uniform

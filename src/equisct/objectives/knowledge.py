@@ -9,8 +9,8 @@ import jax.random as jr
 from jax import Array
 from jaxtyping import Float
 
-from .._check import check_positive
-from .._types import Key, Scalar, Step
+from .._base.check import check_positive
+from .._base.types import Key, Scalar, Step
 from ..distance import L1, AbstractDistance
 from .terms import AbstractSplitObjective, Parts, SampleLosses, Terms, collect_terms
 

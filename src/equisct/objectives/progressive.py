@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from .._tree import cut
-from .._types import Key, Sample, Scalar, Step
+from .._base.tree import cut
+from .._base.types import Key, Sample, Scalar, Step
 from ..curriculum import Halving
 from ..diffusion import euler_step, perturb, pf_drift
 from ..discretization import LevelPair

@@ -10,8 +10,8 @@ import jax.random as jr
 from jax import Array
 from jaxtyping import Float
 
-from .._check import check_at_least
-from .._types import Key, Step
+from .._base.check import check_at_least
+from .._base.types import Key, Step
 from ..curriculum import AbstractCurriculum
 from ..diffusion import perturb
 from ..distance import AbstractDistance, balanced_head_weight

@@ -14,9 +14,9 @@ import jax.random as jr
 from jax import Array
 from jaxtyping import Float
 
-from .._random import draw_normal
-from .._tree import cut
-from .._types import Denoiser, Key, Level, Sample, Step
+from .._base.random import draw_normal
+from .._base.tree import cut
+from .._base.types import Denoiser, Key, Level, Sample, Step
 from ..diffusion import euler_step, pf_drift
 from ..discretization import LevelPair
 from ..level_sampling import AbstractLevels, independent, stratified

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from .._types import Key, Level, Scalar, Step
+from .._base.types import Key, Level, Scalar, Step
 
 BINS = 8
 

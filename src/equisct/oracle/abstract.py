@@ -11,8 +11,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from .._concrete import check_array, concrete
-from .._types import Key, Level, Sample, Scalar
+from .._base.concrete import check_array, concrete
+from .._base.types import Key, Level, Sample, Scalar
 
 if TYPE_CHECKING:
     Std: TypeAlias = float | Array

@@ -8,8 +8,8 @@ import jax.random as jr
 from jax import Array
 from jaxtyping import Float
 
-from .._concrete import check_array
-from .._types import Key, Level, Scalar
+from .._base.concrete import check_array
+from .._base.types import Key, Level, Scalar
 from ..diffusion import score_from_denoised
 from .abstract import AbstractOracle
 

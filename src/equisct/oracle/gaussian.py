@@ -9,8 +9,8 @@ import jax.random as jr
 from jax import Array
 from jaxtyping import ArrayLike, Float
 
-from .._concrete import check_array
-from .._types import Key, Level, Sample, Scalar
+from .._base.concrete import check_array
+from .._base.types import Key, Level, Sample, Scalar
 from .abstract import AbstractTransportOracle
 
 if TYPE_CHECKING:

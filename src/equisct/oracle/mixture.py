@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from .._types import Key, Level, Scalar
+from .._base.types import Key, Level, Scalar
 from .abstract import AbstractOracle, Std, check_modes
 
 

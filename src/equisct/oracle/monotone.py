@@ -17,7 +17,7 @@ from jax import Array
 from jax.scipy.special import log_ndtr
 from jaxtyping import Bool, Float
 
-from .._types import Scalar
+from .._base.types import Scalar
 
 _Modes = Float[Array, "modes"]
 

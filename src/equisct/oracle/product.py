@@ -7,8 +7,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from .._concrete import check_array, concrete
-from .._types import Key, Level, Scalar
+from .._base.concrete import check_array, concrete
+from .._base.types import Key, Level, Scalar
 from .abstract import AbstractTransportOracle, Std, check_modes
 from .mixture import GaussianMixture
 from .monotone import monotone_map

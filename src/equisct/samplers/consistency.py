@@ -12,9 +12,9 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from .._check import check_positive
-from .._concrete import check_array, concrete
-from .._types import Denoiser, Key, Level, Sample, Scalar
+from .._base.check import check_positive
+from .._base.concrete import check_array, concrete
+from .._base.types import Denoiser, Key, Level, Sample, Scalar
 
 Renoise: TypeAlias = Callable[[Level, Level], Array]
 """`(tau, sigma_min) -> scaling` of the noise that lifts a sample at level `sigma_min` to level `tau`."""

@@ -7,7 +7,7 @@ import jax
 from jax import Array
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from .._types import Denoiser, Level
+from .._base.types import Denoiser, Level
 
 _NAME = "equisct_counted_evaluation"
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from .._check import check_at_least
+from .._base.check import check_at_least
 
 
 def search_levels(

@@ -15,9 +15,9 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float
 
-from .._check import check_at_least
-from .._concrete import check_array, concrete
-from .._types import Denoiser, Key, Sample, Scalar
+from .._base.check import check_at_least
+from .._base.concrete import check_array, concrete
+from .._base.types import Denoiser, Key, Sample, Scalar
 from ..diffusion import euler_step, heun_step, pf_drift
 from ..discretization import karras_grid
 

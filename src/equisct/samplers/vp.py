@@ -11,8 +11,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Int
 
-from .._check import check_at_least, check_positive
-from .._types import Denoiser, Key, Sample
+from .._base.check import check_at_least, check_positive
+from .._base.types import Denoiser, Key, Sample
 from ..variance_preserving import VPSchedule
 
 

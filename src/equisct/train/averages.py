@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float64, Int
 
-from .._check import check_at_least, check_fraction, check_positive
-from .._tree import lerp
-from .._types import Scalar, Step
+from .._base.check import check_at_least, check_fraction, check_positive
+from .._base.tree import lerp
+from .._base.types import Scalar, Step
 
 T = TypeVar("T")
 

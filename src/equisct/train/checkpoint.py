@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from .._check import check_at_least
+from .._base.check import check_at_least
 from .manifest import DamagedError, FormatError, read_manifest, write_manifest
 from .reading import load_tree, steps_in
 from .weights import CheckpointError, named_arrays

@@ -9,8 +9,8 @@ from jax import Array
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from .._tree import global_norm, trainable
-from .._types import Key, Scalar, Step
+from .._base.tree import global_norm, trainable
+from .._base.types import Key, Scalar, Step
 from ..model import Taught, consistency_part, in_precision, student_of
 from ..objectives.terms import Parts, SplitObjective
 from .placement import keep_divided, keep_placed, keep_whole

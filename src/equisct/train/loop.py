@@ -6,8 +6,8 @@ import jax.random as jr
 import numpy as np
 from jax import Array
 
-from .._check import check_at_least
-from .._types import Key
+from .._base.check import check_at_least
+from .._base.types import Key
 from .state import Recipe, TrainState
 from .step import StepReport, train_step
 

@@ -9,7 +9,7 @@ import json
 import pathlib
 from typing import Any
 
-from .._replace import replace_file
+from .._base.files import replace_file
 
 NAME = "MANIFEST.json"
 FORMAT = 1

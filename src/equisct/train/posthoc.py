@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float64
 from safetensors import SafetensorError, safe_open
 
-from .._check import check_at_least
+from .._base.check import check_at_least
 from .averages import AbstractAverage, ConstantDecay, PowerFunction
 from .weights import CheckpointError, load_weights, named_arrays, write_arrays
 

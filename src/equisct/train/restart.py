@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .._check import check_at_least
+from .._base.check import check_at_least
 
 
 class RestartState(NamedTuple):

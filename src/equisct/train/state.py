@@ -11,9 +11,9 @@ from jax import Array
 from jax.sharding import Mesh
 from jaxtyping import Int
 
-from .._check import check_at_least, check_fraction
-from .._tree import count, in_short, trainable
-from .._types import Scalar, Step
+from .._base.check import check_at_least, check_fraction
+from .._base.tree import count, in_short, trainable
+from .._base.types import Scalar, Step
 from ..model import Taught
 from ..objectives.terms import AbstractSplitObjective, Objective, SplitObjective
 from .averages import AbstractAverage, ConstantDecay, RampedDecay

@@ -10,8 +10,8 @@ from jax import Array
 from jax.core import Tracer
 from jaxtyping import Bool, Float, Int
 
-from .._tree import global_norm, trainable
-from .._types import Key, Scalar
+from .._base.tree import global_norm, trainable
+from .._base.types import Key, Scalar
 from ..model import consistency_part
 from .averages import update_average
 from .gradient import batch_gradient

@@ -1,0 +1,68 @@
+"""Verbs on pytrees: `cut`, `lerp`, `trainable`, `count`; and `Frozen`, the mark of an array that is never trained."""
+
+import importlib
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from .types import Scalar
+
+T = TypeVar("T")
+
+
+class Frozen(eqx.Module):
+    """An array that belongs to a model but is never trained (such as Fourier frequencies)."""
+
+    value: Array
+
+
+def _is_frozen(node: Any) -> bool:
+    return isinstance(node, Frozen)
+
+
+def cut(tree: T) -> T:
+    """The same tree with gradients stopped at every floating-point array (the paper's stopgrad)."""
+    return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, tree)
+
+
+def lerp(a: T, b: T, weight: Scalar | float) -> T:
+    """`a + weight (b - a)` on floating-point arrays; every other leaf is taken from `b`."""
+    return jax.tree.map(lambda a, b: a + weight * (b - a) if eqx.is_inexact_array(a) else b, a, b)
+
+
+def trainable(tree: T) -> T:
+    """A filter (True or False per leaf) that selects the floating-point arrays outside `Frozen`."""
+    return jax.tree.map(
+        lambda node: jax.tree.map(lambda _: False, node) if _is_frozen(node) else eqx.is_inexact_array(node),
+        tree,
+        is_leaf=_is_frozen,
+    )
+
+
+def count(tree: Any) -> int:
+    """The number of trainable parameters (numbers, not arrays); works on shapes from `eqx.filter_eval_shape` too."""
+
+    def size(node: Any) -> int:
+        if _is_frozen(node) or not (isinstance(node, jax.ShapeDtypeStruct) or eqx.is_array(node)):
+            return 0
+        return node.size if jnp.issubdtype(node.dtype, jnp.inexact) else 0
+
+    return sum(size(node) for node in jax.tree.leaves(tree, is_leaf=_is_frozen))
+
+
+def global_norm(tree: Any) -> Scalar:
+    """The Euclidean norm over all floating-point arrays of a tree, in float32 or better."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
+    squares = [jnp.sum(jnp.square(leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)))) for leaf in leaves]
+    return jnp.sqrt(sum(squares, jnp.zeros(())))
+
+
+def in_short(tree: Any, words: str) -> Any:
+    """For a module's `__pdoc__`: one line, `Name(words)`, wherever it is printed, as in the message of a wrong shape.
+
+    Only the package that prints asks for it, so it is imported here and is no dependency.
+    """
+    return importlib.import_module("wadler_lindig").TextDoc(f"{type(tree).__name__}({words})")

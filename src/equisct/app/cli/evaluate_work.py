@@ -1,0 +1,166 @@
+"""The work of `equisct-eval`: what is measured, and the records of it."""
+
+import importlib.metadata
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax.random as jr
+
+from ..._base.files import replace_file
+from ...evaluation import (
+    Extracted,
+    FeatureNetwork,
+    Reference,
+    check_comparable,
+    load_reference,
+    measure,
+    save_reference,
+    spread,
+)
+from ...evaluation.measure import warnings_of
+from ...train import data_mesh
+from ...train.placement import place
+from ..assembly.features import name_of, network_of, open_samples, reference_of, see_all
+from ..assembly.source import load_data
+from ..runs.draw_features import draw_features, evaluations
+from ..runs.stored import load_run, weights_hash
+from .evaluate_options import CompareOptions, ImagesOptions, Measuring, ModelOptions, StatsOptions
+from .sample_work import choose_sampler
+
+FORMAT = "equisct-eval-1"
+
+
+# --- files of features ---
+
+
+def write_statistics(options: StatsOptions) -> None:
+    """`equisct-eval stats`."""
+    network = network_of(options)
+    found = reference_of(open_samples(options.path), network)
+    save_reference(options.out, found)
+    n, d = found.features.shape
+    print(f"wrote {d} features ({network.name}) of {n:,} samples of {found.data} to {options.out}")
+
+
+# --- records ---
+
+
+def _record(
+    options: Measuring, network: FeatureNetwork, reference: Reference, found: list[Extracted], **made: Any
+) -> dict[str, Any]:
+    """What was measured, how, and with what."""
+    reference.check_of(network)
+    figures = [measure(each, reference, options.metrics) for each in found]
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "numpy", "equinox")}
+    return {
+        "format": FORMAT,
+        "figures": {name: spread([each[name] for each in figures])._asdict() for name in figures[0]},
+        "pipeline": {
+            "network": network.name,
+            "weights": network.weights,
+            "reference": reference.hash,
+            "samples": len(found[0].features),
+            "quantised": options.quantise,
+        },
+        "reference": {"data": reference.data, "samples": len(reference.features)},
+        "made": made,
+        "software": versions,
+        "warnings": warnings_of(found[0]),
+    }
+
+
+def _tell(record: dict[str, Any], out: Path | None) -> None:
+    pipeline, several = record["pipeline"], any(each["runs"] > 1 for each in record["figures"].values())
+    for name, each in record["figures"].items():
+        print(f"{name:32} {each['mean']:.6g}" + (f" ± {each['std']:.2g}" if several else ""))
+    reference = record["reference"]
+    weights = f" ({pipeline['weights'][:12]})" if pipeline["weights"] else ""
+    print(
+        f"{pipeline['samples']:,} samples against {reference['samples']:,} of {reference['data']}, in features of "
+        f"{pipeline['network']}{weights}"
+    )
+    for warning in record["warnings"]:
+        print(f"warning: {warning}")
+    if out is not None:
+        record["figures"] = {
+            name: {key: value for key, value in each.items() if value == value}
+            for name, each in record["figures"].items()
+        }  # JSON has no NaN: of a single run there is no spread
+        replace_file(out, json.dumps(record, indent=2, allow_nan=False) + "\n")
+        print(f"wrote {out}")
+
+
+def evaluate_images(options: ImagesOptions) -> None:
+    """`equisct-eval images`."""
+    assert options.ref is not None
+    reference, network = load_reference(options.ref), network_of(options)
+    dataset = open_samples(options.path)
+    found = see_all(network, dataset, options.quantise)
+    _tell(_record(options, network, reference, [found], images=name_of(dataset)), options.out)
+
+
+def evaluate_model(options: ModelOptions) -> None:
+    """`equisct-eval model`."""
+    if not (options.run / "config.json").is_file():
+        raise ValueError(f"run: expected a folder of equisct-train with config.json, found {options.run}")
+    stored = load_run(options.run, options.step)
+    title, sampler = choose_sampler(options, stored)
+    network = network_of(options)
+    if options.ref:
+        reference = load_reference(options.ref)
+    else:
+        reference = reference_of(load_data(stored.config.data, seed=stored.config.run.seed), network)
+    mesh = data_mesh()
+    model, network = place((stored.ema if options.ema == "ema" else stored.model, network), mesh)
+    begin = time.monotonic()
+    found = [
+        draw_features(sampler, model, stored.shape, options.n, network, options.quantise, key=jr.key(seed), mesh=mesh)
+        for seed in options.seeds
+    ]
+    made = {
+        "run": options.run.name,
+        "model": weights_hash(model),
+        "weights": options.ema,
+        "average": stored.config.ema.decay,
+        "updates": stored.step,
+        "sampler": title,
+        "evaluations": evaluations(sampler, stored.shape),
+        "seeds": list(options.seeds),
+    }
+    rate = len(options.seeds) * options.n / (time.monotonic() - begin)
+    _tell(_record(options, network, reference, found, **made), options.out)
+    print(f"{rate:,.0f} samples/s from noise to features, compilation included")
+
+
+# --- comparing ---
+
+
+def compare(options: CompareOptions) -> None:
+    """`equisct-eval compare`."""
+    records = {str(path): _read(path) for path in options.records}
+    check_comparable(records)
+    names = list(dict.fromkeys(name for record in records.values() for name in record["figures"]))
+    print("| record | " + " | ".join(names) + " |")
+    print("|---" * (len(names) + 1) + "|")
+    for path, record in records.items():
+        print(f"| {path} | " + " | ".join(_cell(record["figures"].get(name, {})) for name in names) + " |")
+
+
+def _cell(figure: dict[str, Any]) -> str:
+    if not figure:
+        return "-"
+    return f"{figure['mean']:.5g}" + (f" ± {figure['std']:.2g}" if "std" in figure else "")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text())
+        right = record["format"] == FORMAT and isinstance(record["pipeline"], dict)
+        right = right and all(isinstance(each["mean"], int | float) for each in record["figures"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"records: expected a record of equisct-eval, found {path} ({error})") from None
+    if not right:
+        raise ValueError(f"records: expected a record of the format {FORMAT}, found {path}")
+    return record

@@ -1,0 +1,80 @@
+"""What a run would be, without running it: `--run.dry-run`."""
+
+import json
+import sys
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import numpy as np
+from jax.sharding import Mesh
+
+from ..._base.tree import count
+from ...data import Dataset
+from ...data.pairs import sample_shape
+from ...model import DenoisingModel, ScoreGuidedModel
+from ...train import Recipe, TrainState, compile_step, init_state
+from ...train.placement import place, state_sharding
+from ..assembly.recipe import build_recipe
+from ..assembly.systems import System, build_system
+from ..runs.stored import load_teacher
+from ..settings.codec import to_json
+from ..settings.config import Config
+
+
+def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> str:
+    """The settings, sizes, memory per device (from the compiled step) and places of a run, in words."""
+    shape = sample_shape(dataset)
+    system, teacher = build_system(config.method, config, shape), load_teacher(config, shape)
+    recipe = build_recipe(config, system, place(teacher.model, mesh) if teacher else None)
+    state = state_by_shape(recipe, system, mesh)
+    rows = np.zeros((config.run.batch // jax.process_count(), *dataset.shape), np.float32)
+    print("(compiling one update to see what memory it needs: up to a minute on a CPU)", file=sys.stderr)
+    program = compile_step(recipe, state, rows, jr.key(0))
+    run, memory = config.run, program.memory_analysis()
+    kept = memory.argument_size_in_bytes
+    costs = program.cost_analysis() or {}
+    lines = {
+        "data": f"{dataset.size:,} samples of shape {dataset.shape}; {_batch_in_words(dataset, run.batch)} "
+        f"(noise.sigma_data is {config.noise.sigma_data:g})",
+        "parameters": _parameters(state.model),
+        "length": f"{run.steps:,} updates of {run.batch:,} samples: {run.steps * run.batch / dataset.size:,.1f} epochs "
+        f"of {dataset.size / run.batch:,.1f} updates",
+        "devices": f"{mesh.size} x {mesh.devices.flat[0].device_kind}, mesh {dict(mesh.shape)}, "
+        f"{jax.process_count()} process(es)",
+        "memory": f"per device {_mebibytes(kept)} for state and batch, {_mebibytes(memory.temp_size_in_bytes)} "
+        f"while an update runs, {_mebibytes(kept + memory.temp_size_in_bytes)} in all",
+        "work": f"{costs.get('flops', float('nan')) / 1e9:,.2f} GFLOP per update and device",
+        "folder": f"{run.dir} ({'goes on with the run there' if goes_on else 'new'})",
+    }
+    told = "\n".join(f"{name + ':':12} {text}" for name, text in lines.items())
+    return f"settings:\n{json.dumps(to_json(config), indent=2)}\n{told}"
+
+
+def _parameters(model: Any) -> str:
+    if isinstance(model, ScoreGuidedModel):
+        return f"{count(model.cm):,} in the consistency model, {count(model.head):,} in the head"
+    return f"{count(model):,} in the {'denoiser' if isinstance(model, DenoisingModel) else 'consistency model'}"
+
+
+def state_by_shape(recipe: Recipe, system: System, mesh: Mesh) -> TrainState:
+    """The shapes of the state before the first update, each with its layout on the mesh."""
+    make = lambda key: init_state(recipe, system.model(key), mesh=mesh)  # noqa: E731
+
+    def laid_out(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=state_sharding(leaf.shape, mesh))
+
+    return jax.tree.map(laid_out, eqx.filter_eval_shape(make, jr.key(0)))
+
+
+def _batch_in_words(dataset: Dataset, size: int) -> str:
+    batch = dataset.take(np.arange(min(size, dataset.size)))
+    spread = f"mean {batch.mean():.3g}, standard deviation {batch.std():.3g}"
+    return f"those of a batch {batch.min():.3g} to {batch.max():.3g}, {spread}"
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"

@@ -1,0 +1,224 @@
+"""What runs' models say for a report: alignment of head and consistency model, samples, their nearest data."""
+
+import dataclasses
+import io
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from ...data import Dataset, PairSet
+from ...diagnostics import Alignment, measure_alignment
+from ...discretization import karras_grid
+from ...model import ScoreGuidedModel
+from ...oracle import Empirical
+from ..assembly.recipe import build_oracle
+from ..assembly.sampling import draw_samples
+from ..assembly.source import load_data
+from ..assembly.systems import build_system
+from ..report import Chart, Group, Line, Panel, Picture, draw_grids, draw_scatters
+from ..runs.stored import Stored, load_run
+from ..settings.data import Mixture
+from ..tracking import redact
+
+EXACT = 2**22
+"""Numbers in a data set up to which its exact posterior mean is computed."""
+
+SHOWN, NEAREST = 64, 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A run's averaged model and its data."""
+
+    stored: Stored
+    dataset: Dataset
+
+
+def load_models(paths: dict[str, pathlib.Path]) -> dict[str, Loaded]:
+    """The runs' newest whole checkpoints; a run that has none yet is told of and left out.
+
+    Raises:
+        ValueError: if the data are not where they were.
+        CheckpointError: if checkpoints cannot be read.
+    """
+    found = {}
+    datasets: dict[Any, Dataset] = {}  # each once, however many runs have it
+    for name, path in paths.items():
+        if not any((path / "checkpoints").glob("*/MANIFEST.json")):
+            print(f"note: {redact(name)} has no checkpoint yet: its model is left out", file=sys.stderr)
+            continue
+        stored = load_run(path)
+        data, seed = stored.config.data, stored.config.run.seed
+        own = (data, seed if isinstance(data, Mixture) else None)  # a mixture is drawn by the run's seed
+        if own not in datasets:
+            datasets[own] = load_data(data, seed=seed)
+        found[name] = Loaded(stored, datasets[own])
+    return found
+
+
+# --- alignment (Figure 3) ---
+
+
+def alignment_charts(groups: Sequence[Group], loaded: dict[str, Loaded], *, n: int, levels: int) -> list[Chart]:
+    """Figure 3, if there is a group whose head guides.
+
+    Of each such group the head against its own consistency model and against one trained without, and that model
+    against the exact posterior mean where it is known.
+    """
+    plain = next((g for g in groups if _is_plain(loaded[g.runs[0].name])), None)
+    curves: list[tuple[str, list[Alignment]]] = []
+    for group in groups:
+        found = [loaded[run.name] for run in group.runs]
+        if not _guides(found[0]):
+            continue
+        others = _matching(group, plain, loaded)
+        alone = len([g for g in groups if _guides(loaded[g.runs[0].name])]) == 1
+        prefix = "" if alone else f"{group.label}: "
+        curves.append((f"{prefix}head and its own consistency model", [align(own, own, n, levels) for own in found]))
+        if others:
+            pairs = zip(found, others, strict=True)
+            curves.append((f"{prefix}head and one trained without", [align(a, b, n, levels) for a, b in pairs]))
+        exact = [align(None, own, n, levels) for own in found if _truth(own) is not None]
+        if exact:
+            curves.append((f"{prefix}exact posterior mean and the model", exact))
+    return [_alignment_chart(curves, several=any(len(each) > 1 for _, each in curves))] if curves else []
+
+
+def _guides(found: Loaded) -> bool:
+    return isinstance(found.stored.ema, ScoreGuidedModel) and found.stored.config.head.guide
+
+
+def _is_plain(found: Loaded) -> bool:
+    """Whether this is a consistency model that no head guides."""
+    return callable(getattr(found.stored.ema, "endpoint", None)) and not _guides(found)
+
+
+def _matching(group: Group, plain: Group | None, loaded: dict[str, Loaded]) -> list[Loaded]:
+    """For each run of a group one trained without guidance: of the same seed if there is one, else the first."""
+    if plain is None or loaded[plain.runs[0].name].stored.shape != loaded[group.runs[0].name].stored.shape:
+        return []
+    by_seed = {run.settings["run.seed"]: loaded[run.name] for run in reversed(plain.runs)}
+    first = loaded[plain.runs[0].name]
+    return [by_seed.get(run.settings["run.seed"], first) for run in group.runs]
+
+
+def _truth(found: Loaded) -> Any:
+    """The exact posterior mean of the data, or None."""
+    config, dataset = found.stored.config, found.dataset
+    if isinstance(config.data, Mixture):
+        return build_oracle(config.data).denoise
+    if isinstance(dataset, PairSet) or dataset.size * int(np.prod(dataset.shape)) > EXACT:
+        return None
+    return Empirical(jnp.asarray(dataset.take(np.arange(dataset.size)))).denoise
+
+
+def align(head: Loaded | None, model: Loaded, n: int, levels: int) -> Alignment:
+    """Of `head`'s score head (None: the exact posterior mean) with `model`'s consistency model."""
+    dataset, noise = model.dataset, model.stored.config.noise
+    rows = jnp.asarray(dataset.take(np.arange(min(n, dataset.size))))
+    grid = karras_grid(levels, sigma_min=noise.sigma_min, sigma_max=noise.sigma_max, rho=noise.rho)
+    answer = _truth(model) if head is None else head.stored.ema.denoise
+    return measure_alignment(
+        answer, model.stored.ema.endpoint, rows, jnp.asarray(grid, jnp.float32), centre=rows.mean(0), key=jr.key(0)
+    )
+
+
+def _alignment_chart(curves: Sequence[tuple[str, list[Alignment]]], *, several: bool) -> Chart:
+    panels = []
+    kinds = {"cosine": "Cosine", "centred": "Cosine about the mean of the data", "gap": "Distance (root mean square)"}
+    for kind, title in kinds.items():
+        lines = []
+        for label, found in curves:
+            values = np.array([getattr(each, kind) for each in found])
+            mean, std = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
+            band = (mean - std, mean + std) if len(values) > 1 else ((), ())
+            lines.append(Line(label, np.asarray(found[0].levels), mean, *band))
+        panels.append(Panel(title, "noise level", kind, tuple(lines), xscale="log"))
+    differences = _differences(curves)
+    if differences:
+        words = "its own less the other"
+        panels.append(Panel("What joint training adds", "noise level", words, differences, xscale="log"))
+    at = np.asarray(curves[0][1][0].levels)
+    middle = int(np.argmin(np.abs(np.log(at))))
+    said = [f"{line.label}: {line.y[middle]:.3f} at level {at[middle]:.2g}" for line in panels[0].lines]
+    return Chart(
+        "figure-3", "Alignment",
+        "Mean cosine between the two answers to the same noisy data (the paper's Figure 3). At low levels all answers "
+        "are near their input, so that the plain cosine says little there."
+        + (" Bands: one standard deviation over the seeds." * several),
+        "; ".join(said), tuple(panels),
+    )  # fmt: skip
+
+
+def _differences(curves: Sequence[tuple[str, list[Alignment]]]) -> tuple[Line, ...]:
+    """Right of Figure 3: own less other, plain and centred, of the first group that has both."""
+    for (_, own), (label, other) in zip(curves, curves[1:], strict=False):
+        if "trained without" in label:
+            x, lines = np.asarray(own[0].levels), []
+            for kind in ("cosine", "centred"):
+                gaps = np.array([getattr(a, kind) - getattr(b, kind) for a, b in zip(own, other, strict=True)])
+                std = gaps.std(0, ddof=1) if len(gaps) > 1 else np.zeros(len(x))
+                mean = gaps.mean(0)
+                lines.append(Line(kind, x, mean, mean - std, mean + std))
+            return tuple(lines)
+    return ()
+
+
+# --- pictures ---
+
+
+def pictures_of(found: Loaded, label: str) -> list[Sequence[Picture]]:
+    """Samples by all of the method's samplers, and the data nearest to some of them."""
+    stored = found.stored
+    config, shape = stored.config, stored.shape
+    system = build_system(config.method, config, shape)
+    samplers = system.samplers(stored.step) | system.last_samplers
+    n = SHOWN if len(shape) == 3 else 1024
+    panels = {
+        title: draw_samples(sampler, stored.ema, shape, n, key=jr.key(1))
+        for title, sampler in samplers.items()
+        if not title.startswith("ancestral")  # a thousand evaluations of each
+    }
+    titles = ", ".join(panels)
+    sheet = Picture(_png(panels, shape), f"Samples by {titles} ({label}).", f"{label}: samples by {titles}.")
+    pictures: list[Sequence[Picture]] = [[sheet]]
+    if len(shape) == 3:
+        title, samples = next(iter(panels.items()))
+        pictures.append([_nearest(found.dataset, samples[:NEAREST], f"{label}: {title}")])
+    return pictures
+
+
+def _png(panels: dict[str, np.ndarray], shape: tuple[int, ...]) -> bytes:
+    out = io.BytesIO()
+    if len(shape) == 3:
+        draw_grids({title: np.nan_to_num(samples, nan=-1.0) for title, samples in panels.items()}, out)
+    else:
+        draw_scatters(panels, out)
+    return out.getvalue()
+
+
+def _nearest(dataset: Dataset, samples: np.ndarray, label: str) -> Picture:
+    """Samples beside their three nearest data, by pixels."""
+    paired = isinstance(dataset, PairSet)
+    flat = samples.reshape(len(samples), -1)
+    best, places = np.full((len(samples), 3), np.inf), np.zeros((len(samples), 3), np.int64)
+    for begin in range(0, dataset.size, 4096):
+        numbers = np.arange(begin, min(begin + 4096, dataset.size))
+        rows = dataset.take(numbers)
+        rows = (rows[:, 1] if paired else rows).reshape(len(numbers), -1)
+        squares = np.square(flat[:, None] - rows[None]).sum(-1)
+        both = np.concatenate([best, squares], 1), np.concatenate([places, np.tile(numbers, (len(flat), 1))], 1)
+        order = np.argsort(both[0], axis=1, kind="stable")[:, :3]
+        best, places = (np.take_along_axis(each, order, 1) for each in both)
+    take = lambda k: dataset.take(places[:, k])[:, 1] if paired else dataset.take(places[:, k])  # noqa: E731
+    panels = {"samples": samples, "nearest": take(0), "second": take(1), "third": take(2)}
+    words = f"{label}: samples, and in the same places the data nearest to them by pixels."
+    median = float(np.median(np.sqrt(best[:, 0])))
+    return Picture(
+        _png(panels, samples.shape[1:]), words, f"{words} The median distance to the nearest is {median:.3g}."
+    )

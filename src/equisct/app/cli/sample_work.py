@@ -1,0 +1,108 @@
+"""The work of `equisct-sample`: load a run's model, draw, write."""
+
+from typing import Any
+
+import jax.random as jr
+import numpy as np
+
+from ..._base.files import writing_whole
+from ...data import save_pairs
+from ...train import PowerFunction, reconstruct
+from ..assembly.sampling import (
+    Sampler,
+    ancestral_sampler,
+    consistency_sampler,
+    ddim_sampler,
+    draw_noise,
+    draw_samples,
+    euler_sampler,
+    heun_sampler,
+)
+from ..assembly.systems import build_system
+from ..report import draw_grids, draw_scatters
+from ..runs.stored import Stored, load_run, weights_hash
+from ..settings import methods
+from ..settings.config import Noise
+from .sample_options import DDIM_STEPS, HEUN_STEPS, Options, SamplerChoice
+
+JUMPS = ("one-step", "two-step", "multistep")
+WALKS = ("heun", "euler", "ddim", "ancestral")
+
+
+def choose_weights(options: Options, stored: Stored) -> Any:
+    """The averaged or the current weights, or an average of the width asked for, made from the run's snapshots."""
+    if options.std is None:
+        return stored.ema if options.weights == "ema" else stored.model
+    model, residual = reconstruct(options.run / "averages", stored.model, PowerFunction.from_std(options.std), None)
+    print(f"average of relative width {options.std:g} from snapshots; its profile is off by {100 * residual:.2g} %")
+    return model
+
+
+def choose_sampler(options: SamplerChoice, stored: Stored) -> tuple[str, Sampler]:
+    """The sampler asked for and its name; without one, the first of the method's own.
+
+    Raises:
+        ValueError: for a sampler that the model cannot be asked through, or levels out of order.
+    """
+    config, model = stored.config, stored.model
+    if options.sampler is None:
+        system = build_system(config.method, config, stored.shape)
+        return next(iter(system.samplers(stored.step).items()))
+    able = (JUMPS if getattr(model, "endpoint", None) else ()) + (WALKS if getattr(model, "denoise", None) else ())
+    if options.sampler not in able:
+        found = f"{options.sampler} with a run of method {type(config.method).__name__}"
+        raise ValueError(f"sampler: expected one of {', '.join(able)}, found {found}")
+    if options.sampler in JUMPS:
+        return options.sampler, _jumps(options, config.noise, config.sample.mid_sigma)
+    _check_steps(options, config.method)
+    walks = {
+        "heun": lambda: heun_sampler(options.steps or HEUN_STEPS, config.noise),
+        "euler": lambda: euler_sampler(options.steps or HEUN_STEPS, config.noise),
+        "ddim": lambda: ddim_sampler(options.steps or DDIM_STEPS),
+        "ancestral": ancestral_sampler,
+    }
+    return options.sampler, walks[options.sampler]()
+
+
+def _jumps(options: SamplerChoice, noise: Noise, mid_sigma: float) -> Sampler:
+    levels = options.levels
+    if options.sampler == "two-step" and not levels:
+        levels = (mid_sigma,)
+    ordered = all(a > b for a, b in zip((noise.sigma_max, *levels), (*levels, noise.sigma_min), strict=True))
+    if not ordered:
+        raise ValueError(
+            f"levels: expected descending levels between {noise.sigma_max} and {noise.sigma_min}, found {levels}"
+        )
+    return consistency_sampler(levels, noise)
+
+
+def _check_steps(options: SamplerChoice, method: methods.Method) -> None:
+    """Raises `ValueError` where there are more steps than a student of progressive distillation has learned."""
+    if isinstance(method, methods.PD) and (options.steps or HEUN_STEPS) > method.first:
+        raise ValueError(
+            f"steps: expected at most {method.first}, the levels that this student has seen, "
+            f"found {options.steps or HEUN_STEPS}"
+        )
+
+
+def draw(options: Options) -> None:
+    """Draws and writes the samples that `options` ask for."""
+    stored = load_run(options.run, options.step)
+    name, sampler = choose_sampler(options, stored)
+    model = choose_weights(options, stored)
+    samples = draw_samples(sampler, model, stored.shape, options.n, key=jr.key(options.seed))
+    weights = options.weights if options.std is None else f"std {options.std:g}"
+    title = f"{name}, {weights}, step {stored.step:,}"
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    if options.pairs:
+        z = draw_noise(stored.shape, options.n, key=jr.key(options.seed))
+        with writing_whole(options.out) as place:
+            save_pairs(place, z, samples, weights_hash(model))
+    elif options.out.suffix == ".npz":
+        with writing_whole(options.out) as place:
+            np.savez(place, samples=samples)
+    elif len(stored.shape) == 3:
+        facts: dict[str, Any] = {"sampler": name, "seed": options.seed, "step": stored.step}
+        draw_grids({title: samples}, options.out, notes={name: str(fact) for name, fact in facts.items()})
+    else:
+        draw_scatters({title: samples}, options.out)

@@ -1,0 +1,205 @@
+"""`equisct-train PRESET|from-config FILE|resume RUN [--group.field VALUE ...]`: JAX is imported once all is read."""
+
+import dataclasses
+import pathlib
+import shlex
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import tyro
+
+from ..._base.version import installed_version
+from ...data import DataError, Dataset
+from ..assembly.source import load_data, open_loader
+from ..runs.exits import STOPPED, refusing_wrong_input, stopping_cleanly
+from ..runs.folder import (
+    changes,
+    check_not_held,
+    choose_folder,
+    read_config,
+    read_config_file,
+    read_status,
+    refused_changes,
+)
+from ..settings.check import check, check_trackers
+from ..settings.config import Config
+from ..settings.presets import PRESETS
+from ..tracking import redact
+from .plugins import load_plugins, words_before
+from .xla import prefer_quick_compilation
+
+PROGRAM = "equisct-train"
+
+DESCRIPTION = """Train a consistency model with a score head (score-guided consistency training).
+
+Choose a preset, then change what you like, for example
+
+  equisct-train digits
+  equisct-train digits --run.steps 2000 --method.head-weight 0.1
+  equisct-train cifar10 --data.path cifar-10-batches-bin
+  equisct-train from-config runs/digits/config.json --run.seed 1
+  equisct-train resume runs/digits
+
+The same command again goes on with a run that was stopped. resume RUN goes on with its stored settings, from-config
+FILE starts a new run with those of a file; both take flags too, to change some.
+"""
+
+
+def parse(arguments: Sequence[str] | None = None) -> Config:
+    """The configuration of a command line, checked; exits with code 2 and one message if it is wrong."""
+    load_plugins()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["--version"]:
+        print(f"equisct {installed_version('equisct') or '(from its source)'}")
+        sys.exit(0)
+    if words[:1] in (["from-config"], ["resume"]):
+        config = _parse_stored(*words)
+    else:
+        choices = tyro.extras.subcommand_type_from_defaults(
+            {name: config for name, (_, config) in PRESETS.items()},
+            {name: text for name, (text, _) in PRESETS.items()},
+        )
+        config = tyro.cli(
+            tyro.conf.AvoidSubcommands[choices],  # type: ignore[valid-type]
+            prog=PROGRAM,
+            description=DESCRIPTION,
+            args=words,
+        )
+    check(config)
+    return config
+
+
+def _parse_stored(word: str, *rest: str) -> Config:
+    """`from-config FILE` or `resume RUN`, with flags after it."""
+    if not rest or rest[0].startswith("-"):
+        raise ValueError(
+            f"{word}: expected {'a file' if word == 'from-config' else 'a run folder'} after it, found none"
+        )
+    path, *flags = rest
+    if word == "resume":
+        if not (pathlib.Path(path) / "config.json").is_file():
+            raise ValueError(f"resume: expected the folder of a run of equisct-train, found none at {path}")
+        stored = read_config(pathlib.Path(path))
+        run = dataclasses.replace(stored.run, dir=pathlib.Path(path), resume="must", allow_change=(), dry_run=False)
+    else:
+        stored = read_config_file(pathlib.Path(path))
+        run = dataclasses.replace(stored.run, dir=None, resume="auto", allow_change=(), dry_run=False)
+    default = dataclasses.replace(stored, run=run)
+    return tyro.cli(
+        tyro.conf.AvoidSubcommands[Config],
+        prog=f"{PROGRAM} {word} {path}",
+        description=DESCRIPTION,
+        args=flags,
+        default=default,
+    )
+
+
+def resolve(config: Config, stored: Config | None) -> Config:
+    """The configuration to train with: the command's, after a comparison with that of the run it goes on with.
+
+    Raises:
+        ValueError: if it changes what a run that goes on may not change; names the settings.
+    """
+    if stored is None:
+        return config
+    refused = refused_changes(stored, config)
+    if refused:
+        shown = "\n  ".join(map(str, refused))
+        names = " ".join(change.name for change in refused)
+        raise ValueError(
+            f"run.allow_change: expected the settings of the run in {stored.run.dir}, found others:\n  {shown}\n"
+            f"take another --run.dir, or allow them: --run.allow-change {names}"
+        )
+    for change in changes(stored, config):
+        print(f"changed: {redact(str(change))}", file=sys.stderr)
+    return config
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the command."""
+    with refusing_wrong_input(PROGRAM):
+        config = parse(arguments)
+        dataset = load_data(config.data, seed=config.run.seed)
+        if config.run.batch > dataset.size:
+            found = f"{config.run.batch}, more than the data's {dataset.size:,} samples"
+            raise DataError("run.batch", found, f"at most {dataset.size}", "choose a smaller batch")
+        _note_on_scale(config, dataset)
+        _note_on_average(config)
+        open_loader(dataset, config).close()
+        check_trackers(config.log)
+        folder, stored = choose_folder(config)
+        config = resolve(dataclasses.replace(config, run=dataclasses.replace(config.run, dir=folder)), stored)
+        if stored is not None and _is_finished(folder, config):
+            print(f"the run in {redact(str(folder))} is finished: {read_status(folder).get('step')} updates")
+            return
+        if not config.parallel.distributed:
+            with stopping_cleanly(PROGRAM):
+                check_not_held(folder)
+        prefer_quick_compilation()
+        from ..runs import places, run
+        from ..runs.halt import check_halts
+        from ..runs.interrupt import Interrupted
+
+        places.join_processes(config.parallel)
+        mesh = places.choose_mesh(config)
+        run.try_to_build(config, dataset, mesh, folder)
+        if config.run.dry_run:
+            from .plan import describe
+
+            print(redact(describe(config, dataset, mesh, goes_on=stored is not None)))
+            return
+        check_halts(config, folder)
+    before = words_before(config.method)
+    command = before + shlex.join([PROGRAM, "resume", str(folder)])
+    with stopping_cleanly(PROGRAM), places.locked_together(folder):
+        words = [PROGRAM, *(sys.argv[1:] if arguments is None else arguments)]
+        if places.leads():
+            note = "(the first update is compiled now: up to a minute on a CPU)"
+            print(f"run folder: {redact(str(folder))} {note}", file=sys.stderr)
+        try:
+            run.train(config, dataset, mesh, folder, command=words, resume_command=command)
+        except Interrupted:
+            print(f"{PROGRAM}: stopped and saved; go on with\n  {redact(command)}", file=sys.stderr)
+            sys.exit(STOPPED)
+        if places.leads():
+            if config.sample.n:
+                picture = folder / "samples" / f"step_{config.run.steps:08d}_ema.png"
+                print(redact(f"done: look at {picture} and {folder / 'curves.png'};"))
+            print(redact(f"draw more with {before}equisct-sample {shlex.quote(str(folder))}"))
+            if config.run.report:
+                from .report import main as report
+
+                report([str(folder)])
+
+
+def _note_on_scale(config: Config, dataset: Dataset) -> None:
+    """Says so where the standard deviation of vectors is far from what the settings assume."""
+    if len(dataset.shape) != 1:
+        return
+    found = float(dataset.take(np.arange(min(dataset.size, 1024))).std())
+    assumed = config.noise.sigma_data
+    if not 2 / 3 < found / assumed < 3 / 2:
+        print(
+            f"note: the data's standard deviation is about {found:.3g}; --noise.sigma-data is {assumed:g}. In few "
+            "dimensions --method.distance squared-l2 --method.c None gives a truer map (docs/distances.md)",
+            file=sys.stderr,
+        )
+
+
+def _note_on_average(config: Config) -> None:
+    """Says so where the average would still hold much of the random start at the end."""
+    begins_anew = getattr(config.method, "teacher", None) is None
+    left = config.ema.decay**config.run.steps if begins_anew and not config.ema.ramp else 0.0
+    if left > 1 / 3:
+        decay = round(1 - 5 / max(config.run.steps, 10), 4)
+        print(
+            f"note: after {config.run.steps:,} updates the average (--ema.decay {config.ema.decay:g}) still holds "
+            f"{left:.0%} of the random start; take --ema.decay {decay:g}, or draw with equisct-sample --weights model",
+            file=sys.stderr,
+        )
+
+
+def _is_finished(folder: pathlib.Path, config: Config) -> bool:
+    status = read_status(folder)
+    return status.get("status") == "finished" and status.get("step", 0) >= config.run.steps

@@ -1,0 +1,143 @@
+"""One HTML file that needs nothing else: no script, no request, light and dark, for phones and for readers by ear."""
+
+import base64
+import dataclasses
+import html
+import pathlib
+from collections.abc import Sequence
+
+from ..._base.files import replace_file
+from .chart import Chart, chart_csv, panel_svg
+
+STYLE = """
+:root{color-scheme:light dark;--ink:#1c1c1e;--paper:#fff;--soft:#5a5a60;--line:#c9c9cf;--link:#0b5cad;--tint:#f4f4f6}
+@media(prefers-color-scheme:dark){:root{--ink:#ececef;--paper:#131316;--soft:#a9a9b2;--line:#3c3c44;--link:#7db8ff;
+--tint:#1d1d22}}
+*{box-sizing:border-box}
+body{margin:0;color:var(--ink);background:var(--paper);font:16px/1.55 system-ui,sans-serif}
+header,main,footer{max-width:70rem;margin:0 auto;padding:0 1rem}
+a{color:var(--link)}
+a:focus-visible,[tabindex]:focus-visible,summary:focus-visible{outline:3px solid var(--link);outline-offset:2px}
+.skip{position:absolute;left:-99rem}.skip:focus{left:1rem;top:.5rem;background:var(--paper);padding:.5rem}
+h1{font-size:1.7rem;margin:1.2rem 0 .2rem}h2{font-size:1.25rem;margin:2.2rem 0 .4rem}
+h3{font-size:1rem;margin:1.4rem 0 .3rem}
+nav ul{display:flex;flex-wrap:wrap;gap:.3rem 1.1rem;padding:0;list-style:none}
+figure{margin:1rem 0}figcaption{color:var(--soft);font-size:.92rem;max-width:46rem}
+.panels{display:grid;gap:.8rem;grid-template-columns:repeat(auto-fit,minmax(min(21rem,100%),1fr))}
+.panels svg{width:100%;max-width:34rem;height:auto;display:block}
+svg text{font-family:system-ui,sans-serif}
+.pictures{display:grid;gap:1rem;grid-template-columns:repeat(auto-fit,minmax(min(16rem,100%),1fr));align-items:start}
+img{max-width:100%;height:auto;image-rendering:pixelated;background:#fff}
+.wide{overflow-x:auto;border:1px solid var(--line);border-radius:4px}
+table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
+th,td{padding:.3rem .7rem;text-align:left;border-bottom:1px solid var(--line);white-space:nowrap}
+thead th{background:var(--tint)}
+footer{color:var(--soft);font-size:.88rem;padding-bottom:2rem}
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A PNG, what it shows in words, and what stands under it."""
+
+    png: bytes
+    alt: str
+    caption: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows of words; the first cell of each is its name."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A part of the page with what it holds, in order; `parts` that are sequences of pictures stand side by side."""
+
+    name: str
+    title: str
+    words: str
+    parts: Sequence[Chart | Table | Sequence[Picture]]
+
+
+def _escaped(text: str) -> str:
+    return html.escape(text, quote=True)
+
+
+def _download(content: bytes, kind: str, filename: str, words: str) -> str:
+    data = base64.b64encode(content).decode()
+    return f'<a download="{_escaped(filename)}" href="data:{kind};base64,{data}">{_escaped(words)}</a>'
+
+
+def _chart(chart: Chart) -> str:
+    panels = "".join(
+        panel_svg(chart, i, _escaped(f"{panel.title}. {chart.alt}")) for i, panel in enumerate(chart.panels)
+    )
+    csv = _download(chart_csv(chart).encode(), "text/csv", f"{chart.name}.csv", f"Data as CSV: {chart.name}")
+    return (
+        f'<figure id="{chart.name}"><h3>{_escaped(chart.title)}</h3><div class="panels">{panels}</div>'
+        f"<figcaption>{_escaped(chart.caption)} {csv}</figcaption></figure>"
+    )
+
+
+def _pictures(pictures: Sequence[Picture]) -> str:
+    shown = []
+    for picture in pictures:
+        source = "data:image/png;base64," + base64.b64encode(picture.png).decode()
+        shown.append(
+            f'<figure><img alt="{_escaped(picture.alt)}" src="{source}">'
+            f"<figcaption>{_escaped(picture.caption)}</figcaption></figure>"
+        )
+    return shown[0] if len(shown) == 1 else f'<div class="pictures">{"".join(shown)}</div>'
+
+
+def _table(table: Table) -> str:
+    head = "".join(f'<th scope="col">{_escaped(cell)}</th>' for cell in table.header)
+    rows = "".join(
+        f'<tr><th scope="row">{_escaped(name)}</th>' + "".join(f"<td>{_escaped(cell)}</td>" for cell in cells) + "</tr>"
+        for name, *cells in table.rows
+    )
+    caption = _escaped(table.caption)
+    return (
+        f'<h3>{caption}</h3><div class="wide" role="region" aria-label="{caption}" tabindex="0"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _part(part: Chart | Table | Sequence[Picture]) -> str:
+    match part:
+        case Chart():
+            return _chart(part)
+        case Table():
+            return _table(part)
+        case _:
+            return _pictures(part)
+
+
+def page(title: str, words: str, sections: Sequence[Section], footer: str) -> str:
+    """The whole page."""
+    contents = "".join(f'<li><a href="#{each.name}">{_escaped(each.title)}</a></li>' for each in sections)
+    body = "".join(
+        f'<section aria-labelledby="{each.name}"><h2 id="{each.name}">{_escaped(each.title)}</h2>'
+        f"<p>{_escaped(each.words)}</p>{''.join(map(_part, each.parts))}</section>"
+        for each in sections
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'\">"
+        f'<title>{_escaped(title)}</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body>'
+        f'<a class="skip" href="#content">Skip to the content</a><header><h1>{_escaped(title)}</h1>'
+        f'<p>{_escaped(words)}</p><nav aria-label="Contents"><ul>{contents}</ul></nav></header>'
+        f'<main id="content">{body}</main><footer><p>{_escaped(footer)}</p></footer></body></html>\n'
+    )
+
+
+def write_page(path: pathlib.Path, title: str, words: str, sections: Sequence[Section], footer: str) -> None:
+    """Writes the page, whole or not at all."""
+    replace_file(path, page(title, words, sections, footer).encode())

@@ -1,0 +1,119 @@
+"""Evaluation while training: figures of the average's samples, always from the same noise, by each of its samplers."""
+
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+from jax.sharding import Mesh
+
+from ..._base.files import replace_file
+from ...data import Dataset
+from ...data.pairs import sample_shape
+from ...evaluation import Reference, load_reference, measure
+from ...evaluation.features import check_shape
+from ...train.placement import place
+from ..assembly.features import network_of, reference_of
+from ..assembly.systems import System
+from ..settings.config import Config
+from .draw_features import draw_features
+
+
+class Evaluator:
+    """Measures the samples of a run. The data's features are taken when they are first needed.
+
+    Args:
+        config: of the run.
+        system: of its method, for the samplers.
+        dataset: what it trains on.
+        mesh: where the weights lie; all processes evaluate together.
+
+    Raises:
+        ValueError: for settings that do not fit each other or the data; names them.
+    """
+
+    def __init__(self, config: Config, system: System, dataset: Dataset, mesh: Mesh):
+        asked = self._asked = config.eval
+        self._samplers, self._shape, self._mesh = system.samplers, sample_shape(dataset), mesh
+        try:
+            network = network_of(asked)
+            check_shape(network, self._shape)
+            if "inception-score" in asked.metrics and network.logits is None:
+                raise ValueError("metrics: expected a network with classes for the Inception score, found one without")  # noqa: TRY301
+            self._reference = load_reference(asked.ref) if asked.ref is not None else None
+            if self._reference is not None:
+                self._reference.check_of(network)
+        except ValueError as error:
+            raise ValueError(f"eval.{error}") from error
+        self._network, self._dataset = network, dataset
+        self._placed = place(network, mesh)  # for samples; of the data each process takes features by itself
+
+    @property
+    def pipeline(self) -> dict[str, Any]:
+        """What two evaluations must share to be compared, as in the records of `equisct-eval`."""
+        return {
+            "network": self._network.name,
+            "weights": self._network.weights,
+            "reference": self._against().hash,
+            "samples": self._asked.n,
+            "quantised": self._asked.quantise,
+        }
+
+    def is_due(self, step: int, last: int) -> bool:
+        """Whether the weights after `step` updates of `last` are to be measured."""
+        return step > 0 and (step % self._asked.every == 0 or step == last)
+
+    def __call__(
+        self, model: Any, step: int, *, key: Any, between: Callable[[], None]
+    ) -> tuple[dict[str, float], float]:
+        """The figures, `SAMPLER/NAME`, and the samples per second from noise to features.
+
+        Args:
+            model: the averaged weights, on the mesh.
+            step: updates done.
+            key: of the noise.
+            between: called now and then; may raise to give up.
+
+        Raises:
+            ValueError: if samples are not finite, or a metric refuses them.
+        """
+        figures, seconds, drawn = {}, 0.0, 0
+        for title, sampler in self._samplers(step).items():
+            begin = time.monotonic()
+            asked = self._asked
+            found = draw_features(
+                sampler, model, self._shape, asked.n, self._placed, asked.quantise,
+                key=key, mesh=self._mesh, between=between,
+            )  # fmt: skip
+            seconds, drawn = seconds + time.monotonic() - begin, drawn + asked.n
+            figures |= {f"{title}/{name}": value for name, value in self._measure(found).items()}
+        return figures, drawn / seconds
+
+    def _measure(self, found: Any) -> dict[str, float]:
+        return measure(found, self._against(), self._asked.metrics)
+
+    def _against(self) -> Reference:
+        if self._reference is None:
+            self._reference = reference_of(self._dataset, self._network)
+        return self._reference
+
+
+def note_pipeline(folder: pathlib.Path, pipeline: dict[str, Any], *, warn: Callable[[str], None]) -> None:
+    """Writes `evaluation.json`: how the rows of `evaluations.jsonl` are taken; warns where earlier ones were not so."""
+    path, noted = folder / "evaluation.json", {"pipeline": pipeline}
+    before = read_pipeline(folder)
+    if before is not None and before != pipeline:
+        parts = ", ".join(name for name in pipeline if before.get(name) != pipeline[name])
+        warn(f"evaluation: from now on {parts} differ: figures from before are no longer comparable")
+    if before != pipeline:
+        replace_file(path, json.dumps(noted, indent=2) + "\n")
+
+
+def read_pipeline(folder: pathlib.Path) -> dict[str, Any] | None:
+    """How a run's evaluations were taken; None where it has none, or the file is none of ours."""
+    try:
+        found = json.loads((folder / "evaluation.json").read_text())["pipeline"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,91 @@
+"""When updates stay not finite: a report of the update at fault, and no third try at the same place."""
+
+import pathlib
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..._base.tree import global_norm
+from ..._base.types import Key
+from ...objectives.terms import SplitObjective
+from ...train import Recipe, TrainState
+from ...train.gradient import batch_gradient
+from ..settings.config import Config
+from ..tracking import read_rows
+from .folder import write_json
+
+TRIES = 2
+"""Halts at one update after which the run is not started again without skipping it."""
+
+
+def check_halts(config: Config, folder: pathlib.Path) -> None:
+    """Raises `ValueError` if the run has halted at one update before, again and again, and does not skip it now."""
+    path = folder / "events.jsonl"
+    rows = read_rows(path) if path.is_file() else []
+    halts = [row["step"] for row in rows if row.get("kind") == "halt"]
+    first, end = config.run.skip_steps
+    for step in sorted(set(halts)):
+        if halts.count(step) >= TRIES and not first <= step < end:
+            raise ValueError(
+                f"run.skip_steps: expected a range with update {step}, at which this run has halted "
+                f"{halts.count(step)} times (see nan_report_{step:08d}.json), found {first} {end}; "
+                f"for example --run.skip-steps {step} {step + 1}"
+            )
+
+
+def write_report(
+    recipe: Recipe, state: TrainState, batch: np.ndarray, indices: Any, key: Key, folder: pathlib.Path, *, step: int
+) -> pathlib.Path:
+    """Writes `nan_report_NNNNNNNN.json` about the update at fault: its samples and levels, weights and gradients.
+
+    Args:
+        recipe: of the run.
+        state: with the weights before the update.
+        batch: of the update, as the loader gave it.
+        indices: of its samples in the data set.
+        key: of the update.
+        folder: of the run.
+        step: number of the update.
+    """
+    objective = recipe.objective
+    found = eqx.filter_jit(batch_gradient)(recipe, state.given, jnp.asarray(batch), jnp.int32(step), key=key)
+    levels: dict[str, Any] = {}
+    if isinstance(objective, SplitObjective):
+        draws = objective.draw(jnp.asarray(batch), step, key=key)
+        losses = eqx.filter_jit(objective.sample_losses)(state.given, draws)
+        levels = {
+            "/".join(str(getattr(entry, "name", entry)) for entry in path): _plain(leaf)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(losses)
+        }
+    content = {
+        "step": step,
+        "sample_indices": _plain(indices),
+        "samples_not_finite": _plain(np.flatnonzero(~np.isfinite(batch).all(axis=tuple(range(1, batch.ndim))))),
+        "samples": levels,
+        "loss": _plain(found.loss),
+        "gradient_norm_per_block": _per_block(found.gradient),
+        "weight_norm_per_block": _per_block(state.model),
+    }
+    path = folder / f"nan_report_{step:08d}.json"
+    write_json(path, content)
+    return path
+
+
+def _per_block(tree: Any, depth: int = 4) -> dict[str, Any]:
+    """The norm of the arrays below each path of `depth` names."""
+    blocks: dict[str, list[Any]] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(eqx.filter(tree, eqx.is_inexact_array)):
+        names = [str(getattr(entry, "name", getattr(entry, "idx", entry))) for entry in path]
+        blocks.setdefault("/".join(names[:depth]), []).append(leaf)
+    return {name: _plain(global_norm(leaves)) for name, leaves in blocks.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and lists for JSON; what is not finite by its name."""
+    value = np.asarray(value).tolist()
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, int) or np.isfinite(value) else str(value)

@@ -1,0 +1,88 @@
+"""The pictures of a run: grids of samples from one fixed noise while it goes, and the whole sheet at its end."""
+
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from PIL import Image
+
+from ..assembly.recipe import build_oracle
+from ..assembly.sampling import draw_samples
+from ..assembly.systems import System
+from ..report import draw_grids, draw_scatters
+from ..settings.config import Config
+from ..settings.data import Mixture
+from .folder import settings_hash
+from .interrupt import Interruption
+from .recorder import Recorder
+
+
+def on_this_process(model: Any) -> Any:
+    """The model with every array whole in this process; all processes call it together."""
+    spread = lambda leaf: isinstance(leaf, jax.Array) and not leaf.is_fully_addressable  # noqa: E731
+    gather = lambda leaf: multihost_utils.process_allgather(leaf, tiled=True)  # noqa: E731
+    return jax.tree.map(lambda leaf: gather(leaf) if spread(leaf) else leaf, model)
+
+
+def draw_sheet(
+    config: Config,
+    system: System,
+    models: dict[str, Any],
+    shape: tuple[int, ...],
+    key: Any,
+    folder: pathlib.Path,
+    *,
+    step: int,
+    interruption: Interruption,
+    final: bool = True,
+) -> dict[str, pathlib.Path]:
+    """One picture per model, `samples/step_NNNNNNNN_NAME.png`, by the method's samplers; in the last ones by all."""
+    samplers = system.samplers(step) | (system.last_samplers if final else {})
+    paths = {}
+    for name, model in models.items():
+        panels = {
+            title: draw_samples(sampler, model, shape, config.sample.n, key=key, between=interruption.check)
+            for title, sampler in samplers.items()
+        }
+        paths[name] = folder / "samples" / f"step_{step:08d}_{name}.png"
+        notes = {"step": str(step), "weights": name, "seed": str(config.run.seed), "preset": config.preset}
+        notes["settings"] = settings_hash(folder)
+        _draw(panels, shape, paths[name], notes)
+    return paths
+
+
+def _draw(panels: dict[str, np.ndarray], shape: tuple[int, ...], path: pathlib.Path, notes: dict[str, str]) -> None:
+    if len(shape) == 3:
+        finite = {title: np.nan_to_num(samples, nan=-1.0) for title, samples in panels.items()}
+        draw_grids(finite, path, notes=notes)
+    else:
+        draw_scatters(panels, path)
+
+
+def record_sheet(recorder: Recorder, step: int, paths: dict[str, pathlib.Path]) -> None:
+    """Hands the pictures of `draw_sheet` to the trackers."""
+    for name, path in paths.items():
+        with Image.open(path) as picture:
+            recorder.image(step, f"samples/{name}", np.asarray(picture.convert("RGB")))
+
+
+def report_agreement(config: Config, model: Any, key: Any, folder: pathlib.Path) -> None:
+    """Prints and stores how far the model is from the mixture's exact flow map, posterior mean, or both."""
+    assert isinstance(config.data, Mixture)
+    noise = config.noise
+    levels = jnp.array([0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, noise.sigma_max])
+    from ... import diagnostics
+
+    agreement = diagnostics.measure_agreement(
+        model, build_oracle(config.data), levels, samples=2_000, sigma_min=noise.sigma_min, key=key
+    )
+    text = (
+        "Distance from the truth (data units; data within about 1.5): one-step endpoint against the diffrax\n"
+        "solution of the exact PF-ODE, score head against the exact posterior mean.\n"
+        + diagnostics.format_agreement(agreement)
+    )
+    print(text)
+    (folder / "agreement.txt").write_text(text + "\n")

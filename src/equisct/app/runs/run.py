@@ -1,0 +1,181 @@
+"""A training run from its configuration to its folder: started or gone on with, and how it ended noted."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import pathlib
+import platform
+import sys
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.random as jr
+from jax.sharding import Mesh
+
+from ..._base.version import installed_version
+from ...data import Dataset, PairSet
+from ...data.pairs import sample_shape
+from ...train import CheckpointError, CheckpointStore, TrainState, init_state
+from ...train.placement import place
+from ...train.reading import check_fits
+from ..assembly.recipe import build_recipe
+from ..assembly.sampling import remembered
+from ..assembly.systems import System, build_system
+from ..settings.config import Config
+from ..tracking import redact
+from .evaluator import Evaluator
+from .exits import STOPPED, code_of
+from .folder import note_command, write_config, write_json, write_status
+from .host_log import HostLog
+from .interrupt import Interrupted, Interruption, listening
+from .loop import Job, Loop
+from .recorder import Recorder
+from .stored import Teacher, load_teacher
+
+
+def try_to_build(config: Config, dataset: Dataset, mesh: Mesh, folder: pathlib.Path) -> None:
+    """Builds all but the numbers, so that settings that do not fit together fail before anything is written.
+
+    Settings that a run may change only where it is allowed are held against the run's newest checkpoint too.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    system, teacher = _system(config, dataset)
+    recipe = build_recipe(config, system, teacher.model if teacher else None)
+    if config.eval.every:
+        Evaluator(config, system, dataset, mesh)
+    state = eqx.filter_eval_shape(lambda key: init_state(recipe, _first_model(system, teacher, key)), jr.key(0))
+    if config.run.allow_change:
+        try:
+            check_fits(folder / "checkpoints", state)
+        except CheckpointError as error:
+            raise ValueError(
+                f"run.allow_change: expected changes that the run's checkpoint fits, found: {error}"
+            ) from None
+
+
+def _system(config: Config, dataset: Dataset) -> tuple[System, Teacher | None]:
+    """The method's system and its teacher, which must be that of the pairs where the data are pairs."""
+    shape = sample_shape(dataset)
+    system, teacher = build_system(config.method, config, shape), load_teacher(config, shape)
+    if teacher is not None and isinstance(dataset, PairSet) and dataset.teacher != teacher.hash:
+        raise ValueError(
+            f"data.path: expected pairs made by the weights of method.teacher, {teacher.hash[:12]}, "
+            f"found those of {dataset.teacher[:12]}"
+        )
+    return dataclasses.replace(system, samplers=remembered(system.samplers)), teacher
+
+
+def _first_model(system: System, teacher: Teacher | None, key: Any) -> Any:
+    """The model that training begins with."""
+    return system.start(system.model(key), teacher.model if teacher else None)
+
+
+def train(
+    config: Config, dataset: Dataset, mesh: Mesh, folder: pathlib.Path, *, command: list[str], resume_command: str
+) -> None:
+    """Trains from the newest checkpoint in `folder`, or from the start, and fills it.
+
+    Raises:
+        Interrupted: the process was told to stop; the state is saved.
+        NonFiniteError: too many updates in a row were not finite.
+        CheckpointError: checkpoints cannot be read or written.
+    """
+    init_key, train_key, sample_key = jr.split(jr.key(config.run.seed), 3)
+    system, teacher = _system(config, dataset)
+    recipe = build_recipe(config, system, place(teacher.model, mesh) if teacher else None)
+    notes = {"shape": list(sample_shape(dataset)), "teacher": teacher.hash if teacher else ""}
+    evaluator = Evaluator(config, system, dataset, mesh) if config.eval.every else None
+    job = Job(config, dataset, mesh, folder, resume_command, system, recipe, evaluator, notes, train_key, sample_key)
+    with listening() as interruption:
+        if job.leads:
+            write_config(config, folder)
+            note_command(folder, command)
+            write_json(folder / "environment.json", redact(_environment(mesh)))
+            write_status(folder, "running", step=0, command=resume_command)
+        start = init_state(recipe, _first_model(system, teacher, init_key), mesh=mesh)
+        _run(job, start, interruption)
+
+
+def _run(job: Job, start: TrainState, interruption: Interruption) -> None:
+    """The run between its first status and its last; every end but a crash is noted."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax's errors come as one message of ours
+    left_aside: list[str] = []
+    run = job.config.run
+    store = CheckpointStore(
+        job.folder / "checkpoints", keep=run.keep, keep_every=run.keep_every, warn=left_aside.append
+    )
+    log = HostLog(job.folder, jax.process_index())
+    with contextlib.ExitStack() as ending:
+        ending.callback(_close, store)
+        ending.callback(log.close)
+        status, code, loop, recorder = "failed", 1, None, None
+        try:
+            step, state, notes = _begin(job, store, start)
+            recorder = _recorder(job, log, step, notes, left_aside)
+            loop = Loop(job, store, recorder, interruption, saved=step or None)
+            loop.finish(loop.to_the_end(state))
+            status, code = "finished", 0
+        except Interrupted:
+            status, code = "preempted", STOPPED
+            raise
+        except Exception as error:
+            code = code_of(error) or code
+            raise
+        finally:
+            with contextlib.suppress(OSError):  # where the disk is full, the error that says so is on its way
+                if recorder is not None and loop is not None:
+                    recorder.event("end", status=status, step=loop.step)
+                    recorder.close()
+            with contextlib.suppress(OSError):
+                if job.leads:
+                    command = "" if status == "finished" else job.resume_command
+                    step = max(store.steps(), default=0) if loop is None else loop.step
+                    write_status(job.folder, status, step=step, code=code, command=command)
+
+
+def _begin(job: Job, store: CheckpointStore, start: TrainState) -> tuple[int, TrainState, dict[str, Any]]:
+    """Step, state and notes of the newest checkpoint, or of the start."""
+    step, state, notes = store.restore(start) or (0, start, {})
+    if step and notes.get("teacher", "") != job.notes["teacher"]:
+        raise CheckpointError(
+            f"method.teacher: expected the teacher that this run began with, {notes.get('teacher', '')[:12]}, "
+            f"found {job.notes['teacher'][:12]}"
+        )
+    return step, state, notes
+
+
+def _recorder(job: Job, log: HostLog, step: int, notes: dict[str, Any], left_aside: list[str]) -> Recorder:
+    """The recorder of a run that begins at `step`, which is noted and told."""
+    folder = job.folder if job.leads else None
+    recorder = Recorder(job.config, folder, log, job.system.curriculum, step=step, notes=notes)
+    for message in left_aside:
+        recorder.warn(message)
+    recorder.event("start", step=step, devices=job.mesh.size, processes=jax.process_count())
+    if step and job.leads:
+        print(f"resuming from step {step} of {job.config.run.steps}", file=sys.stderr)
+    return recorder
+
+
+def _close(store: CheckpointStore) -> None:
+    with contextlib.suppress(CheckpointError):  # the loop has told already
+        store.close()
+
+
+def _environment(mesh: Mesh) -> dict[str, Any]:
+    """What the bits of a run depend on beside its configuration; no names of machine or user."""
+    packages = ("equisct", "jax", "jaxlib", "equinox", "optax", "numpy", "diffrax", "orbax-checkpoint")
+    devices = list(mesh.devices.flat)
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": {name: installed_version(name) for name in packages},
+        "devices": {"kind": devices[0].device_kind, "count": len(devices), "mesh": dict(mesh.shape)},
+        "processes": jax.process_count(),
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "matmul_precision": os.environ.get("JAX_DEFAULT_MATMUL_PRECISION", ""),
+    }
