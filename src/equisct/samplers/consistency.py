@@ -4,8 +4,9 @@ Notation: `endpoint(x_t, sigma)` is where the PF-ODE path through `x_t` ends, `z
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -15,6 +16,7 @@ from jaxtyping import Float
 from .._base.check import check_positive
 from .._base.concrete import check_array, concrete
 from .._base.types import Denoiser, Key, Level, Sample, Scalar
+from .interface import AbstractSampler, Walk, descending_levels, levels_below
 
 Renoise: TypeAlias = Callable[[Level, Level], Array]
 """`(tau, sigma_min) -> scaling` of the noise that lifts a sample at level `sigma_min` to level `tau`."""
@@ -39,7 +41,7 @@ def one_step(endpoint: Denoiser, z: Sample, *, sigma_max: float = 80.0) -> Sampl
 def multistep(
     endpoint: Denoiser,
     z: Sample,
-    levels: Float[Array, "steps"],
+    levels: Float[Array | np.ndarray, "steps"],
     *,
     key: Key,
     sigma_min: float = 0.002,
@@ -63,15 +65,81 @@ def multistep(
     _check_levels(levels, sigma_min)
     if clip is not None:
         check_positive("clip", clip)
-    levels = levels.astype(jnp.promote_types(z.dtype, jnp.float32))
-    x = endpoint(levels[0] * z, levels[0])
-    for tau, noise_key in zip(levels[1:], jr.split(key, levels.size - 1), strict=True):
+    levels = jnp.asarray(levels, jnp.promote_types(z.dtype, jnp.float32))
+    return _jump(endpoint, levels[0] * z, levels, key, sigma_min, renoise, clip, keep=False)[0]
+
+
+def _jump(
+    endpoint: Denoiser,
+    x_t: Array,
+    levels: Array,
+    key: Key | None,
+    sigma_min: float,
+    renoise: Renoise,
+    clip: float | None,
+    *,
+    keep: bool,
+) -> Walk:
+    path, x = [x_t], endpoint(x_t, levels[0])
+    keys = [] if key is None else jr.split(key, levels.size - 1)
+    for tau, noise_key in zip(levels[1:], keys, strict=True):
         x = x if clip is None else jnp.clip(x, -clip, clip)
-        x = endpoint(x + renoise(tau, sigma_min) * jr.normal(noise_key, x.shape, x.dtype), tau)
-    return x
+        path.append(x + renoise(tau, sigma_min) * jr.normal(noise_key, x.shape, x.dtype))
+        x = endpoint(path[-1], tau)
+    return x, path if keep else None
 
 
-def _check_levels(levels: Array, sigma_min: float) -> None:
+class Multistep(AbstractSampler):
+    """`multistep` as a module: one step from the first level alone, two with another, and so on.
+
+    Args:
+        levels: strictly descending, all >= `sigma_min`; one evaluation of `model.endpoint` each.
+        sigma_min: level of what the model returns.
+        renoise: scaling of the fresh noise; `renoise_to_level` or `renoise_full`.
+        clip: clamps the sample to [-clip, clip] before each renoising.
+    """
+
+    levels: tuple[float, ...] = eqx.field(static=True, converter=descending_levels, default=(80.0,))
+    sigma_min: float = eqx.field(static=True, default=0.002)
+    renoise: Renoise = eqx.field(static=True, default=renoise_to_level)
+    clip: float | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        _check_levels(np.array(self.levels), self.sigma_min)
+        if self.clip is not None:
+            check_positive("clip", self.clip)
+
+    @property
+    def name(self) -> str:
+        """`one-step`, `two-step`, `multistep-3` and so on."""
+        count = len(self.levels)
+        return {1: "one-step", 2: "two-step"}.get(count, f"multistep-{count}")
+
+    def below(self, sigma: float) -> "Multistep":
+        """See `AbstractSampler`."""
+        return Multistep(levels_below(self.levels, sigma), self.sigma_min, self.renoise, self.clip)
+
+    def begin(self, z: Sample) -> Sample:
+        """See `AbstractSampler`."""
+        return jnp.asarray(self.levels[0], z.dtype) * z
+
+    def enter(self, x_t: Sample) -> Sample:
+        """See `AbstractSampler`."""
+        return x_t
+
+    def walk(self, model: Any, x_t: Sample, key: Key | None, *, keep: bool) -> Walk:
+        """See `AbstractSampler`.
+
+        Raises:
+            ValueError: for more than one level without a key.
+        """
+        if len(self.levels) > 1 and key is None:
+            raise ValueError(f"key: expected a key for the fresh noise of {len(self.levels)} levels, found None")
+        levels = jnp.asarray(self.levels, jnp.promote_types(x_t.dtype, jnp.float32))
+        return _jump(model.endpoint, x_t, levels, key, self.sigma_min, self.renoise, self.clip, keep=keep)
+
+
+def _check_levels(levels: Array | np.ndarray, sigma_min: float) -> None:
     check_array("levels", levels, positive=True)
     found = concrete(levels)
     if found is None:

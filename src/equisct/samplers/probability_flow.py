@@ -4,8 +4,10 @@ A grid of n levels makes n steps: n - 1 between its levels, and a last one to le
 output. With a boundary-preconditioned denoiser (`denoise(x_t, sigma_min) = x_t`) that last step is the identity.
 """
 
+import abc
 import math
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,6 +22,7 @@ from .._base.concrete import check_array, concrete
 from .._base.types import Denoiser, Key, Sample, Scalar
 from ..diffusion import euler_step, heun_step, pf_drift
 from ..discretization import karras_grid
+from .interface import AbstractSampler, Walk, descending_levels, levels_below
 
 
 class Churn(eqx.Module):
@@ -65,7 +68,8 @@ def heun(
     Raises:
         ValueError: levels known before tracing are out of order or not > 0; churn without a key.
     """
-    return _walk(heun_step, denoise, z, levels, churn, key)
+    grid = _grid(levels, z)
+    return _walk(heun_step, denoise, grid[0] * z, grid, churn, key, keep=False)[0]
 
 
 def euler(
@@ -77,36 +81,35 @@ def euler(
     key: Key | None = None,
 ) -> Sample:
     """Euler's first-order solver: as `heun`, with one evaluation of `denoise` per level."""
-    return _walk(_euler, denoise, z, levels, churn, key)
+    grid = _grid(levels, z)
+    return _walk(_euler, denoise, grid[0] * z, grid, churn, key, keep=False)[0]
 
 
 def _euler(denoise: Denoiser, x_t: Sample, t: Scalar, r: Scalar) -> Sample:
     return euler_step(x_t, pf_drift(denoise(x_t, t), x_t, t), t, r)
 
 
+Step = Callable[[Denoiser, Array, Array, Array], Array]
+
+
 def _walk(
-    step: Callable[[Denoiser, Array, Array, Array], Array],
-    denoise: Denoiser,
-    z: Array,
-    levels: ArrayLike | None,
-    churn: Churn | None,
-    key: Key | None,
-) -> Array:
-    grid = _descending(levels).astype(jnp.promote_types(z.dtype, jnp.float32))
+    step: Step, denoise: Denoiser, x_t: Array, grid: Array, churn: Churn | None, key: Key | None, *, keep: bool
+) -> Walk:
     churn = Churn() if churn is None else churn
     if churn.amount > 0 and key is None:
         raise ValueError(f"key: expected a key, because churn.amount = {churn.amount}, found None")
     keys = None if churn.amount == 0 or key is None else jr.split(key, grid.size)
 
-    def one_step(x_t: Array, inputs: tuple[Array, Array, Key | None]) -> tuple[Array, None]:
+    def one_step(x_t: Array, inputs: tuple[Array, Array, Key | None]) -> tuple[Array, Array | None]:
         t, r, noise_key = inputs
-        x_t, t = _lift(churn, grid.size, x_t, t, noise_key)
-        return step(denoise, x_t, t, r), None
+        lifted, t = _lift(churn, grid.size, x_t, t, noise_key)
+        return step(denoise, lifted, t, r), x_t if keep else None
 
     body_keys, last_key = (None, None) if keys is None else (keys[:-1], keys[-1])
-    x_t, _ = jax.lax.scan(one_step, grid[0] * z, (grid[:-1], grid[1:], body_keys))
-    x_t, t = _lift(churn, grid.size, x_t, grid[-1], last_key)
-    return denoise(x_t, t)  # the Euler step to level 0: x_t + (0 - t) (x_t - denoised) / t
+    x_t, path = jax.lax.scan(one_step, x_t, (grid[:-1], grid[1:], body_keys))
+    lifted, t = _lift(churn, grid.size, x_t, grid[-1], last_key)
+    x = denoise(lifted, t)  # the Euler step to level 0: x_t + (0 - t) (x_t - denoised) / t
+    return x, None if path is None else [path, x_t]
 
 
 def _lift(churn: Churn, points: int, x_t: Array, t: Array, noise_key: Key | None) -> tuple[Array, Array]:
@@ -119,11 +122,90 @@ def _lift(churn: Churn, points: int, x_t: Array, t: Array, noise_key: Key | None
     return x_t + scaling * jr.normal(noise_key, x_t.shape, x_t.dtype), lifted
 
 
-def _descending(levels: ArrayLike | None) -> Array:
+def _grid(levels: ArrayLike | None, z: Array) -> Array:
+    """The levels in the sample's precision."""
     if levels is None:
-        levels = karras_grid(18, sigma_min=0.002, sigma_max=80.0, rho=7.0)[::-1]
+        levels = _edm_levels()
     check_array("levels", levels, positive=True)
     found = concrete(levels)
     if found is not None and not np.all(np.diff(found) < 0):
         raise ValueError(f"levels: expected strictly descending levels, found {found}")
-    return jnp.asarray(levels)
+    return jnp.asarray(levels).astype(jnp.promote_types(z.dtype, jnp.float32))
+
+
+def _edm_levels() -> tuple[float, ...]:
+    return descending_levels(karras_grid(18)[::-1])
+
+
+class AbstractSolver(AbstractSampler):
+    """A fixed-step solver of the PF-ODE."""
+
+    levels: eqx.AbstractVar[tuple[float, ...]]
+    churn: eqx.AbstractVar[Churn | None]
+
+    @abc.abstractmethod
+    def step(self, denoise: Denoiser, x_t: Sample, t: Scalar, r: Scalar) -> Sample:
+        """From level `t` to level `r`."""
+
+    def begin(self, z: Sample) -> Sample:
+        """See `AbstractSampler`."""
+        return jnp.asarray(self.levels[0], z.dtype) * z
+
+    def enter(self, x_t: Sample) -> Sample:
+        """See `AbstractSampler`."""
+        return x_t
+
+    def walk(self, model: Any, x_t: Sample, key: Key | None, *, keep: bool) -> Walk:
+        """See `AbstractSampler`.
+
+        Raises:
+            ValueError: for churn without a key.
+        """
+        grid = jnp.asarray(self.levels, jnp.promote_types(x_t.dtype, jnp.float32))
+        return _walk(self.step, model.denoise, x_t, grid, self.churn, key, keep=keep)
+
+
+class Heun(AbstractSolver):
+    """`heun` as a module, EDM's sampler: 2 levels - 1 evaluations of `model.denoise`.
+
+    Args:
+        levels: strictly descending, > 0; by default 18 points of the Karras grid from 80 to 0.002 with rho = 7.
+        churn: fresh noise on the way; None solves the ODE. Begun at another level, its amount is shared among the
+            levels that are left.
+    """
+
+    levels: tuple[float, ...] = eqx.field(static=True, converter=descending_levels, default_factory=_edm_levels)
+    churn: Churn | None = None
+
+    @property
+    def name(self) -> str:
+        """`heun-18` of 18 levels."""
+        return f"heun-{len(self.levels)}"
+
+    def below(self, sigma: float) -> "Heun":
+        """See `AbstractSampler`."""
+        return Heun(levels_below(self.levels, sigma), self.churn)
+
+    def step(self, denoise: Denoiser, x_t: Sample, t: Scalar, r: Scalar) -> Sample:
+        """See `equisct.heun_step`."""
+        return heun_step(denoise, x_t, t, r)
+
+
+class Euler(AbstractSolver):
+    """`euler` as a module: one evaluation of `model.denoise` per level; arguments as those of `Heun`."""
+
+    levels: tuple[float, ...] = eqx.field(static=True, converter=descending_levels, default_factory=_edm_levels)
+    churn: Churn | None = None
+
+    @property
+    def name(self) -> str:
+        """`euler-18` of 18 levels."""
+        return f"euler-{len(self.levels)}"
+
+    def below(self, sigma: float) -> "Euler":
+        """See `AbstractSampler`."""
+        return Euler(levels_below(self.levels, sigma), self.churn)
+
+    def step(self, denoise: Denoiser, x_t: Sample, t: Scalar, r: Scalar) -> Sample:
+        """See `equisct.euler_step`."""
+        return _euler(denoise, x_t, t, r)

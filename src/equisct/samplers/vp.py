@@ -4,6 +4,9 @@ Notation as in `variance_preserving`: `x_vp = sqrt(alpha_bar) x_t`, and `z_hat =
 that the denoiser implies, DDPM's eps.
 """
 
+from typing import Any
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -14,6 +17,10 @@ from jaxtyping import Int
 from .._base.check import check_at_least, check_positive
 from .._base.types import Denoiser, Key, Sample
 from ..variance_preserving import VPSchedule
+from .interface import AbstractSampler, Walk
+
+Table = dict[str, np.ndarray]
+"""Coefficients of a walk, one row per time, ascending; in float64."""
 
 
 def ancestral(
@@ -36,12 +43,14 @@ def ancestral(
     Raises:
         ValueError: unless `clip` is None or a finite number > 0.
     """
-    if clip is not None:
-        check_positive("clip", clip)
-    schedule = schedule or VPSchedule()
+    sampler = Ancestral(schedule or VPSchedule(), clip)
+    return _ancestral(denoise, z, _ancestral_table(sampler.schedule), key, clip, keep=False)[0]
+
+
+def _ancestral_table(schedule: VPSchedule) -> Table:
     now, betas = schedule.alpha_bars, schedule.betas
     before = np.append(1.0, now[:-1])
-    table = {
+    return {
         "scale": 1 / np.sqrt(now),
         "sigma": schedule.sigmas,
         "of_denoised": np.sqrt(before) * betas / (1 - now),
@@ -49,14 +58,75 @@ def ancestral(
         "std": np.sqrt(betas) * (np.arange(len(now)) > 0),
     }
 
-    def one_time(x_vp: Array, inputs: tuple[dict[str, Array], Key]) -> tuple[Array, None]:
+
+def _ancestral(denoise: Denoiser, x_vp: Array, table: Table, key: Key, clip: float | None, *, keep: bool) -> Walk:
+    def one_time(x_vp: Array, inputs: tuple[dict[str, Array], Key]) -> tuple[Array, Array | None]:
         row, noise_key = inputs
-        denoised = denoise(row["scale"] * x_vp, row["sigma"])
+        x_t = row["scale"] * x_vp
+        denoised = denoise(x_t, row["sigma"])
         denoised = denoised if clip is None else jnp.clip(denoised, -clip, clip)
         mean = row["of_denoised"] * denoised + row["of_x"] * x_vp
-        return mean + row["std"] * jr.normal(noise_key, x_vp.shape, x_vp.dtype), None
+        return mean + row["std"] * jr.normal(noise_key, x_vp.shape, x_vp.dtype), x_t if keep else None
 
-    return jax.lax.scan(one_time, z, (_descending(table, z), jr.split(key, len(now))))[0]
+    keys = jr.split(key, len(table["sigma"]))
+    x, path = jax.lax.scan(one_time, x_vp, (_descending(table, x_vp), keys))
+    return x, None if path is None else [path]
+
+
+class Ancestral(AbstractSampler):
+    """`ancestral` as a module: one evaluation of `model.denoise` per time.
+
+    Args:
+        schedule: DDPM's.
+        clip: clamps each denoised estimate to [-clip, clip], as DDPM does with images; None does not.
+        times: how many of the schedule's times are walked, the lowest; by default all.
+    """
+
+    schedule: VPSchedule = VPSchedule()
+    clip: float | None = eqx.field(static=True, default=1.0)
+    times: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        if self.clip is not None:
+            check_positive("clip", self.clip)
+        if self.times is not None and not 1 <= self.times <= self.schedule.times:
+            raise ValueError(f"times: expected 1 to {self.schedule.times}, found {self.times}")
+
+    @property
+    def name(self) -> str:
+        """`ancestral-1000` of 1000 times."""
+        return f"ancestral-{self.times or self.schedule.times}"
+
+    def below(self, sigma: float) -> "Ancestral":
+        """See `AbstractSampler`.
+
+        Raises:
+            ValueError: unless it is one of the schedule's levels, to a thousandth.
+        """
+        sigmas = self.schedule.sigmas
+        time = int(np.argmin(np.abs(np.log(sigmas / sigma))))
+        if not np.isclose(sigmas[time], sigma, rtol=1e-3):
+            raise ValueError(f"sigma: expected one of the schedule's levels, such as {sigmas[time]:g}, found {sigma}")
+        return Ancestral(self.schedule, self.clip, time + 1)
+
+    def begin(self, z: Sample) -> Sample:
+        """See `AbstractSampler`."""
+        return z
+
+    def enter(self, x_t: Sample) -> Sample:
+        """See `AbstractSampler`."""
+        return x_t * float(np.sqrt(self.schedule.alpha_bars[(self.times or self.schedule.times) - 1]))
+
+    def walk(self, model: Any, x_t: Sample, key: Key | None, *, keep: bool) -> Walk:
+        """See `AbstractSampler`.
+
+        Raises:
+            ValueError: without a key.
+        """
+        if key is None:
+            raise ValueError("key: expected a key for the fresh noise of each time, found None")
+        table = {name: column[: self.times] for name, column in _ancestral_table(self.schedule).items()}
+        return _ancestral(model.denoise, x_t, table, key, self.clip, keep=keep)
 
 
 def ddim(
@@ -84,36 +154,110 @@ def ddim(
     Raises:
         ValueError: `times` out of order or outside the schedule; `eta` < 0; `eta` > 0 without a key.
     """
-    schedule = schedule or VPSchedule()
-    check_at_least("eta", eta, 0)
-    if len(times) == 0 or np.any(np.diff(times) < 0) or times[0] < 0 or times[-1] >= schedule.times:
-        raise ValueError(f"times: expected ascending numbers in 0 .. {schedule.times - 1}, found {times}")
+    sampler = DDIM(times, eta, schedule or VPSchedule())
+    return _ddim(denoise, z, sampler.table(), eta, key, keep=False)[0]
+
+
+def _ddim(denoise: Denoiser, x_vp: Array, table: Table, eta: float, key: Key | None, *, keep: bool) -> Walk:
     if eta > 0 and key is None:
         raise ValueError(f"key: expected a key, because eta = {eta}, found None")
-    now = schedule.alpha_bars[times]
-    after = np.append(1.0, now[:-1])
-    variance = eta**2 * (1 - after) / (1 - now) * (1 - now / after)
-    if np.any(variance > 1 - after):
-        raise ValueError(f"eta: expected so little that no step adds more noise than its level has, found {eta}")
-    table = {
-        "scale": 1 / np.sqrt(now),
-        "sigma": schedule.sigmas[times],
-        "of_denoised": np.sqrt(after),
-        "of_noise": np.sqrt(1 - after - variance),
-        "std": np.sqrt(variance),
-    }
 
-    def one_time(x_vp: Array, inputs: tuple[dict[str, Array], Key | None]) -> tuple[Array, None]:
+    def one_time(x_vp: Array, inputs: tuple[dict[str, Array], Key | None]) -> tuple[Array, Array | None]:
         row, noise_key = inputs
         x_t = row["scale"] * x_vp
         denoised = denoise(x_t, row["sigma"])
         x_vp = row["of_denoised"] * denoised + row["of_noise"] * (x_t - denoised) / row["sigma"]
         if noise_key is not None:
             x_vp += row["std"] * jr.normal(noise_key, x_vp.shape, x_vp.dtype)
-        return x_vp, None
+        return x_vp, x_t if keep else None
 
-    keys = None if eta == 0 or key is None else jr.split(key, len(times))
-    return jax.lax.scan(one_time, z, (_descending(table, z), keys))[0]
+    keys = None if eta == 0 or key is None else jr.split(key, len(table["sigma"]))
+    x, path = jax.lax.scan(one_time, x_vp, (_descending(table, x_vp), keys))
+    return x, None if path is None else [path]
+
+
+def _whole_numbers(times: Int[np.ndarray, " evaluations"] | tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(map(int, times))
+
+
+def _quadratic() -> tuple[int, ...]:
+    return _whole_numbers(VPSchedule().quadratic(50))
+
+
+class DDIM(AbstractSampler):
+    """`ddim` as a module: one evaluation of `model.denoise` per time.
+
+    Args:
+        times: ascending indices into the schedule; by default `VPSchedule().quadratic(50)`.
+        eta: share of fresh noise, >= 0; 1 is DDPM's with the small variance.
+        schedule: DDPM's.
+        sigma: a level above those of `times` that is evaluated first, or None.
+    """
+
+    times: tuple[int, ...] = eqx.field(static=True, converter=_whole_numbers, default_factory=_quadratic)
+    eta: float = eqx.field(static=True, default=0.0)
+    schedule: VPSchedule = VPSchedule()
+    sigma: float | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        check_at_least("eta", self.eta, 0)
+        times, most = np.array(self.times, int), self.schedule.times - 1
+        if len(times) + (self.sigma is not None) == 0 or (
+            len(times) and (np.any(np.diff(times) < 0) or times[0] < 0 or times[-1] > most)
+        ):
+            raise ValueError(f"times: expected ascending numbers in 0 .. {most}, found {times}")
+        self.table()
+
+    @property
+    def name(self) -> str:
+        """`ddim-50` of 50 evaluations."""
+        return f"ddim-{len(self.times) + (self.sigma is not None)}"
+
+    def table(self) -> Table:
+        """The coefficients of the walk.
+
+        Raises:
+            ValueError: if a step would add more noise than its level has.
+        """
+        times = np.array(self.times, int)
+        now, sigmas = self.schedule.alpha_bars[times], self.schedule.sigmas[times]
+        if self.sigma is not None:
+            now, sigmas = np.append(now, 1 / (1 + self.sigma**2)), np.append(sigmas, self.sigma)
+        after = np.append(1.0, now[:-1])
+        variance = self.eta**2 * (1 - after) / (1 - now) * (1 - now / after)
+        if np.any(variance > 1 - after):
+            raise ValueError(
+                f"eta: expected so little that no step adds more noise than its level has, found {self.eta}"
+            )
+        return {
+            "scale": 1 / np.sqrt(now),
+            "sigma": sigmas,
+            "of_denoised": np.sqrt(after),
+            "of_noise": np.sqrt(1 - after - variance),
+            "std": np.sqrt(variance),
+        }
+
+    def below(self, sigma: float) -> "DDIM":
+        """See `AbstractSampler`."""
+        check_positive("sigma", sigma)
+        rest = [time for time in self.times if self.schedule.sigmas[time] < sigma]
+        return DDIM(tuple(rest), self.eta, self.schedule, float(sigma))
+
+    def begin(self, z: Sample) -> Sample:
+        """See `AbstractSampler`."""
+        return z
+
+    def enter(self, x_t: Sample) -> Sample:
+        """See `AbstractSampler`."""
+        return x_t / float(self.table()["scale"][-1])
+
+    def walk(self, model: Any, x_t: Sample, key: Key | None, *, keep: bool) -> Walk:
+        """See `AbstractSampler`.
+
+        Raises:
+            ValueError: for `eta` > 0 without a key.
+        """
+        return _ddim(model.denoise, x_t, self.table(), self.eta, key, keep=keep)
 
 
 def _descending(table: dict[str, np.ndarray], z: Array) -> dict[str, Array]:
