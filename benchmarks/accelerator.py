@@ -24,8 +24,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from equisct.app.presets import CIFAR
 from equisct.app.settings.config import Config
-from equisct.app.settings.presets import CIFAR
 
 Row = tuple[str, str, int]
 ROWS: list[Row] = [  # contestant, precision, batch; the most wanted first
@@ -96,10 +96,9 @@ def ours(contestant: str, settings: Config, seconds: float) -> dict[str, Any]:
 
     from equisct import count, in_precision, train
     from equisct.app.assembly.recipe import build_optimiser
-    from equisct.app.assembly.systems import build_system
 
     begin, batch, dtype = time.perf_counter(), settings.run.batch, jnp.dtype(settings.parallel.precision)
-    system = build_system(settings.method, settings, SHAPE)
+    system = settings.method.build(settings, SHAPE)
     model: Any = system.model(jr.key(0))
     objective: Any = system.objective(None)
     if contestant == "equisct-cm":

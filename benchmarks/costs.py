@@ -22,11 +22,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from equisct import count
-from equisct.app.assembly.models import denoising_model
 from equisct.app.assembly.recipe import build_recipe
-from equisct.app.assembly.systems import build_system
+from equisct.app.parts.models import denoising_model
+from equisct.app.presets import PRESETS
 from equisct.app.settings.config import Config
-from equisct.app.settings.presets import PRESETS
 from equisct.evaluation.lpips import FILES, lpips_shapes
 from equisct.train import init_state, train_step
 
@@ -61,7 +60,7 @@ def preset(name: str) -> Config:
 def flops(name: str, samples: int) -> float:
     """Floating-point operations of one update of a preset with a batch of so many samples."""
     config = preset(name)
-    system = build_system(config.method, config, SHAPE)
+    system = config.method.build(config, SHAPE)
     kind = getattr(config.method, "preconditioning", "edm")
 
     def update(key: Any, batch: Any) -> Any:
@@ -85,7 +84,7 @@ def flops(name: str, samples: int) -> float:
 def row(name: str) -> str:
     """One preset's line of the table."""
     config = preset(name)
-    system = build_system(config.method, config, SHAPE)
+    system = config.method.build(config, SHAPE)
     size = count(eqx.filter_eval_shape(system.model, jr.key(0)))
     low, high = flops(name, SAMPLES), flops(name, 2 * SAMPLES)
     per_sample = (high - low) / SAMPLES

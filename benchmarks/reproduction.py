@@ -20,7 +20,7 @@ from reproduction_runs import ARMS, BY_CONSTANT, BY_WEIGHT, CENTRE, PLAIN, SAMPL
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 BEGIN, END = "<!-- reproduction: begin -->", "<!-- reproduction: end -->"
-ONE, TWO = "one step/frechet_distance", "two steps (mid 0.661)/frechet_distance"
+ONE, TWO = "one-step/frechet_distance", "two-step/frechet_distance"
 LEVELS, POINTS = 41, 1_024
 
 
@@ -126,7 +126,7 @@ def arm_table(found: Results, arms: Sequence[Arm], name: str) -> Iterator[str]:
         quality, plain = found.quality[arm], found.quality[PLAIN]
         label = f"{arm.weight:g}" if arms is BY_WEIGHT else f"{arm.c:g}"
         less = ["-", "-"] if arm == PLAIN else [interval(Effect.of(quality[n] - plain[n])) for n in (ONE, TWO)]
-        shares = [spread(quality[f"one step/{n}"]) for n in ("precision", "recall")]
+        shares = [spread(quality[f"one-step/{n}"]) for n in ("precision", "recall")]
         cells = [label, spread(quality[ONE]), less[0], spread(quality[TWO]), less[1], *shares]
         yield f"| {' | '.join(cells)} | {spread(found.variance[arm][:, -1], 3)} |"
 

@@ -5,11 +5,12 @@ import json
 import pathlib
 import shutil
 
+from equisct.app import presets
 from equisct.app.cli import train
-from equisct.app.settings import codec, presets
+from equisct.app.methods import ScoreGuidance
+from equisct.app.settings import codec
 from equisct.app.settings.config import Config, Log, Run, Sample
 from equisct.app.settings.features import Eval
-from equisct.app.settings.methods import ScoreGuidance
 from table_runs import quietly
 
 SAMPLES = 1_797

@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from equisct.app.methods import ScoreGuidance
+from equisct.app.presets import DIGITS
 from equisct.app.settings.config import Config, Head, Optim, Run, Torso
 from equisct.app.settings.data import CIFAR10
-from equisct.app.settings.methods import ScoreGuidance
-from equisct.app.settings.presets import DIGITS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,6 @@ def equisct_contestant(case: Case, threads: int, *, sharded: bool, head: bool) -
 
     from equisct import count, train
     from equisct.app.assembly.recipe import build_optimiser
-    from equisct.app.assembly.systems import build_system
 
     config = case.config
     if sharded:
@@ -101,7 +100,7 @@ def equisct_contestant(case: Case, threads: int, *, sharded: bool, head: bool) -
             compiled.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(note)
-    system = build_system(config.method, config, case.shape)
+    system = config.method.build(config, case.shape)
     pair: Any = system.model(jr.key(0))
     guided: Any = system.objective(None)
     objective, model = (guided, pair) if head else (guided.consistency, pair.cm)

@@ -26,9 +26,8 @@ import equisct as sct
 from equisct import train
 from equisct.app.assembly.recipe import build_recipe
 from equisct.app.assembly.source import load_data
-from equisct.app.assembly.systems import build_system
+from equisct.app.presets import DIGITS, TOY
 from equisct.app.settings.config import Config
-from equisct.app.settings.presets import DIGITS, TOY
 from equisct.data import Dataset, Loader
 from equisct.objectives.consistency import Draw
 from equisct.objectives.score_guided import ScoreGuided
@@ -41,7 +40,7 @@ SIZES = (16, 64, 256)
 
 def trained(config: Config, dataset: Dataset, updates: int) -> sct.ScoreGuidedModel:
     """The preset's model after some updates."""
-    system = build_system(config.method, config, dataset.shape)
+    system = config.method.build(config, dataset.shape)
     recipe = build_recipe(config, system, None)
     start = train.init_state(recipe, system.model(jr.key(0)))
     loader = Loader(dataset, config.run.batch, seed=0)
@@ -102,7 +101,7 @@ def rows(config: Config, *, updates: int, seeds: int, batches: int) -> Iterator[
     """The table's rows for one preset."""
     dataset = load_data(config.data, seed=0)
     model = trained(config, dataset, updates)
-    objective: Any = build_system(config.method, config, dataset.shape).objective(None)
+    objective: Any = config.method.build(config, dataset.shape).objective(None)
     for stage, step in (("first", 0), ("last", config.run.steps)):
 
         def gradient(batch: Array, key: Array, *, stratify: bool, step: int = step) -> np.ndarray:

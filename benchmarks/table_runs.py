@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from equisct.app import methods, presets
 from equisct.app.assembly.source import load_data
 from equisct.app.cli import sample, train
-from equisct.app.settings import codec, methods, presets
+from equisct.app.settings import codec
 from equisct.app.settings.config import Config, Ema, Log, Optim, Run, Sample
 from equisct.app.settings.data import Mixture, Pairs
 

@@ -14,8 +14,8 @@ import torch  # pyright: ignore[reportMissingImports]
 import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 
+from equisct.app.methods import ScoreGuidance
 from equisct.app.settings.config import Config
-from equisct.app.settings.methods import ScoreGuidance
 
 EPSILON = 1e-6
 SKIP_SCALE = math.sqrt(0.5)
@@ -323,11 +323,10 @@ def check_same_function(config: Config, shape: tuple[int, ...], tolerance: float
     import jax  # noqa: PLC0415
 
     import equisct as sct  # noqa: PLC0415
-    from equisct.app.assembly.systems import build_system  # noqa: PLC0415
 
     generator, key = np.random.default_rng(0), jax.random.key(0)
     batch = jax.numpy.asarray(generator.uniform(-1, 1, (8, *shape)), np.float32)
-    system = build_system(config.method, config, shape)
+    system = config.method.build(config, shape)
     objective: Any = system.objective(None)
 
     @eqx.filter_jit

@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from equisct.app import methods, presets
 from equisct.app.cli import plugins, sample, sample_options, train
 from equisct.app.runs import exits, folder, host_log, progress
-from equisct.app.settings import check, codec, config, methods, presets
+from equisct.app.settings import check, codec, config
 from equisct.app.settings import data as data_settings
 from equisct.train import CheckpointError, NonFiniteError
 from strategies import untyped
@@ -368,7 +369,7 @@ def test_samples_as_a_picture(tiny, tmp_path, capsys):
     code, _ = run(sample.main, capsys, tiny, "--n", "4", "--out", tmp_path / "new" / "a.png")
     assert code == 0
     with open_png(tmp_path / "new" / "a.png") as picture:
-        assert picture.text["sampler"] == "one step"
+        assert picture.text["sampler"] == "one-step"
 
 
 BAD_SAMPLING = {

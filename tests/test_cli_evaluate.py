@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from equisct._base.files import writing_whole
-from equisct.app.assembly.sampling import consistency_sampler, draw_samples, heun_sampler
-from equisct.app.assembly.systems import build_system
+from equisct.app import presets
+from equisct.app.assembly.sampling import draw_samples
 from equisct.app.cli import evaluate, sample, train
+from equisct.app.parts.samplers import heun, jump
 from equisct.app.runs.draw_features import draw_features, evaluations
 from equisct.app.runs.stored import load_run
-from equisct.app.settings import presets
 from equisct.app.settings.features import Metric
 from equisct.data import float_to_images, images_to_float, load_digits
 from equisct.evaluation import (
@@ -131,7 +131,7 @@ def test_eight_bits_are_those_of_a_file():
 def test_features_are_those_of_the_samples_that_are_drawn(toy):
     stored = load_run(toy)
     network = FeatureNetwork("twice", "", lambda x: 2 * x, lambda x: x)
-    sampler = consistency_sampler((), stored.config.noise)
+    sampler = jump((), stored.config.noise)
     mesh = data_mesh()
     model, network = place((stored.ema, network), mesh)
     found = draw_features(sampler, model, stored.shape, 5, network, "round", key=jr.key(3), mesh=mesh)
@@ -146,7 +146,7 @@ def test_images_of_a_model_pass_through_eight_bits():
             return x / 80
 
     noise = load_config("digits").noise
-    sampler = consistency_sampler((), noise)
+    sampler = jump((), noise)
     for rounding in typing.get_args(Quantise):
         found = draw_features(sampler, Model(), (1, 2, 2), 7, pixels(), rounding, key=jr.key(1), mesh=data_mesh())
         plain = draw_samples(sampler, Model(), (1, 2, 2), 7, key=jr.key(1))
@@ -160,11 +160,11 @@ def load_config(name):
 
 def test_evaluations_are_counted_in_the_program():
     config = load_config("digits")
-    assert evaluations(heun_sampler(18, config.noise), (1, 8, 8)) == 35
-    assert evaluations(consistency_sampler((0.7, 0.2), config.noise), (1, 8, 8)) == 3
+    assert evaluations(heun(18, config.noise), (1, 8, 8)) == 35
+    assert evaluations(jump((0.7, 0.2), config.noise), (1, 8, 8)) == 3
     for name, counts in {"digits": [1, 2], "toy": [1, 2]}.items():
-        system = build_system(load_config(name).method, load_config(name), (2,))
-        assert [evaluations(sampler, (2,)) for sampler in system.samplers(0).values()] == counts
+        system = load_config(name).method.build(load_config(name), (2,))
+        assert [evaluations(sampler, (2,)) for sampler in system.samplers(0)] == counts
 
 
 # --- the command ---
@@ -180,7 +180,7 @@ def test_a_run_is_measured_against_its_own_data(toy, tmp_path):
     assert list(figures)[:3] == ["frechet_distance", "sliced_wasserstein", "memorised_share"]
     assert all(each["runs"] == 2 and each["std"] >= 0 for each in figures.values())
     made = record["made"]
-    assert (made["evaluations"], made["sampler"], made["updates"], made["seeds"]) == (1, "one step", 2, [0, 1])
+    assert (made["evaluations"], made["sampler"], made["updates"], made["seeds"]) == (1, "one-step", 2, [0, 1])
     assert set(record["pipeline"]) == set(PIPELINE)
     assert "fewer than 10,000" in ended.out
     one = [call(evaluate.main, "model", toy, "--n", "300", "--seeds", s, *words).out.split()[1] for s in ("0", "1")]

@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 import equisct
+from equisct.app import presets
 from equisct.app.assembly import source
-from equisct.app.settings import config, presets
+from equisct.app.settings import config
 from equisct.app.settings import data as data_settings
 from equisct.data import ArrayRecordSet, DataError, GrainLoader, ImageFolder, ImageSet, Loader, write_array_record
 
@@ -151,7 +152,7 @@ def test_wrong_calls(folder, monkeypatch):
 
 
 def settings(data):
-    return config.Config(data=data, run=config.Run(batch=4, seed=3))
+    return config.Config(data=data, method=presets.DIGITS.method, run=config.Run(batch=4, seed=3))
 
 
 def test_data_in_files_is_read_ahead_and_data_in_memory_is_not(folder, tmp_path):

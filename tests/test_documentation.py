@@ -25,14 +25,13 @@ import tyro
 import equisct as sct
 from equisct import data, nn, oracle, train
 from equisct.app import tracking
-from equisct.app.assembly.systems import build_system
 from equisct.app.cli import data as data_command
 from equisct.app.cli import evaluate, report, sample
 from equisct.app.cli import train as train_command
+from equisct.app.presets import PRESETS
 from equisct.app.settings import codec, config
 from equisct.app.settings import data as data_settings
 from equisct.app.settings.codec import to_json
-from equisct.app.settings.presets import PRESETS
 from strategies import untyped
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -150,7 +149,7 @@ def test_table_of_presets_is_that_of_the_presets():
         first, last = (getattr(preset.method, name, None) for name in ("first", "last"))
         assert ("| - |" if first is None else f"| {first:,} to {last:,} |") in row
         if type(preset.data) in sizes:
-            system = build_system(preset.method, preset, sizes[type(preset.data)])
+            system = preset.method.build(preset, sizes[type(preset.data)])
             model = untyped(eqx.filter_eval_shape(system.model, jax.random.key(0)))
             parts = [model.cm, model.head] if isinstance(model, sct.ScoreGuidedModel) else [model]
             assert f"| {' + '.join(f'{sct.count(part):,}' for part in parts)} |" in row

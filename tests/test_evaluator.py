@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from equisct.app.assembly.sampling import draw_samples
-from equisct.app.assembly.systems import build_system
 from equisct.app.cli import train
 from equisct.app.runs.evaluator import Evaluator
 from equisct.app.runs.stored import load_run
@@ -54,11 +53,11 @@ def test_figures_are_those_of_the_averages_samples_against_the_data(words, unbro
         stored = load_run(unbroken, row["step"])
         data = load_npz(words[2], "images").take(np.arange(64))
         key = jr.split(jr.key(stored.config.run.seed), 3)[2]
-        system = build_system(stored.config.method, stored.config, stored.shape)
-        for title, sampler in system.samplers(row["step"]).items():
+        system = stored.config.method.build(stored.config, stored.shape)
+        for sampler in system.samplers(row["step"]):
             samples = draw_samples(sampler, stored.ema, stored.shape, N, key=key)
             expected = frechet_distance(data, samples)
-            np.testing.assert_allclose(row[f"{title}/frechet_distance"], expected, rtol=10 * FLOAT32_ROUNDING)
+            np.testing.assert_allclose(row[f"{sampler.name}/frechet_distance"], expected, rtol=10 * FLOAT32_ROUNDING)
 
 
 def test_how_they_were_taken_is_noted_and_a_change_is_told(words, unbroken, tmp_path):

@@ -1,7 +1,5 @@
 """LPIPS: laws, the formula in NumPy with a narrow network, weights from files, and mistakes."""
 
-import json
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,9 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from equisct.app.assembly.objectives import build_distance
+from equisct.app import methods, presets
 from equisct.app.cli import train
-from equisct.app.settings import codec, methods, presets
 from equisct.evaluation import LPIPS, load_lpips
 from equisct.evaluation.lpips import BLOCKS, SCALE, SHIFT, lpips_from, lpips_shapes
 from test_cli_evaluate import call
@@ -109,7 +106,7 @@ def test_weights_come_from_the_two_files(folder):
     np.testing.assert_array_equal(found.kernels[0], weights()[0]["features.0.weight"].transpose(2, 3, 1, 0))
     np.testing.assert_array_equal(found.weights[4], weights()[1]["lin4.model.1.weight"].reshape(-1))
     method = methods.CT(distance="lpips", lpips=folder)
-    assert isinstance(build_distance(method, (3, 32, 32)), LPIPS)
+    assert isinstance(method.build_distance((3, 32, 32)), LPIPS)
 
 
 MISTAKES = {
@@ -151,9 +148,6 @@ def test_the_command_refuses_what_it_cannot_measure_by(folder, tmp_path):
         assert not run.exists()
 
 
-def test_published_presets_take_it_and_old_files_still_read():
+def test_published_presets_take_it():
     for name in ("cifar10-cd", "cifar10-ct"):
         assert presets.PRESETS[name][1].method.distance == "lpips"  # type: ignore[attr-defined]
-    stored = json.loads(json.dumps(codec.to_json(presets.TINY)))
-    del stored["method"]["lpips"]
-    assert codec.from_json(stored) == presets.TINY

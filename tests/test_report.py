@@ -115,7 +115,7 @@ def run_of(name, seed, weight, *, offset=0.0):
          "consistency_per_bin": [None, step, 1.0], "denoising_per_bin": [1.0, 2.0, 3.0]}
         for step in (10, 20, 30)
     ]  # fmt: skip
-    evaluations = [{"step": step, "one step/frechet_distance": 100 / step + offset} for step in (15, 30)]
+    evaluations = [{"step": step, "one-step/frechet_distance": 100 / step + offset} for step in (15, 30)]
     total = {"updates": 15, "skipped": 0, "mean": 1.0, "variance": 2.0 + offset, "cv": 0.1}
     stages = [{"stage": i, "points": 10 * (i + 1), "total": total} for i in (0, 1)]
     speed = [{"step": step, "images_per_second": 5.0 * step} for step in (10, 20, 30)]

@@ -53,7 +53,7 @@ def fabricated():
     quality, variance, deviation = {}, {}, {}
     for arm in runs.ARMS:
         one = rank[arm.weight] + (0.0 if arm.c == 0.003 else 4.0) + 0.01 * draw.normal(size=5)
-        names = {"one step/precision": 0.5, "one step/recall": 0.4, study.TWO: 7.0}
+        names = {"one-step/precision": 0.5, "one-step/recall": 0.4, study.TWO: 7.0}
         quality[arm] = {study.ONE: one} | {name: value + 0.001 * draw.normal(size=5) for name, value in names.items()}
         factor = 1.0 if arm == runs.PLAIN else 0.75
         variance[arm] = factor * np.tile([1.0, 2.0], (5, 1)) * np.exp(0.001 * draw.normal(size=(5, 2)))

@@ -136,5 +136,6 @@ def test_one_program_serves_equal_samplers():
         return z
 
     run = untyped(jax.jit(lambda sampler, z: once(sampler(MODEL, z)), static_argnums=0))
-    run(sct.Euler(LEVELS), Z), run(sct.Euler(np.array(LEVELS)), Z)
+    for levels in (LEVELS, np.array(LEVELS)):
+        run(sct.Euler(levels), Z)
     assert len(traced) == 1

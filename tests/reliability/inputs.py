@@ -13,9 +13,9 @@ from harness import scoring
 from hypothesis import strategies as st
 from PIL import Image
 
+from equisct.app import methods, presets
 from equisct.app.settings import config as settings
 from equisct.app.settings import data as data_settings
-from equisct.app.settings import methods, presets
 from strategies import untyped
 
 Main = Callable[[Sequence[str]], None]

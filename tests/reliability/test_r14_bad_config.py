@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inputs import BY_METHOD, DATA, GROUPS, as_words, call, counts, fields, files_below, no_jax_in
 
+from equisct.app import presets
 from equisct.app.cli import train
-from equisct.app.settings import codec, config, presets
+from equisct.app.settings import codec, config
 from equisct.app.settings import data as data_settings
 from strategies import untyped
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inputs import configs, counts
 
+from equisct.app import presets
 from equisct.app.runs import folder
-from equisct.app.settings import codec, presets
+from equisct.app.settings import codec
 from equisct.app.settings.check import check
 
 EXAMPLES = 400 if full() else 25

@@ -18,8 +18,9 @@ from harness import full, scoring, vectors
 from inputs import call, counts, files_below, write_images
 
 import equisct
+from equisct.app import presets
 from equisct.app.cli import data, sample, train
-from equisct.app.settings import codec, presets
+from equisct.app.settings import codec
 from equisct.train import CheckpointError, PowerFunction, load_weights, manifest, reconstruct
 from test_data_arrays import HOSTILE as HOSTILE_ARRAYS
 from test_data_arrays import OBJECTS, Payload, npy, zipped

@@ -125,7 +125,7 @@ def _lift(churn: Churn, points: int, x_t: Array, t: Array, noise_key: Key | None
 def _grid(levels: ArrayLike | None, z: Array) -> Array:
     """The levels in the sample's precision."""
     if levels is None:
-        levels = _edm_levels()
+        levels = np.array(_edm_levels())
     check_array("levels", levels, positive=True)
     found = concrete(levels)
     if found is not None and not np.all(np.diff(found) < 0):

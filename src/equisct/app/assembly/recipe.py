@@ -12,8 +12,8 @@ from ...oracle import ProductMixture
 from ...train import AbstractAverage, ConstantDecay, PowerFunction, Recipe, restarting
 from ..settings.config import Config, Ema, Optim
 from ..settings.data import Mixture
+from ..settings.method import System
 from .source import rotated_modes
-from .systems import System
 
 
 def build_recipe(config: Config, system: System, teacher: Any) -> Recipe:

@@ -1,6 +1,6 @@
-"""Drawing samples from a trained pair with each of its samplers, in chunks that fit in memory."""
+"""Drawing samples from a model by a sampler, in chunks that fit in memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -11,64 +11,16 @@ import numpy as np
 from jax import Array
 
 from ..._base.types import Key
-from ...discretization import karras_grid
-from ...samplers.consistency import multistep
-from ...samplers.probability_flow import euler, heun
-from ...samplers.vp import ancestral, ddim
-from ...variance_preserving import VPSchedule
-from ..settings.config import Noise
+from ...samplers import AbstractSampler
 
 CHUNK = 256
 
-Sampler = Callable[[Any, Array, Key], Array]
-"""`(model, z, key) -> sample`, one at a time."""
-
-
-def consistency_sampler(levels: Sequence[float], noise: Noise) -> Sampler:
-    """Multistep consistency sampling from `noise.sigma_max` through `levels`; with none, one step."""
-    whole = jnp.array([noise.sigma_max, *levels])
-    return lambda model, z, key: multistep(model.endpoint, z, whole, key=key, sigma_min=noise.sigma_min)
-
-
-def heun_sampler(steps: int, noise: Noise) -> Sampler:
-    """Heun's method on a Karras grid of `steps` levels: `2 steps - 1` evaluations."""
-    grid = karras_grid(steps, sigma_min=noise.sigma_min, sigma_max=noise.sigma_max, rho=noise.rho)
-    levels = jnp.asarray(grid[::-1].copy(), jnp.float32)
-    return lambda model, z, key: heun(model.denoise, z, levels=levels)
-
-
-def euler_sampler(steps: int, noise: Noise) -> Sampler:
-    """Euler's method on all but the lowest level of a Karras grid of `steps + 1`, the last step to 0: `steps` steps.
-
-    These are the levels of a student of progressive distillation.
-    """
-    grid = karras_grid(steps + 1, sigma_min=noise.sigma_min, sigma_max=noise.sigma_max, rho=noise.rho)
-    levels = jnp.asarray(grid[:0:-1].copy(), jnp.float32)
-    return lambda model, z, key: euler(model.denoise, z, levels=levels)
-
-
-def ddim_sampler(steps: int) -> Sampler:
-    """DDIM without fresh noise on `steps` times of DDPM's schedule, quadratically spaced: one evaluation each."""
-    times = VPSchedule().quadratic(steps)
-    return lambda model, z, key: ddim(model.denoise, z, times=times)
-
-
-def ancestral_sampler() -> Sampler:
-    """DDPM's ancestral sampling, which clamps images: 1000 evaluations."""
-    return lambda model, z, key: ancestral(model.denoise, z, key=key, clip=1.0 if z.ndim == 3 else None)
-
-
-def remembered(samplers: Callable[[int], dict[str, Sampler]]) -> Callable[[int], dict[str, Sampler]]:
-    """The same function for a title at every call, so that a program made of it is compiled once."""
-    seen: dict[str, Sampler] = {}
-    return lambda step: {title: seen.setdefault(title, sampler) for title, sampler in samplers(step).items()}
-
 
 @eqx.filter_jit
-def _draw_chunk(sampler: Sampler, model: Any, shape: tuple[int, ...], keys: Key) -> Array:
+def _draw_chunk(sampler: AbstractSampler, model: Any, shape: tuple[int, ...], keys: Key) -> Array:
     def one(key: Key) -> Array:
         z_key, sampler_key = jr.split(key)
-        return sampler(model, jr.normal(z_key, shape), sampler_key)
+        return sampler(model, jr.normal(z_key, shape), key=sampler_key)
 
     return jax.vmap(one)(keys)
 
@@ -80,7 +32,7 @@ def draw_noise(shape: tuple[int, ...], n: int, *, key: Key) -> np.ndarray:
 
 
 def draw_samples(
-    sampler: Sampler,
+    sampler: AbstractSampler,
     model: Any,
     shape: tuple[int, ...],
     n: int,

@@ -106,7 +106,7 @@ def evaluate_model(options: ModelOptions) -> None:
     if not (options.run / "config.json").is_file():
         raise ValueError(f"run: expected a folder of equisct-train with config.json, found {options.run}")
     stored = load_run(options.run, options.step)
-    title, sampler = choose_sampler(options, stored)
+    sampler = choose_sampler(options, stored)
     network = network_of(options)
     if options.ref:
         reference = load_reference(options.ref)
@@ -125,7 +125,7 @@ def evaluate_model(options: ModelOptions) -> None:
         "weights": options.ema,
         "average": stored.config.ema.decay,
         "updates": stored.step,
-        "sampler": title,
+        "sampler": sampler.name,
         "evaluations": evaluations(sampler, stored.shape),
         "seeds": list(options.seeds),
     }

@@ -17,16 +17,16 @@ from ...model import DenoisingModel, ScoreGuidedModel
 from ...train import Recipe, TrainState, compile_step, init_state
 from ...train.placement import place, state_sharding
 from ..assembly.recipe import build_recipe
-from ..assembly.systems import System, build_system
 from ..runs.stored import load_teacher
 from ..settings.codec import to_json
 from ..settings.config import Config
+from ..settings.method import System
 
 
 def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> str:
     """The settings, sizes, memory per device (from the compiled step) and places of a run, in words."""
     shape = sample_shape(dataset)
-    system, teacher = build_system(config.method, config, shape), load_teacher(config, shape)
+    system, teacher = config.method.build(config, shape), load_teacher(config, shape)
     recipe = build_recipe(config, system, place(teacher.model, mesh) if teacher else None)
     state = state_by_shape(recipe, system, mesh)
     rows = np.zeros((config.run.batch // jax.process_count(), *dataset.shape), np.float32)

@@ -16,10 +16,10 @@ from ...diagnostics import Alignment, measure_alignment
 from ...discretization import karras_grid
 from ...model import ScoreGuidedModel
 from ...oracle import Empirical
+from ...samplers import Ancestral
 from ..assembly.recipe import build_oracle
 from ..assembly.sampling import draw_samples
 from ..assembly.source import load_data
-from ..assembly.systems import build_system
 from ..report import Chart, Group, Line, Panel, Picture, draw_grids, draw_scatters
 from ..runs.stored import Stored, load_run
 from ..settings.data import Mixture
@@ -176,13 +176,13 @@ def pictures_of(found: Loaded, label: str) -> list[Sequence[Picture]]:
     """Samples by all of the method's samplers, and the data nearest to some of them."""
     stored = found.stored
     config, shape = stored.config, stored.shape
-    system = build_system(config.method, config, shape)
-    samplers = system.samplers(stored.step) | system.last_samplers
+    system = config.method.build(config, shape)
+    samplers = system.samplers(stored.step) + system.last_samplers
     n = SHOWN if len(shape) == 3 else 1024
     panels = {
-        title: draw_samples(sampler, stored.ema, shape, n, key=jr.key(1))
-        for title, sampler in samplers.items()
-        if not title.startswith("ancestral")  # a thousand evaluations of each
+        sampler.name: draw_samples(sampler, stored.ema, shape, n, key=jr.key(1))
+        for sampler in samplers
+        if not isinstance(sampler, Ancestral)  # a thousand evaluations of each
     }
     titles = ", ".join(panels)
     sheet = Picture(_png(panels, shape), f"Samples by {titles} ({label}).", f"{label}: samples by {titles}.")

@@ -7,21 +7,14 @@ import numpy as np
 
 from ..._base.files import writing_whole
 from ...data import save_pairs
+from ...samplers import DDIM, AbstractSampler, Ancestral
 from ...train import PowerFunction, reconstruct
-from ..assembly.sampling import (
-    Sampler,
-    ancestral_sampler,
-    consistency_sampler,
-    ddim_sampler,
-    draw_noise,
-    draw_samples,
-    euler_sampler,
-    heun_sampler,
-)
-from ..assembly.systems import build_system
+from ...variance_preserving import VPSchedule
+from ..assembly.sampling import draw_noise, draw_samples
+from ..methods import PD, Method
+from ..parts.samplers import euler, heun, jump
 from ..report import draw_grids, draw_scatters
 from ..runs.stored import Stored, load_run, weights_hash
-from ..settings import methods
 from ..settings.config import Noise
 from .sample_options import DDIM_STEPS, HEUN_STEPS, Options, SamplerChoice
 
@@ -38,33 +31,32 @@ def choose_weights(options: Options, stored: Stored) -> Any:
     return model
 
 
-def choose_sampler(options: SamplerChoice, stored: Stored) -> tuple[str, Sampler]:
-    """The sampler asked for and its name; without one, the first of the method's own.
+def choose_sampler(options: SamplerChoice, stored: Stored) -> AbstractSampler:
+    """The sampler asked for; without one, the first of the method's own.
 
     Raises:
         ValueError: for a sampler that the model cannot be asked through, or levels out of order.
     """
     config, model = stored.config, stored.model
     if options.sampler is None:
-        system = build_system(config.method, config, stored.shape)
-        return next(iter(system.samplers(stored.step).items()))
+        return config.method.build(config, stored.shape).samplers(stored.step)[0]
     able = (JUMPS if getattr(model, "endpoint", None) else ()) + (WALKS if getattr(model, "denoise", None) else ())
     if options.sampler not in able:
         found = f"{options.sampler} with a run of method {type(config.method).__name__}"
         raise ValueError(f"sampler: expected one of {', '.join(able)}, found {found}")
     if options.sampler in JUMPS:
-        return options.sampler, _jumps(options, config.noise, config.sample.mid_sigma)
+        return _jumps(options, config.noise, config.sample.mid_sigma)
     _check_steps(options, config.method)
     walks = {
-        "heun": lambda: heun_sampler(options.steps or HEUN_STEPS, config.noise),
-        "euler": lambda: euler_sampler(options.steps or HEUN_STEPS, config.noise),
-        "ddim": lambda: ddim_sampler(options.steps or DDIM_STEPS),
-        "ancestral": ancestral_sampler,
+        "heun": lambda: heun(options.steps or HEUN_STEPS, config.noise),
+        "euler": lambda: euler(options.steps or HEUN_STEPS, config.noise),
+        "ddim": lambda: DDIM(VPSchedule().quadratic(options.steps or DDIM_STEPS)),
+        "ancestral": lambda: Ancestral(clip=1.0 if len(stored.shape) == 3 else None),
     }
-    return options.sampler, walks[options.sampler]()
+    return walks[options.sampler]()
 
 
-def _jumps(options: SamplerChoice, noise: Noise, mid_sigma: float) -> Sampler:
+def _jumps(options: SamplerChoice, noise: Noise, mid_sigma: float) -> AbstractSampler:
     levels = options.levels
     if options.sampler == "two-step" and not levels:
         levels = (mid_sigma,)
@@ -73,12 +65,12 @@ def _jumps(options: SamplerChoice, noise: Noise, mid_sigma: float) -> Sampler:
         raise ValueError(
             f"levels: expected descending levels between {noise.sigma_max} and {noise.sigma_min}, found {levels}"
         )
-    return consistency_sampler(levels, noise)
+    return jump(levels, noise)
 
 
-def _check_steps(options: SamplerChoice, method: methods.Method) -> None:
+def _check_steps(options: SamplerChoice, method: Method) -> None:
     """Raises `ValueError` where there are more steps than a student of progressive distillation has learned."""
-    if isinstance(method, methods.PD) and (options.steps or HEUN_STEPS) > method.first:
+    if isinstance(method, PD) and (options.steps or HEUN_STEPS) > method.first:
         raise ValueError(
             f"steps: expected at most {method.first}, the levels that this student has seen, "
             f"found {options.steps or HEUN_STEPS}"
@@ -88,11 +80,11 @@ def _check_steps(options: SamplerChoice, method: methods.Method) -> None:
 def draw(options: Options) -> None:
     """Draws and writes the samples that `options` ask for."""
     stored = load_run(options.run, options.step)
-    name, sampler = choose_sampler(options, stored)
+    sampler = choose_sampler(options, stored)
     model = choose_weights(options, stored)
     samples = draw_samples(sampler, model, stored.shape, options.n, key=jr.key(options.seed))
     weights = options.weights if options.std is None else f"std {options.std:g}"
-    title = f"{name}, {weights}, step {stored.step:,}"
+    title = f"{sampler.name}, {weights}, step {stored.step:,}"
     options.out.parent.mkdir(parents=True, exist_ok=True)
     if options.pairs:
         z = draw_noise(stored.shape, options.n, key=jr.key(options.seed))
@@ -102,7 +94,7 @@ def draw(options: Options) -> None:
         with writing_whole(options.out) as place:
             np.savez(place, samples=samples)
     elif len(stored.shape) == 3:
-        facts: dict[str, Any] = {"sampler": name, "seed": options.seed, "step": stored.step}
+        facts: dict[str, Any] = {"sampler": sampler.name, "seed": options.seed, "step": stored.step}
         draw_grids({title: samples}, options.out, notes={name: str(fact) for name, fact in facts.items()})
     else:
         draw_scatters({title: samples}, options.out)

@@ -12,6 +12,7 @@ import tyro
 from ..._base.version import installed_version
 from ...data import DataError, Dataset
 from ..assembly.source import load_data, open_loader
+from ..presets import PRESETS
 from ..runs.exits import STOPPED, refusing_wrong_input, stopping_cleanly
 from ..runs.folder import (
     changes,
@@ -24,7 +25,6 @@ from ..runs.folder import (
 )
 from ..settings.check import check, check_trackers
 from ..settings.config import Config
-from ..settings.presets import PRESETS
 from ..tracking import redact
 from .plugins import load_plugins, words_before
 from .xla import prefer_quick_compilation

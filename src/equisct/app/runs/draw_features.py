@@ -12,24 +12,24 @@ from jax.sharding import Mesh
 
 from ...evaluation import Extracted, FeatureNetwork
 from ...evaluation.features import Quantise, check_shape, see
-from ...samplers import count_evaluations
+from ...samplers import AbstractSampler, count_evaluations
 from ...train.placement import batch_sharding, keep_whole
-from ..assembly.sampling import CHUNK, Sampler
+from ..assembly.sampling import CHUNK
 
 
-def evaluations(sampler: Sampler, shape: tuple[int, ...]) -> int:
+def evaluations(sampler: AbstractSampler, shape: tuple[int, ...]) -> int:
     """Evaluations of the network per sample, counted in the sampler's program."""
 
     class Counted:
         def __init__(self, function: Callable[..., Any]):
             self.endpoint = self.denoise = function
 
-    return count_evaluations(lambda f: sampler(Counted(f), jnp.zeros(shape), jr.key(0)))
+    return count_evaluations(lambda f: sampler(Counted(f), jnp.zeros(shape), key=jr.key(0)))
 
 
 @eqx.filter_jit
 def _chunk(
-    sampler: Sampler,
+    sampler: AbstractSampler,
     model: Any,
     network: FeatureNetwork,
     shape: tuple[int, ...],
@@ -42,13 +42,13 @@ def _chunk(
 
     def one(index: Any) -> Any:
         z_key, sampler_key = jr.split(jr.fold_in(key, index))
-        return see(network, sampler(model, jr.normal(z_key, shape), sampler_key), quantise)
+        return see(network, sampler(model, jr.normal(z_key, shape), key=sampler_key), quantise)
 
     return keep_whole(jax.vmap(one)(indices), mesh)
 
 
 def draw_features(
-    sampler: Sampler,
+    sampler: AbstractSampler,
     model: Any,
     shape: tuple[int, ...],
     n: int,

@@ -15,8 +15,8 @@ from ...evaluation import Reference, load_reference, measure
 from ...evaluation.features import check_shape
 from ...train.placement import place
 from ..assembly.features import network_of, reference_of
-from ..assembly.systems import System
 from ..settings.config import Config
+from ..settings.method import System
 from .draw_features import draw_features
 
 
@@ -79,7 +79,7 @@ class Evaluator:
             ValueError: if samples are not finite, or a metric refuses them.
         """
         figures, seconds, drawn = {}, 0.0, 0
-        for title, sampler in self._samplers(step).items():
+        for sampler in self._samplers(step):
             begin = time.monotonic()
             asked = self._asked
             found = draw_features(
@@ -87,7 +87,7 @@ class Evaluator:
                 key=key, mesh=self._mesh, between=between,
             )  # fmt: skip
             seconds, drawn = seconds + time.monotonic() - begin, drawn + asked.n
-            figures |= {f"{title}/{name}": value for name, value in self._measure(found).items()}
+            figures |= {f"{sampler.name}/{name}": value for name, value in self._measure(found).items()}
         return figures, drawn / seconds
 
     def _measure(self, found: Any) -> dict[str, float]:

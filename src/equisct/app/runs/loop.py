@@ -22,10 +22,10 @@ from ...train import (
     save_snapshot,
 )
 from ..assembly.source import open_loader
-from ..assembly.systems import System
 from ..report import draw_curves
 from ..settings.config import Config
 from ..settings.data import Mixture
+from ..settings.method import System
 from ..tracking import read_rows
 from .evaluator import Evaluator, note_pipeline
 from .halt import write_report

@@ -11,10 +11,10 @@ from PIL import Image
 
 from ..assembly.recipe import build_oracle
 from ..assembly.sampling import draw_samples
-from ..assembly.systems import System
 from ..report import draw_grids, draw_scatters
 from ..settings.config import Config
 from ..settings.data import Mixture
+from ..settings.method import System
 from .folder import settings_hash
 from .interrupt import Interruption
 from .recorder import Recorder
@@ -40,12 +40,12 @@ def draw_sheet(
     final: bool = True,
 ) -> dict[str, pathlib.Path]:
     """One picture per model, `samples/step_NNNNNNNN_NAME.png`, by the method's samplers; in the last ones by all."""
-    samplers = system.samplers(step) | (system.last_samplers if final else {})
+    samplers = system.samplers(step) + (system.last_samplers if final else ())
     paths = {}
     for name, model in models.items():
         panels = {
-            title: draw_samples(sampler, model, shape, config.sample.n, key=key, between=interruption.check)
-            for title, sampler in samplers.items()
+            sampler.name: draw_samples(sampler, model, shape, config.sample.n, key=key, between=interruption.check)
+            for sampler in samplers
         }
         paths[name] = folder / "samples" / f"step_{step:08d}_{name}.png"
         notes = {"step": str(step), "weights": name, "seed": str(config.run.seed), "preset": config.preset}

@@ -1,7 +1,6 @@
 """A training run from its configuration to its folder: started or gone on with, and how it ended noted."""
 
 import contextlib
-import dataclasses
 import logging
 import os
 import pathlib
@@ -21,9 +20,8 @@ from ...train import CheckpointError, CheckpointStore, TrainState, init_state
 from ...train.placement import place
 from ...train.reading import check_fits
 from ..assembly.recipe import build_recipe
-from ..assembly.sampling import remembered
-from ..assembly.systems import System, build_system
 from ..settings.config import Config
+from ..settings.method import System
 from ..tracking import redact
 from .evaluator import Evaluator
 from .exits import STOPPED, code_of
@@ -60,13 +58,13 @@ def try_to_build(config: Config, dataset: Dataset, mesh: Mesh, folder: pathlib.P
 def _system(config: Config, dataset: Dataset) -> tuple[System, Teacher | None]:
     """The method's system and its teacher, which must be that of the pairs where the data are pairs."""
     shape = sample_shape(dataset)
-    system, teacher = build_system(config.method, config, shape), load_teacher(config, shape)
+    system, teacher = config.method.build(config, shape), load_teacher(config, shape)
     if teacher is not None and isinstance(dataset, PairSet) and dataset.teacher != teacher.hash:
         raise ValueError(
             f"data.path: expected pairs made by the weights of method.teacher, {teacher.hash[:12]}, "
             f"found those of {dataset.teacher[:12]}"
         )
-    return dataclasses.replace(system, samplers=remembered(system.samplers)), teacher
+    return system, teacher
 
 
 def _first_model(system: System, teacher: Teacher | None, key: Any) -> Any:

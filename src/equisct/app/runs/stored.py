@@ -13,7 +13,6 @@ from ...model import DenoisingModel, ScoreGuidedModel
 from ...train import CheckpointError
 from ...train.reading import checkpoint_notes, read_arrays
 from ...train.weights import check_same, named_arrays, with_arrays
-from ..assembly.systems import build_system
 from ..settings.config import Config
 from .folder import read_config
 
@@ -43,7 +42,7 @@ def load_run(run: pathlib.Path, step: int | None = None) -> Stored:
     place = run / "checkpoints"
     step, notes = checkpoint_notes(place, step)
     shape = shape_of(notes)
-    like = eqx.filter_eval_shape(build_system(config.method, config, shape).model, jr.key(0))
+    like = eqx.filter_eval_shape(config.method.build(config, shape).model, jr.key(0))
     arrays = read_arrays(place, step)
     trees = {}
     for group in ("model", "ema"):

@@ -9,7 +9,6 @@ from ..tracking import WandB
 from .config import Config, Ema, Head, Log, Noise, Optim, Parallel, Run, Sample, Torso
 from .data import Pairs, check_data
 from .features import check_eval
-from .methods import KD
 
 
 def check(config: Config) -> None:
@@ -18,7 +17,7 @@ def check(config: Config) -> None:
     _check_network("torso", config.torso)
     _check_network("head", config.head)
     check_positive("torso.fourier_scale", config.torso.fourier_scale)
-    config.method.check(config.run.steps)
+    config.method.check(config)
     _check_noise(config.noise)
     _check_optim(config.optim)
     _check_ema(config.ema)
@@ -29,11 +28,9 @@ def check(config: Config) -> None:
     _check_sample(config.sample, config.noise)
     check_eval(config.eval)
     check_data(config.data, config.run.batch)
-    if isinstance(config.method, KD) != isinstance(config.data, Pairs):
+    if config.method.learns_pairs != isinstance(config.data, Pairs):
         found = f"{type(config.method).__name__} and {type(config.data).__name__}"
         raise ValueError(f"method, data: expected Pairs as data with the method KD and with no other, found {found}")
-    if getattr(config.method, "augment", 0) and getattr(config.data, "flip", False):
-        raise ValueError("data.flip: expected it off with method.augment, which flips by itself, found it on")
     _check_names(config)
 
 

@@ -2,30 +2,13 @@
 
 import contextlib
 import dataclasses
+import inspect
 import pathlib
 import types
 import typing
 from typing import Any
 
 from .config import Config
-from .features import Eval
-
-ADDED = {
-    ("torso", "architecture"): "ncsnpp",
-    ("optim", "name"): "radam",
-    ("method", "kind"): "ScoreGuidance",
-    ("ema", "ramp"): 0.0,
-    ("run", "report"): False,
-    ("method", "lpips"): "lpips",
-    ("method", "augment"): 0.0,
-}
-"""Settings that the first files of this version do not have, and what they meant."""
-
-ADDED_TO = {("method", "augment"): ("EDM",), ("method", "lpips"): ("ScoreGuidance", "ICT", "ECT", "CT", "CD")}
-"""The kinds of their group that have these; the others in `ADDED` are in all."""
-
-ADDED_GROUPS = {"eval": Eval()}
-"""The same, of whole groups."""
 
 
 def to_json(node: Any) -> Any:
@@ -56,7 +39,7 @@ def kinds(hint: Any) -> dict[str, Any]:
         name: kind
         for first, cls in below.items()
         for name, kind in ({first: cls} | kinds(cls)).items()
-        if not name.startswith("_")
+        if not inspect.isabstract(kind)
     }
 
 
@@ -66,19 +49,7 @@ def from_json(found: Any) -> Config:
     Raises:
         ValueError: for an unknown, missing or wrongly typed field; names it.
     """
-    return _from_json(_with_added(found), Config, "config")
-
-
-def _with_added(found: Any) -> Any:
-    """What a file holds, with the settings that came later."""
-    if not isinstance(found, dict):
-        return found
-    found = {name: to_json(meant) for name, meant in ADDED_GROUPS.items()} | found
-    for (group, name), meant in ADDED.items():
-        there, kinds_of = found.get(group), ADDED_TO.get((group, name))
-        if isinstance(there, dict) and name not in there and (kinds_of is None or there.get("kind") in kinds_of):
-            found[group] = {name: meant} | found[group]
-    return found
+    return _from_json(found, Config, "config")
 
 
 def _from_json(found: Any, hint: Any, name: str) -> Any:

@@ -5,13 +5,13 @@ The docstring under a field is its help text. Values are checked in `check.py`.
 
 import dataclasses
 import pathlib
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
 from .data import Data
 from .features import Eval
-from .methods import Method, ScoreGuidance
+from .method import Method
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +76,11 @@ class Noise:
     """Curvature of the grid of levels."""
     sigma_data: float = 0.5
     """Standard deviation of the data."""
+
+    @property
+    def grid(self) -> dict[str, Any]:
+        """What `karras_grid` and every objective on a grid take."""
+        return {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max, "rho": self.rho}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,12 +218,12 @@ class Config:
 
     data: Data
     """What to train on."""
+    method: Method
+    """What is trained and by which loss."""
     torso: Torso = dataclasses.field(default_factory=Torso)
     """The consistency model's network."""
     head: Head = dataclasses.field(default_factory=Head)
     """The score head's network."""
-    method: Method = dataclasses.field(default_factory=ScoreGuidance)
-    """What is trained and by which loss."""
     noise: Noise = dataclasses.field(default_factory=Noise)
     """Noise levels."""
     optim: Optim = dataclasses.field(default_factory=Optim)

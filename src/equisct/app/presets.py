@@ -3,10 +3,10 @@
 import dataclasses
 import pathlib
 
-from .config import Config, Ema, Head, Log, Noise, Optim, Run, Sample, Torso
-from .data import CIFAR10, IDX, ArrayRecord, Digits, ImageFiles, Mixture, Npz, Pairs
-from .features import Eval
 from .methods import CD, CT, DDPM, ECT, EDM, ICT, KD, PD, ScoreGuidance
+from .settings.config import Config, Ema, Head, Log, Noise, Optim, Run, Sample, Torso
+from .settings.data import CIFAR10, IDX, ArrayRecord, Digits, ImageFiles, Mixture, Npz, Pairs
+from .settings.features import Eval
 
 _SMALL_TORSO = Torso(width=16, multipliers=(1, 1), blocks=1, attention=(), dropout=0.0)
 _SMALL_HEAD = Head(width=8, multipliers=(1, 1), blocks=1, attention=())
@@ -55,7 +55,9 @@ TOY = Config(
 _PAPER_RUN = Run(steps=400_000, batch=1024)
 _PAPER_OPTIM, _PAPER_EMA = Optim(lr=1e-4), Ema(0.99993)
 
-CIFAR = Config(preset="cifar10", data=CIFAR10(), optim=_PAPER_OPTIM, ema=_PAPER_EMA, run=_PAPER_RUN)
+CIFAR = Config(
+    preset="cifar10", data=CIFAR10(), method=ScoreGuidance(), optim=_PAPER_OPTIM, ema=_PAPER_EMA, run=_PAPER_RUN
+)
 
 CIFAR_LITERAL = Config(
     preset="cifar10-literal",

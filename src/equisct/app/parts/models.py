@@ -3,11 +3,9 @@
 import jax.random as jr
 
 from ..._base.types import Key
-from ...augmentation import LABELS
 from ...model import ConsistencyModel, DenoisingModel, EndpointScaling, ScoreGuidedModel, ScoreHead
 from ...preconditioning import AbstractPreconditioning, BoundaryPreconditioning, EDMPreconditioning, VPPreconditioning
 from ..settings.config import Config
-from ..settings.methods import EDM
 from .networks import build_head, build_torso
 
 Shape = tuple[int, ...]
@@ -39,11 +37,11 @@ def score_guided_model(config: Config, shape: Shape, *, key: Key) -> ScoreGuided
     )
 
 
-def denoising_model(config: Config, shape: Shape, kind: str, *, key: Key) -> DenoisingModel:
-    """The denoiser that `torso` describes, with EDM's (`edm`) or DDPM's (`vp`) preconditioning."""
-    probability = config.method.augment if isinstance(config.method, EDM) else 0.0
-    if probability and len(shape) != 3:
-        raise ValueError(f"method.augment: expected 0 with vectors, found {probability:g}")
+def denoising_model(config: Config, shape: Shape, kind: str, *, labels: int = 0, key: Key) -> DenoisingModel:
+    """The denoiser that `torso` describes, with EDM's (`edm`) or DDPM's (`vp`) preconditioning.
+
+    It may be told `labels` numbers about augmentation.
+    """
     scalings: AbstractPreconditioning = EDMPreconditioning(sigma_data=config.noise.sigma_data)
-    torso = build_torso(config, shape, labels=LABELS if probability else 0, key=key)
+    torso = build_torso(config, shape, labels=labels, key=key)
     return DenoisingModel(torso, VPPreconditioning() if kind == "vp" else scalings)

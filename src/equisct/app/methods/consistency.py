@@ -1,0 +1,127 @@
+"""What the consistency methods share: a distance, the doubling grid, a start from a denoiser, a head's weighting."""
+
+import abc
+import dataclasses
+import math
+import pathlib
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..._base.check import check_at_least, check_positive
+from ..settings.config import Config
+from ..settings.method import Method
+
+if TYPE_CHECKING:
+    from ...curriculum import Doubling
+    from ...distance import AbstractDistance
+    from ...model import ConsistencyModel
+    from ...weighting import AbstractLevelWeighting
+
+Distance = Literal["pseudo-huber", "pseudo-huber-rms", "pseudo-huber-norm", "squared-l2", "l1", "lpips"]
+HeadWeighting = Literal["edm", "constant"]
+
+
+@dataclasses.dataclass(frozen=True)
+class AbstractConsistency(Method, abc.ABC):
+    """What all consistency methods have: a distance between student and teacher."""
+
+    distance: Distance = "pseudo-huber"
+    """Distance between student and teacher; the paper's is pseudo-huber, element-wise."""
+    c: float | None = None
+    """Knee of the pseudo-Huber, in data units; default 0.003 element-wise, 0.00054 per root dimension otherwise."""
+    lpips: pathlib.Path = pathlib.Path("lpips")
+    """Folder of the weights of the distance lpips (RGB images only): vgg16-397923af.pth of torchvision and vgg.pth of
+    LPIPS 0.1, or the same as .safetensors."""
+    stratify: bool = False
+    """Spread each batch's noise levels evenly over the law."""
+
+    def check(self, config: Config) -> None:
+        """See `Method`."""
+        del config
+        if self.c is not None:
+            check_positive("method.c", self.c)
+            if not self.distance.startswith("pseudo-huber"):
+                raise ValueError(f"method.c: expected none with the distance {self.distance}, found {self.c}")
+
+    def build_distance(self, shape: tuple[int, ...]) -> "AbstractDistance":
+        """The distance, for samples of `shape`.
+
+        Raises:
+            ValueError: if it is LPIPS and these are no RGB images, or its weights are not where they are said to be.
+        """
+        from ...distance import L1, PseudoHuber, PseudoHuberNorm, PseudoHuberRMS, SquaredL2
+        from ...evaluation import load_lpips
+
+        if self.distance == "lpips":
+            if len(shape) != 3 or shape[0] != 3:
+                raise ValueError(f"method.distance: expected RGB images (3, h, w) for lpips, found samples of {shape}")
+            try:
+                return load_lpips(self.lpips)
+            except ValueError as error:
+                raise ValueError(f"method.{error}") from error
+        if self.distance in ("squared-l2", "l1"):
+            return SquaredL2() if self.distance == "squared-l2" else L1()
+        kinds = {
+            "pseudo-huber": PseudoHuber,
+            "pseudo-huber-rms": PseudoHuberRMS,
+            "pseudo-huber-norm": PseudoHuberNorm,
+        }
+        return kinds[self.distance]() if self.c is None else kinds[self.distance](self.c)
+
+
+@dataclasses.dataclass(frozen=True)
+class AbstractDoubling(AbstractConsistency, abc.ABC):
+    """A consistency method on a grid that doubles, with log-normal levels: iCT and those that are built on it."""
+
+    first: int = 10
+    """Grid intervals of the curriculum's first stage."""
+    last: int = 1280
+    """Grid intervals of its last stage."""
+    law_mean: float = -1.1
+    """Mean of ln sigma in the law of the noise level."""
+    law_std: float = 2.0
+    """Standard deviation of ln sigma in the law of the noise level."""
+    period: int | None = None
+    """Updates between doublings of the grid; default run.steps divided by the number of stages."""
+
+    @property
+    def is_laid_out(self) -> bool:
+        """See `Method`."""
+        return self.period is None
+
+    def check(self, config: Config) -> None:
+        """See `Method`."""
+        AbstractConsistency.check(self, config)
+        check_at_least("method.first", self.first, 1)
+        check_at_least("method.last", self.last, self.first)
+        check_positive("method.law_std", self.law_std)
+        stages, steps = math.log2(self.last // self.first) + 1, config.run.steps
+        if self.period is not None:
+            check_at_least("method.period", self.period, 1)
+        elif 1 <= steps < stages:
+            raise ValueError(
+                f"run.steps: expected at least one update per curriculum stage ({stages:g}), found {steps}"
+            )
+
+    def build_curriculum(self, config: Config) -> "Doubling":
+        """The doubling curriculum, its period as configured or such that the run ends with its last stage."""
+        from ...curriculum import Doubling
+
+        if self.period is None:
+            return Doubling.from_total(config.run.steps, first=self.first, last=self.last)
+        return Doubling(self.first, self.last, period=self.period)
+
+
+def head_weighting(name: HeadWeighting, config: Config) -> "AbstractLevelWeighting":
+    """The weighting of the head's loss by its name on the command line."""
+    from ...weighting import ConstantWeighting, EDMWeighting
+
+    return EDMWeighting(sigma_data=config.noise.sigma_data) if name == "edm" else ConstantWeighting()
+
+
+def from_network_of(model: "ConsistencyModel", teacher: Any) -> "ConsistencyModel":
+    """The consistency model with the weights of a denoiser's network, or of the torso under a score head."""
+    from ...model import ConsistencyModel, DenoisingModel, consistency_part
+    from ..parts.transplant import transplant
+
+    network = teacher.network if isinstance(teacher, DenoisingModel) else consistency_part(teacher).torso
+    return ConsistencyModel(transplant(model.torso, network), model.preconditioning)

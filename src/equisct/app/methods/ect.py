@@ -1,0 +1,60 @@
+"""Easy consistency tuning."""
+
+import dataclasses
+import pathlib
+
+from ..._base.check import check_at_least
+from ..settings.config import Config
+from ..settings.method import System
+from .consistency import AbstractDoubling, Distance, from_network_of
+
+
+@dataclasses.dataclass(frozen=True)
+class ECT(AbstractDoubling):
+    """Easy consistency tuning: from a denoiser's weights, by a gap that shrinks in stages (Geng et al. 2024)."""
+
+    teacher: pathlib.Path = pathlib.Path("runs/teacher")
+    """Folder of the denoiser's run; training starts from its averaged weights."""
+    distance: Distance = "pseudo-huber-norm"
+    """Distance between student and teacher; the authors' is the plain norm, a pseudo-Huber with a tiny knee."""
+    c: float | None = 1e-8
+    """Knee of the pseudo-Huber, per root dimension but for the element-wise one."""
+    first: int = 2
+    """Inverse of the relative gap in the first stage, the authors' q."""
+    last: int = 256
+    """Inverse of the relative gap in the last stage."""
+    widening: float = 8.0
+    """How many times the gap is wider at low levels than at high ones, less one; >= 0. The authors' k."""
+    narrowing: float = 1.0
+    """How fast it narrows with the level, >= 0. The authors' b."""
+
+    def check(self, config: Config) -> None:
+        """See `Method`."""
+        AbstractDoubling.check(self, config)
+        check_at_least("method.widening", self.widening, 0)
+        check_at_least("method.narrowing", self.narrowing, 0)
+
+    def build(self, config: Config, shape: tuple[int, ...]) -> System:
+        """See `Method`."""
+        from ...level_sampling import LogNormal
+        from ...objectives.easy_tuning import EasyConsistencyTuning
+        from ..parts.models import consistency_model
+        from ..parts.samplers import jumps
+
+        curriculum = self.build_curriculum(config)
+        return System(
+            model=lambda key: consistency_model(config, shape, key=key),
+            objective=lambda teacher: EasyConsistencyTuning(
+                curriculum=curriculum,
+                distance=self.build_distance(shape),
+                law=LogNormal(mean=self.law_mean, std=self.law_std),
+                k=self.widening,
+                b=self.narrowing,
+                sigma_min=config.noise.sigma_min,
+                sigma_max=config.noise.sigma_max,
+                stratify=self.stratify,
+            ),
+            samplers=lambda step: jumps(config),
+            start=from_network_of,
+            curriculum=curriculum,
+        )

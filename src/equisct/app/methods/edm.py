@@ -1,0 +1,52 @@
+"""EDM, a diffusion model."""
+
+import dataclasses
+
+from ..._base.check import check_fraction, check_positive
+from ..settings.config import Config
+from ..settings.method import Method, System
+
+
+@dataclasses.dataclass(frozen=True)
+class EDM(Method):
+    """EDM: a denoiser alone, log-normal levels, EDM's weighting (Karras et al. 2022)."""
+
+    law_mean: float = -1.2
+    """Mean of ln sigma in the law of the noise level."""
+    law_std: float = 1.2
+    """Standard deviation of ln sigma in the law of the noise level."""
+    stratify: bool = False
+    """Spread each batch's noise levels evenly over the law."""
+
+    augment: float = 0.0
+    """Probability of each geometric augmentation of images, told to the network by labels, in [0, 1) (EDM: 0.12, and no
+    data.flip: flips are among them)."""
+
+    def check(self, config: Config) -> None:
+        """See `Method`."""
+        check_positive("method.law_std", self.law_std)
+        check_fraction("method.augment", self.augment)
+        if self.augment and getattr(config.data, "flip", False):
+            raise ValueError("data.flip: expected it off with method.augment, which flips by itself, found it on")
+
+    def build(self, config: Config, shape: tuple[int, ...]) -> System:
+        """See `Method`."""
+        from ...augmentation import LABELS, Augmentation
+        from ...level_sampling import LogNormal
+        from ...objectives.denoising import EDMTraining
+        from ..parts.models import denoising_model
+        from ..parts.samplers import heun
+
+        if self.augment and len(shape) != 3:
+            raise ValueError(f"method.augment: expected 0 with vectors, found {self.augment:g}")
+        objective = EDMTraining(
+            sigma_data=config.noise.sigma_data,
+            law=LogNormal(mean=self.law_mean, std=self.law_std),
+            stratify=self.stratify,
+            augment=Augmentation(self.augment) if self.augment else None,
+        )
+        return System(
+            model=lambda key: denoising_model(config, shape, "edm", labels=LABELS if self.augment else 0, key=key),
+            objective=lambda teacher: objective,
+            samplers=lambda step: (heun(config.sample.heun_steps, config.noise),),
+        )

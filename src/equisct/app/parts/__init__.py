@@ -1,0 +1,1 @@
+"""Parts of a run from settings: networks, models, samplers, distances. What every method builds with."""
