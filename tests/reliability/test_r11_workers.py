@@ -5,14 +5,14 @@ from harness import full, metric_rows, scoring, state_hash
 from inputs import SMALL, call, write_images
 
 from equisct.app.cli import train
-from equisct.app.runs import loop
+from equisct.app.runs import actions
 
 pytest.importorskip("grain")
 
 
 def test_workers_change_nothing(tmp_path, monkeypatch):
     """The workers are processes as the command starts them; nothing is drawn, which takes no data."""
-    monkeypatch.setattr(loop, "draw_sheet", lambda *arguments, **named: {})
+    monkeypatch.setattr(actions, "draw_sheet", lambda *arguments, **named: {})
     write_images(tmp_path / "images", 20)
     found = {}
     with scoring("R11", "runs on image files with 0, 1 and 2 workers") as score:

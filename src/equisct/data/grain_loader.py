@@ -87,8 +87,12 @@ class GrainLoader:
         return self._loader.batch(step)
 
     def __iter__(self) -> Iterator[np.ndarray]:
+        return self.since(self.start)
+
+    def since(self, step: int) -> Iterator[np.ndarray]:
+        """The batches of one step, the next, and so on, read ahead."""
         grain = importlib.import_module("grain")  # imports JAX
-        batches = grain.MapDataset.source(_Batches(self._loader)).slice(slice(self.start, None))
+        batches = grain.MapDataset.source(_Batches(self._loader)).slice(slice(step, None))
         pipeline = batches.to_iter_dataset(grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD))
         if self._workers:
             flags = importlib.import_module("absl.flags").FLAGS

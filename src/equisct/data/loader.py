@@ -106,8 +106,12 @@ class Loader:
         flips = batch_flips(step, batch=self._batch, seed=self._seed)[self._rows] if self._flip else None
         return self.dataset.take(self.indices(step), flips)
 
+    def since(self, step: int) -> Iterator[np.ndarray]:
+        """The batches of one step, the next, and so on."""
+        return map(self.batch, itertools.count(step))
+
     def __iter__(self) -> Iterator[np.ndarray]:
-        return map(self.batch, itertools.count(self.start))
+        return self.since(self.start)
 
     def close(self) -> None:
         """Nothing: there are no threads or processes to end; `GrainLoader` has them."""

@@ -11,6 +11,8 @@ from .averages import ConstantDecay as ConstantDecay
 from .averages import PowerFunction as PowerFunction
 from .averages import RampedDecay as RampedDecay
 from .checkpoint import CheckpointStore as CheckpointStore
+from .loop import Every as Every
+from .loop import Moment as Moment
 from .loop import NonFiniteError as NonFiniteError
 from .loop import fit as fit
 from .placement import data_mesh as data_mesh

@@ -60,10 +60,6 @@ class Evaluator:
             "quantised": self._asked.quantise,
         }
 
-    def is_due(self, step: int, last: int) -> bool:
-        """Whether the weights after `step` updates of `last` are to be measured."""
-        return step > 0 and (step % self._asked.every == 0 or step == last)
-
     def __call__(
         self, model: Any, step: int, *, key: Any, between: Callable[[], None]
     ) -> tuple[dict[str, float], float]:

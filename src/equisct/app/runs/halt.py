@@ -10,12 +10,14 @@ import numpy as np
 
 from ..._base.tree import global_norm
 from ..._base.types import Key
+from ...data import GrainLoader, Loader
 from ...objectives.terms import SplitObjective
-from ...train import Recipe, TrainState
+from ...train import NonFiniteError, Recipe, TrainState
 from ...train.gradient import batch_gradient
 from ..settings.config import Config
 from ..tracking import read_rows
 from .folder import write_json
+from .job import Running
 
 TRIES = 2
 """Halts at one update after which the run is not started again without skipping it."""
@@ -36,14 +38,25 @@ def check_halts(config: Config, folder: pathlib.Path) -> None:
             )
 
 
-def write_report(
+def note_halt(run: Running, error: NonFiniteError, loader: Loader | GrainLoader) -> None:
+    """Notes the update at fault and writes a report about it."""
+    job, step = run.job, error.step
+    run.recorder.event("halt", step=step)
+    if jax.process_count() == 1:
+        key = jax.random.fold_in(job.train_key, step)
+        batch, indices = loader.batch(step), loader.indices(step)
+        path = _write_report(job.recipe, error.state, batch, indices, key, job.folder, step=step)
+        run.recorder.warn(f"a report about the last of these updates is in {path}")
+
+
+def _write_report(
     recipe: Recipe, state: TrainState, batch: np.ndarray, indices: Any, key: Key, folder: pathlib.Path, *, step: int
 ) -> pathlib.Path:
     """Writes `nan_report_NNNNNNNN.json` about the update at fault: its samples and levels, weights and gradients.
 
     Args:
         recipe: of the run.
-        state: with the weights before the update.
+        state: with the weights before the update, which are those after it too.
         batch: of the update, as the loader gave it.
         indices: of its samples in the data set.
         key: of the update.

@@ -42,6 +42,10 @@ class Interruption:
         if self.told():
             raise Interrupted
 
+    def explains(self) -> bool:
+        """Whether an error that was just met may come of a signal, as where it went to a compiler's processes too."""
+        return jax.process_count() == 1 and self._told.wait(1.0)  # it takes a moment until a thread has noted it
+
     def note(self) -> None:
         """Takes note of one signal."""
         if self._told.is_set():

@@ -14,9 +14,9 @@ from ..assembly.sampling import draw_samples
 from ..report import draw_grids, draw_scatters
 from ..settings.config import Config
 from ..settings.data import Mixture
-from ..settings.method import System
 from .folder import settings_hash
 from .interrupt import Interruption
+from .job import Job
 from .recorder import Recorder
 
 
@@ -28,23 +28,17 @@ def on_this_process(model: Any) -> Any:
 
 
 def draw_sheet(
-    config: Config,
-    system: System,
-    models: dict[str, Any],
-    shape: tuple[int, ...],
-    key: Any,
-    folder: pathlib.Path,
-    *,
-    step: int,
-    interruption: Interruption,
-    final: bool = True,
+    job: Job, models: dict[str, Any], step: int, *, interruption: Interruption, final: bool
 ) -> dict[str, pathlib.Path]:
     """One picture per model, `samples/step_NNNNNNNN_NAME.png`, by the method's samplers; in the last ones by all."""
-    samplers = system.samplers(step) + (system.last_samplers if final else ())
+    config, shape, folder = job.config, tuple(job.notes["shape"]), job.folder
+    samplers = job.system.samplers(step) + (job.system.last_samplers if final else ())
     paths = {}
     for name, model in models.items():
         panels = {
-            sampler.name: draw_samples(sampler, model, shape, config.sample.n, key=key, between=interruption.check)
+            sampler.name: draw_samples(
+                sampler, model, shape, config.sample.n, key=job.sample_key, between=interruption.check
+            )
             for sampler in samplers
         }
         paths[name] = folder / "samples" / f"step_{step:08d}_{name}.png"

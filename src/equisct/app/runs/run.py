@@ -28,8 +28,10 @@ from .exits import STOPPED, code_of
 from .folder import note_command, write_config, write_json, write_status
 from .host_log import HostLog
 from .interrupt import Interrupted, Interruption, listening
-from .loop import Job, Loop
+from .job import Job, Running
+from .loop import finish, to_the_end
 from .recorder import Recorder
+from .saves import Saves
 from .stored import Teacher, load_teacher
 
 
@@ -102,20 +104,23 @@ def _run(job: Job, start: TrainState, interruption: Interruption) -> None:
     """The run between its first status and its last; every end but a crash is noted."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax's errors come as one message of ours
     left_aside: list[str] = []
-    run = job.config.run
+    asked = job.config.run
     store = CheckpointStore(
-        job.folder / "checkpoints", keep=run.keep, keep_every=run.keep_every, warn=left_aside.append
+        job.folder / "checkpoints", keep=asked.keep, keep_every=asked.keep_every, warn=left_aside.append
     )
     log = HostLog(job.folder, jax.process_index())
     with contextlib.ExitStack() as ending:
         ending.callback(_close, store)
         ending.callback(log.close)
-        status, code, loop, recorder = "failed", 1, None, None
+        status, code, run = "failed", 1, None
         try:
             step, state, notes = _begin(job, store, start)
             recorder = _recorder(job, log, step, notes, left_aside)
-            loop = Loop(job, store, recorder, interruption, saved=step or None)
-            loop.finish(loop.to_the_end(state))
+            saves = Saves(store, recorder, job.notes, asked.batch, saved=step)
+            run = Running(
+                job, saves, recorder, interruption, step, tracing=ending.enter_context(contextlib.ExitStack())
+            )
+            finish(run, to_the_end(run, state))
             status, code = "finished", 0
         except Interrupted:
             status, code = "preempted", STOPPED
@@ -125,13 +130,13 @@ def _run(job: Job, start: TrainState, interruption: Interruption) -> None:
             raise
         finally:
             with contextlib.suppress(OSError):  # where the disk is full, the error that says so is on its way
-                if recorder is not None and loop is not None:
-                    recorder.event("end", status=status, step=loop.step)
-                    recorder.close()
+                if run is not None:
+                    run.recorder.event("end", status=status, step=run.step)
+                    run.recorder.close()
             with contextlib.suppress(OSError):
                 if job.leads:
                     command = "" if status == "finished" else job.resume_command
-                    step = max(store.steps(), default=0) if loop is None else loop.step
+                    step = max(store.steps(), default=0) if run is None else run.step
                     write_status(job.folder, status, step=step, code=code, command=command)
 
 
