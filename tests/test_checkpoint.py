@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore
 
 from catalogue import mlp_pair
 from equisct.train import CheckpointError, CheckpointStore, data_mesh, read_checkpoint
 from equisct.train import manifest as manifest_file
 from equisct.train.manifest import DamagedError, read_manifest, write_manifest
 from equisct.train.placement import place
-from equisct.train.reading import checkpoint_notes
+from equisct.train.reading import find_checkpoint, load_tree
 from strategies import untyped
 
 
@@ -52,8 +53,48 @@ def test_shapes_suffice_to_load_and_a_reader_changes_nothing(saved):
     like = eqx.filter_eval_shape(mlp_pair)
     assert equal(read_checkpoint(saved, like), mlp_pair(2))
     assert equal(read_checkpoint(saved, like, 1), mlp_pair(1))
-    assert checkpoint_notes(saved, 1)[1]["step"] == 1
+    assert find_checkpoint(saved, 1).notes["step"] == 1
     assert files(saved) == before
+
+
+def test_every_file_is_hashed_once_per_load(saved, monkeypatch):
+    hashed: list[pathlib.Path] = []
+    describe = manifest_file._describe
+    monkeypatch.setattr(manifest_file, "_describe", lambda path: (hashed.append(path), describe(path))[1])
+    store = CheckpointStore(saved)
+    for load in (lambda: store.restore(mlp_pair()), lambda: read_checkpoint(saved, mlp_pair())):
+        hashed.clear()
+        load()
+        assert sorted(hashed) == [path for path in files(saved / "2") if path.name != manifest_file.NAME]
+
+
+def test_parts_of_a_checkpoint_are_read_alone(tmp_path):
+    draw = np.random.default_rng(0)
+    tree = {name: {"w": draw.normal(size=(300, 300)).astype(np.float32)} for name in ("model", "ema", "moments")}
+    store = CheckpointStore(tmp_path)
+    store.save(1, tree, {})
+    store.close()
+    like = {name: {"w": jax.ShapeDtypeStruct((300, 300), np.float32)} for name in ("model", "ema")}
+    found, before = find_checkpoint(tmp_path), bytes_read()
+    part = load_tree(found, like, partial=True)
+    read = bytes_read() - before
+    assert equal(part, {name: tree[name] for name in like})
+    assert read < 2.2 * tree["ema"]["w"].nbytes
+    with pytest.raises(CheckpointError, match="expected 2 arrays, found also moments/w"):
+        load_tree(found, like)
+    for wrong, message in {
+        ("mean", "w", 300): r"expected an array mean/w \(300,\), found none",
+        ("model", "w", 2): r"array model/w: expected float32 \(2,\), found float32 \(300, 300\)",
+        ("model", "b", 2): r"expected an array model/b \(2,\), found none",
+    }.items():
+        with pytest.raises(CheckpointError, match=message):
+            load_tree(found, {wrong[0]: {wrong[1]: jnp.ones(wrong[2])}}, partial=True)
+
+
+def bytes_read():
+    """By the library below Orbax, from files, since the process began."""
+    (found,) = tensorstore.experimental_collect_matching_metrics("/tensorstore/kvstore/file/bytes_read")
+    return found["values"][0]["value"]
 
 
 def test_what_is_saved_is_what_was_there_when_save_was_called(tmp_path):
@@ -98,7 +139,7 @@ def test_a_checkpoint_of_another_version_is_refused_and_left_where_it_is(tmp_pat
     with pytest.raises(CheckpointError, match=message):
         CheckpointStore(tmp_path).restore(tree)
     with pytest.raises(CheckpointError, match=message):
-        checkpoint_notes(tmp_path)
+        find_checkpoint(tmp_path)
     assert files_below(tmp_path) == before
 
 

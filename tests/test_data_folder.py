@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from equisct.data import DataError, ImageFolder, ImageSet, float_to_images, images_to_float
 from equisct.data._picture_files import picture_files
@@ -219,6 +219,29 @@ def test_photographs_are_turned_upright():
     assert found.shape == (32, 16, 3)
     assert found[:15].min() > 200
     assert found[17:].max() < 50
+
+
+NOTES = {  # a second entry of the same camera data, which Pillow reads and cannot write
+    "a maker's note of another type": struct.pack("<HHI4s", 0x0110, 11, 1, b"\0\0\xc0\x7f"),
+    "a place outside": struct.pack("<HHIi", 0x8769, 9, 1, -1),
+}
+
+
+@pytest.mark.parametrize("name", NOTES)
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_photographs_with_half_broken_camera_data_are_turned_too(form, name):
+    entries = struct.pack("<HHHII", 2, 0x0112, 3, 1, 6) + NOTES[name] + bytes(4)
+    content = encoded(PIXELS[0, :5], form, exif=b"Exif\0\0II*\0\x08\0\0\0" + entries, lossless=True)
+    with pytest.raises((AttributeError, ValueError)):
+        ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    assert decode(content).size == (5, SIDE)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_camera_data_that_cannot_be_read_turns_nothing(form):
+    content = encoded(PIXELS[0, :5], form, exif=b"Exif\0\0II*\0\xff\xff\xff\xff", lossless=True)
+    assert decode(content).size == (SIDE, 5)
 
 
 def test_grey_stays_grey_and_one_colour_picture_makes_a_set_colour(tmp_path):

@@ -23,7 +23,7 @@ from equisct.evaluation import inception, load_inception, measure
 from equisct.evaluation.features import Extracted, check_shape
 from equisct.evaluation.inception import Inception, inception_from, inception_names, resize
 from equisct.evaluation.reference import Reference
-from equisct.evaluation.torch_file import read_torch_file
+from equisct.evaluation.torch_file import _Reader, read_torch_file
 from inception_weights import images, random_weights
 from strategies import untyped
 from tolerances import FLOAT32_NETWORK
@@ -262,13 +262,58 @@ def test_nothing_in_a_checkpoint_is_executed(write, tmp_path, monkeypatch):
 @pytest.mark.usefixtures("torch")
 @pytest.mark.parametrize("write", [new_file, old_file])
 @pytest.mark.parametrize(
-    "view", [(0, (3, 4), (5, 1)), (1, (12,), (1,)), (-1, (2,), (1,)), (4, (2,), (-1,)), (0, (2**40,), (1,))]
-)
+    "view",
+    [
+        (0, (3, 4), (5, 1)), (1, (12,), (1,)), (-1, (2,), (1,)), (4, (2,), (-1,)), (0, (2**40,), (1,)),
+        (0, (2**40,), (0,)),
+    ],
+)  # fmt: skip
 def test_a_tensor_beyond_its_storage_is_refused(write, view, tmp_path):
     numbers = Storage("0", np.arange(12, dtype=np.float32))
     write(tmp_path / "file.pth", {"a": View(numbers, *view)}, [numbers])
     with pytest.raises(ValueError, match="weights: expected a PyTorch checkpoint .* beyond its storage of 12"):
         read_torch_file(tmp_path / "file.pth")
+
+
+def program(path, instructions):
+    """A checkpoint whose tensors are described by these instructions."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("name/data.pkl", b"\x80\x02" + instructions + b".")
+
+
+REBUILD, WORD = b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nFloatStorage\n"
+HOSTILE = {
+    "builtins.eval, which no file of weights needs": b"cbuiltins\neval\n",
+    "os.system, which no file of weights needs": b"cos\nsystem\n",
+    "posix.system, which no file of weights needs": b"X\x05\x00\x00\x00posixX\x06\x00\x00\x00system\x93",
+    "nt.system, which no file of weights needs": b"(int\nsystem\n",
+    "torch._utils.os, which no file of weights needs": b"ctorch._utils\nos\n",
+    "the instruction EXT1": b"\x82\x01",
+    "in a bytearray8, but only 2 remain": b"\x96" + (2**40).to_bytes(8, "little") + b"x",
+    "place 4294967295 in a memory": b"Nr\xff\xff\xff\xff",
+    "place 4294967294 in a memory": b"Np4294967294\n",
+    "'str' object is not callable": WORD + b")R",
+    "'str' object has no attribute '__dict__'": WORD + b"}b",
+    "a storage of the kind 'module'": b"(X\x06\x00\x00\x00module" + WORD + b"NNK\x00tQ",
+    "a storage of the kind 'storage'": b"(X\x07\x00\x00\x00storageX\x01\x00\x00\x00ONNK\x00tQ",
+}
+"""Instructions that no checkpoint of tensors has, by what is said of them; each memory would take 64 GiB."""
+
+
+@pytest.mark.parametrize("message", HOSTILE)
+def test_instructions_that_tensors_do_not_need_are_refused(message, tmp_path):
+    program(tmp_path / "file.pth", HOSTILE[message])
+    with pytest.raises(ValueError, match=f"weights: expected a PyTorch checkpoint .*{re.escape(message)}"):
+        read_torch_file(tmp_path / "file.pth")
+
+
+def test_what_a_file_sets_on_a_function_ends_with_it(tmp_path):
+    """By the state of an object, which may name its attributes."""
+    defaults = b"X\x0c\x00\x00\x00__defaults__K\x01\x85"
+    program(tmp_path / "file.pth", b"}X\x01\x00\x00\x00a" + REBUILD + b"N}" + defaults + b"s\x86bs")
+    with pytest.raises(ValueError, match="'a': a function"):
+        read_torch_file(tmp_path / "file.pth")
+    assert _Reader(io.BytesIO()).find_class("torch._utils", "_rebuild_tensor_v2").__defaults__ is None
 
 
 @given(st.binary(max_size=60))

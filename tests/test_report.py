@@ -76,9 +76,10 @@ def test_files_of_a_chart_are_drawn(tmp_path):
 
 
 def test_a_panel_in_a_page_takes_the_pages_colour_and_shares_no_id():
-    chart = chart_of(Line("a", [0, 1], [1.0, 2.0]))
+    chart = chart_of(Line("a", [0, 1], [1.0, 2.0], [0.0, 1.0], [2.0, 3.0]), Line("b", [0], [1.0], kind="points"))
     both = dataclasses.replace(chart, panels=chart.panels * 2)
-    first, second = (panel_svg(both, i, "label") for i in (0, 1))
+    label = 'the "first" & <only>'
+    first, second = (panel_svg(both, i, label) for i in (0, 1))
     ids = [re.findall(r'\bid="([^"]+)"', text) for text in (first, second)]
     assert ids[0]
     assert not set(ids[0]) & set(ids[1])
@@ -86,9 +87,12 @@ def test_a_panel_in_a_page_takes_the_pages_colour_and_shares_no_id():
         assert "currentColor" in text
         assert "#010203" not in text
         assert not re.search(r'<svg[^>]*\b(width|height)="', text)
-        for target in re.findall(r'(?:url\(|href=")#([^)"]+)', text):
+        assert "metadata" not in text
+        targets = re.findall(r'(?:url\(|href=")#([^)"]+)', text)
+        assert targets
+        for target in targets:
             assert f'id="{target}"' in text
-        ET.fromstring(text)
+        assert ET.fromstring(text).attrib.items() >= {"role": "img", "aria-label": label}.items()
 
 
 def luminance(colour):

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from safetensors.numpy import save_file
 
@@ -34,9 +35,9 @@ from equisct.data import DataError, load_pairs, save_pairs
 from equisct.evaluation import lpips
 from equisct.model import ConsistencyModel, DenoisingModel, ScoreGuidedModel, Taught
 from equisct.objectives import slots
-from equisct.train import ConstantDecay, RampedDecay, init_state, restarting, train_step
-from equisct.train.reading import read_arrays
-from equisct.train.weights import with_arrays
+from equisct.train import ConstantDecay, RampedDecay, init_state, manifest, restarting, train_step
+from equisct.train.reading import find_checkpoint, load_tree
+from equisct.train.weights import named_arrays, with_arrays
 from strategies import untyped
 from test_lpips import weights as lpips_weights
 from tolerances import FLOAT32_ROUNDING
@@ -333,6 +334,30 @@ def pd(edm, runs):
     return run(config, runs / "pd")
 
 
+def test_sampling_reads_each_file_once_and_no_more_than_the_weights(pd, monkeypatch):
+    hashed, asked = [], []
+    describe, restore = manifest._describe, ocp.args.PyTreeRestore
+    monkeypatch.setattr(manifest, "_describe", lambda path: (hashed.append(path), describe(path))[1])
+    monkeypatch.setattr(
+        ocp.args, "PyTreeRestore", lambda tree, **rest: (asked.append([*tree]), restore(tree, **rest))[1]
+    )
+    load_run(pd)
+    place = pd / "checkpoints" / "8"
+    assert sorted(hashed) == sorted(p for p in place.rglob("*") if p.is_file() and p.name != manifest.NAME)
+    assert [{name.partition("/")[0] for name in names} for names in asked] == [{"model", "ema"}]
+    monkeypatch.undo()
+    expected = {name: np.asarray(leaf) for name, leaf in arrays_in(pd, 8).items()}
+    for group in ("model", "ema"):
+        for name, leaf in named_arrays(getattr(load_run(pd), group)).items():
+            np.testing.assert_array_equal(leaf, expected[f"{group}/{name}"])
+
+
+def arrays_in(folder, step):
+    """Every array of a run's checkpoint by its name."""
+    found = find_checkpoint(folder / "checkpoints", step)
+    return load_tree(found, found.shapes)
+
+
 def test_a_run_with_a_teacher_goes_on_with_the_same_bits(pd, runs):
     """From the middle of the first stage: the teacher beside the model and the optimiser's restart come after it."""
     again = runs / "pd-again"
@@ -341,7 +366,7 @@ def test_a_run_with_a_teacher_goes_on_with_the_same_bits(pd, runs):
         shutil.rmtree(again / "checkpoints" / str(step))
     (again / "STATUS.json").unlink()
     train.main(["resume", str(again)])
-    expected, found = (read_arrays(folder / "checkpoints", 8) for folder in (pd, again))
+    expected, found = (arrays_in(folder, 8) for folder in (pd, again))
     assert expected.keys() == found.keys()
     assert {name.split("/")[0] for name in found} >= {"model", "ema", "teacher", "optimiser_state"}
     for name, array in expected.items():
@@ -351,7 +376,7 @@ def test_a_run_with_a_teacher_goes_on_with_the_same_bits(pd, runs):
 
 def test_the_student_becomes_the_teacher_at_the_next_stage(pd, edm):
     first = weights_hash(load_run(edm).ema)
-    arrays = {step: read_arrays(pd / "checkpoints", step) for step in (3, 6, 8)}
+    arrays = {step: arrays_in(pd, step) for step in (3, 6, 8)}
     teachers = {
         step: {n: np.asarray(a) for n, a in arrays[step].items() if n.startswith("teacher/")} for step in arrays
     }

@@ -17,12 +17,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from equisct.train import read_checkpoint
-from equisct.train.manifest import read_manifest
-from equisct.train.reading import checkpoint_notes
+from equisct.train.reading import find_checkpoint, load_tree
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 HOOKED = str(pathlib.Path(__file__).parent / "hooked.py")
@@ -161,11 +158,8 @@ def train(folder: pathlib.Path, *arguments: str, hooks: Sequence[str] = (), on: 
 
 def leaves(folder: pathlib.Path, step: int | None = None) -> dict[str, np.ndarray]:
     """Every array of a run's checkpoint by its name: of `step`, or the newest."""
-    place = folder / "checkpoints"
-    step, _ = checkpoint_notes(place, step)
-    described = read_manifest(place / str(step))["leaves"]
-    like = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (dtype, shape) in described.items()}
-    return {name: np.asarray(leaf) for name, leaf in read_checkpoint(place, like, step).items()}
+    found = find_checkpoint(folder / "checkpoints", step)
+    return {name: np.asarray(leaf) for name, leaf in load_tree(found, found.shapes).items()}
 
 
 def tree_hash(arrays: dict[str, np.ndarray]) -> str:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from equisct.train.checkpoint import CheckpointStore
-from equisct.train.reading import checkpoint_notes
+from equisct.train.reading import find_checkpoint
 from reliability import harness
 
 
@@ -74,8 +74,8 @@ def test_reading_alone_falls_back_and_changes_nothing(tmp_path):
     stored(tmp_path)
     flip(next(path for path in (tmp_path / "2" / "d").iterdir()))
     before = sorted(tmp_path.rglob("*"))
-    step, notes = checkpoint_notes(tmp_path)
-    assert (step, notes) == (1, {"step": 1})
+    found = find_checkpoint(tmp_path)
+    assert (found.step, found.notes) == (1, {"step": 1})
     assert sorted(tmp_path.rglob("*")) == before
 
 

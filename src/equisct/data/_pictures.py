@@ -22,19 +22,6 @@ SIGNATURES = (
     (8, b"WEBP", "PIL.WebPImagePlugin", "WebPImageFile"),
 )
 
-ORIENTATION = 0x0112
-"""The EXIF tag for how a camera was held."""
-
-TURNS = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
-
 
 class PictureError(ValueError):
     """Why one picture cannot be used."""
@@ -83,7 +70,10 @@ def _decode(content: bytes) -> Any:
     if getattr(picture, "n_frames", 1) > 1:
         raise PictureError(f"an animation of {picture.n_frames} frames")
     picture.load()
-    return _upright(_eight_bits(picture), _orientation(picture))
+    operations = importlib.import_module("PIL.ImageOps")
+    with contextlib.suppress(Exception):  # broken camera data is common, and says nothing about the pixels
+        operations.exif_transpose(picture, in_place=True)  # in place: turned before Pillow writes the data anew
+    return _eight_bits(picture)
 
 
 def _opened(content: bytes) -> Any:
@@ -106,14 +96,3 @@ def _eight_bits(picture: Any) -> Any:
         picture = picture.convert("RGBA")
         picture = image.alpha_composite(image.new("RGBA", picture.size, "white"), picture)
     return picture.convert(kind)
-
-
-def _orientation(picture: Any) -> int:
-    with contextlib.suppress(Exception):  # broken camera data is common, and says nothing about the pixels
-        return picture.getexif().get(ORIENTATION, 1)
-    return 1
-
-
-def _upright(picture: Any, orientation: int) -> Any:
-    turn = TURNS.get(orientation)
-    return picture.transpose(importlib.import_module("PIL.Image").Transpose[turn]) if turn else picture

@@ -1,18 +1,20 @@
 """Arrays out of a PyTorch checkpoint, without PyTorch and without executing anything in it.
 
-A checkpoint is a program, for a machine of Python's that can call any function. Here is a machine of our own, which
-knows the instructions of tensors and three kinds of names: dictionaries, the tensors' rebuilding, and the storages of
-numbers; everything else is refused.
+A checkpoint is a pickle: a program that can call any function. Here it may name dictionaries, the tensors' rebuilding
+and the storages of numbers; everything else is refused.
 """
 
+import collections
 import hashlib
 import io
+import math
 import os
 import pathlib
+import pickle
 import pickletools
 import zipfile
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
@@ -21,137 +23,78 @@ from safetensors.numpy import load_file
 T = TypeVar("T")
 
 _STORAGES = {
-    "FloatStorage": np.float32,
-    "DoubleStorage": np.float64,
-    "HalfStorage": np.float16,
-    "LongStorage": np.int64,
-    "IntStorage": np.int32,
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
 }
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 """First number in a checkpoint of PyTorch before 1.6."""
 
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError,
-           zipfile.BadZipFile)  # fmt: skip
-"""What reading something else may raise."""
-
 _LARGEST = 2**32
 """Bytes of a file that is read."""
 
 
-class _Kind:
-    """The type of a storage."""
+class _Storage(NamedTuple):
+    """Numbers that lie elsewhere in the file."""
 
-    def __init__(self, dtype: Any):
-        self.dtype = np.dtype(dtype).newbyteorder("<")
+    key: str
+    kind: str
+    count: int
 
 
-class _Tensor:
-    """Where a tensor's numbers lie: filled in once all of the file is read."""
+class _Tensor(NamedTuple):
+    """A view of a storage: filled in once all of the file is read."""
 
-    def __init__(self, storage: tuple[str, _Kind, int], offset: int, shape: tuple[int, ...], strides: tuple[int, ...]):
-        self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
 
     def array(self, storages: dict[str, bytes]) -> np.ndarray:
         key, kind, count = self.storage
-        numbers = np.frombuffer(storages[key], kind.dtype, count=count)
+        numbers = np.frombuffer(storages[key], kind, count=count)
         last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         if 0 in self.shape:
-            return np.zeros(self.shape, kind.dtype)
-        if self.offset < 0 or min((0, *self.strides)) < 0 or last >= count:
+            return np.zeros(self.shape, kind)
+        if min(self.offset, *self.strides, 0) < 0 or max(last + 1, math.prod(self.shape)) > count:
             raise ValueError(f"a tensor of shape {self.shape} beyond its storage of {count}")
-        bytes_of = [s * kind.dtype.itemsize for s in self.strides]
+        bytes_of = [s * numbers.itemsize for s in self.strides]
         return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, bytes_of).copy()
 
 
-def _rebuild(storage: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *rest: Any) -> _Tensor:
-    del rest  # whether it needs a gradient, and hooks
-    return _Tensor(storage, offset, tuple(shape), tuple(strides))
+class _Reader(pickle.Unpickler):
+    """Python's own, which calls nothing but what is named here."""
 
+    def find_class(self, module: str, name: str, /) -> Any:
+        match module, name:
+            case "collections", "OrderedDict":
+                return collections.OrderedDict
+            case "torch._utils", "_rebuild_tensor_v2":
+                return lambda *view: _Tensor(*view[:4])  # the rest: whether it needs a gradient, and hooks
+            case "torch", _ if name in _STORAGES:
+                return _STORAGES[name]  # words, not types, since a hostile file could change the state of those
+        raise ValueError(f"{module}.{name}, which no file of weights needs")
 
-_KNOWN: dict[str, Any] = {
-    "collections OrderedDict": lambda *pairs: dict(*pairs),
-    "torch._utils _rebuild_tensor_v2": _rebuild,
-    **{f"torch {name}": _Kind(dtype) for name, dtype in _STORAGES.items()},
-}
-"""All that a file of weights may name."""
-
-
-def _storage(tag: Any, kind: Any, key: Any, device: Any, count: Any, *view: Any) -> tuple[str, _Kind, int]:
-    del device, view
-    if tag != "storage" or not isinstance(kind, _Kind):
-        raise ValueError(f"a storage of the kind {tag!r}")
-    return str(key), kind, int(count)
+    def persistent_load(self, pid: Any, /) -> _Storage:
+        tag, kind, key, _, count, *_ = pid
+        if tag != "storage" or kind not in _STORAGES.values():
+            raise ValueError(f"a storage of the kind {tag!r}")
+        return _Storage(str(key), kind, int(count))
 
 
 def _read(stream: io.BytesIO) -> Any:
-    """The value that the next instructions of the file describe, by a machine that knows those of tensors alone."""
-    stack: list[Any] = []
-    marks: list[int] = []
-    memory: dict[int, Any] = {}
-
-    def since_mark() -> list[Any]:
-        start = marks.pop()
-        found = stack[start:]
-        del stack[start:]
-        return found
-
-    for opcode, found, _ in pickletools.genops(stream):
-        argument: Any = found
-        match opcode.name:
-            case "PROTO" | "FRAME":
-                pass
-            case "STOP":
-                return stack.pop()
-            case "MARK":
-                marks.append(len(stack))
-            case "NONE" | "NEWTRUE" | "NEWFALSE":
-                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode.name])
-            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINUNICODE" | "SHORT_BINUNICODE" | "BINFLOAT":
-                stack.append(argument)
-            case "EMPTY_DICT":
-                stack.append({})
-            case "EMPTY_LIST":
-                stack.append([])
-            case "EMPTY_TUPLE":
-                stack.append(())
-            case "TUPLE":
-                stack.append(tuple(since_mark()))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                n = int(opcode.name[-1])
-                stack[-n:] = [tuple(stack[-n:])]
-            case "SETITEM":
-                value, key = stack.pop(), stack.pop()
-                stack[-1][key] = value
-            case "SETITEMS":
-                flat = since_mark()
-                stack[-1].update(zip(flat[::2], flat[1::2], strict=True))
-            case "APPEND":
-                value = stack.pop()
-                stack[-1].append(value)
-            case "APPENDS":
-                values = since_mark()
-                stack[-1].extend(values)
-            case "BINPUT" | "LONG_BINPUT":
-                memory[argument] = stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                stack.append(memory[argument])
-            case "GLOBAL":
-                if argument not in _KNOWN:
-                    raise ValueError(f"{argument.replace(' ', '.')}, which no file of weights needs")
-                stack.append(_KNOWN[argument])
-            case "REDUCE":
-                arguments, function = stack.pop(), stack.pop()
-                if function not in (_KNOWN["collections OrderedDict"], _rebuild):
-                    raise ValueError("a call of something that is no function of tensors")
-                stack.append(function(*arguments))
-            case "BUILD":
-                stack.pop()  # attributes of a dictionary, such as its version: nothing that is needed
-            case "BINPERSID":
-                stack.append(_storage(*stack.pop()))
-            case other:
-                raise ValueError(f"the instruction {other}, which no file of weights needs")
-    raise ValueError("no end")
+    """The value that the next program of the file describes; its instructions are looked through first."""
+    start = stream.tell()
+    for opcode, argument, _ in pickletools.genops(stream):
+        if opcode.name.startswith("EXT"):  # numbers for what other code registered: not asked of `find_class`
+            raise ValueError(f"the instruction {opcode.name}, which no file of weights needs")
+        if opcode.name in ("PUT", "LONG_BINPUT") and int(argument) > stream.tell():
+            raise ValueError(f"place {argument} in a memory, for which Python would make a table of that length")
+    stream.seek(start)
+    return _Reader(stream).load()
 
 
 def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -166,7 +109,7 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             raise ValueError(f"more than {_LARGEST} bytes")
         found, storages = _from_zip(place) if zipfile.is_zipfile(place) else _from_programs(place.read_bytes())
         return {str(name): _tensor(name, value).array(storages) for name, value in found.items()}
-    except _DAMAGE as error:
+    except Exception as error:  # on damaged or hostile files these raise nearly anything
         raise ValueError(f"weights: expected a PyTorch checkpoint of named tensors, found {place} ({error})") from None
 
 
@@ -198,12 +141,12 @@ def _from_programs(content: bytes) -> tuple[Any, dict[str, bytes]]:
     for _ in ("protocol", "system"):
         _read(stream)
     found = _read(stream)
-    sizes = {tensor.storage[0]: tensor.storage for tensor in found.values() if isinstance(tensor, _Tensor)}
+    sizes = {tensor.storage.key: tensor.storage for tensor in found.values() if isinstance(tensor, _Tensor)}
     storages = {}
     for key in _read(stream):
         _, kind, count = sizes[str(key)]
         stored = int.from_bytes(stream.read(8), "little")
-        storages[str(key)] = stream.read(max(stored, count) * kind.dtype.itemsize)
+        storages[str(key)] = stream.read(max(stored, count) * np.dtype(kind).itemsize)
     return found, storages
 
 

@@ -23,7 +23,7 @@ from jax.experimental import multihost_utils
 
 from .._base.check import check_at_least
 from .manifest import DamagedError, FormatError, read_manifest, write_manifest
-from .reading import load_tree, steps_in
+from .reading import checked_checkpoint, load_tree, steps_in
 from .weights import CheckpointError, named_arrays
 
 T = TypeVar("T")
@@ -140,9 +140,8 @@ class CheckpointStore:
             chosen = int(multihost_utils.broadcast_one_to_all(np.int64(chosen)))
         if chosen < 0:
             return None
-        place = self._folder / str(chosen)
-        notes = read_manifest(place)
-        return chosen, load_tree(self._checkpointer, place, like, notes), notes["notes"]
+        found = checked_checkpoint(self._folder / str(chosen))
+        return chosen, load_tree(found, like), found.notes
 
     def _choose(self) -> int:
         """The newest step whose files are all as written; damaged ones above it are renamed. -1: none."""

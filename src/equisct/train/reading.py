@@ -1,6 +1,7 @@
 """Checkpoints for whoever only reads them: which there are, what they note, the arrays in one. Changes nothing."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 from typing import Any, TypeVar
@@ -14,8 +15,18 @@ from .weights import CheckpointError, check_same, named_arrays, with_arrays
 T = TypeVar("T")
 
 
-def checkpoint_notes(folder: pathlib.Path, step: int | None = None) -> tuple[int, dict[str, Any]]:
-    """The step and the notes of a checkpoint: of `step`, or of the newest that is whole. Changes nothing.
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What the manifest of a checkpoint says: its step, the shapes of its arrays by their names, and the notes."""
+
+    place: pathlib.Path
+    step: int
+    shapes: dict[str, jax.ShapeDtypeStruct]
+    notes: dict[str, Any]
+
+
+def find_checkpoint(folder: pathlib.Path, step: int | None = None) -> Checkpoint:
+    """The checkpoint of `step`, or the newest that is whole; each file is hashed once.
 
     Raises:
         CheckpointError: if there is none, that of `step` is damaged, or one is of another version's format.
@@ -25,13 +36,19 @@ def checkpoint_notes(folder: pathlib.Path, step: int | None = None) -> tuple[int
         raise CheckpointError(f"checkpoint: expected one of the steps {found} in {folder}, found {step}")
     problems = []
     for each in reversed(found if step is None else [step]):
+        place = folder.absolute() / str(each)
         try:
-            return each, read_manifest(folder / str(each))["notes"]
+            return _described(place, read_manifest(place))
         except FormatError as error:
             raise CheckpointError(f"checkpoint {error}; take the version that wrote it") from error
         except DamagedError as error:
             problems.append(str(error))
     raise CheckpointError(f"checkpoint: expected a whole one in {folder}, found {'; '.join(problems) or 'none'}")
+
+
+def checked_checkpoint(place: pathlib.Path) -> Checkpoint:
+    """That in the folder `place`, whose files have been compared with their hashes already."""
+    return _described(place, read_notes(place))
 
 
 def check_fits(folder: pathlib.Path, like: Any) -> None:
@@ -42,9 +59,7 @@ def check_fits(folder: pathlib.Path, like: Any) -> None:
     """
     for step in reversed(steps_in(folder)):
         with contextlib.suppress(DamagedError, FormatError):  # whoever loads it says so
-            return check_same(
-                named_arrays(like), _described(folder / str(step), read_notes(folder / str(step))), folder
-            )
+            return check_same(named_arrays(like), checked_checkpoint(folder / str(step)).shapes, folder)
     return None
 
 
@@ -59,47 +74,46 @@ def read_checkpoint(folder: str | os.PathLike[str], like: T, step: int | None = 
     Raises:
         CheckpointError: if there is none, it is damaged, or it is of another tree.
     """
-    folder = pathlib.Path(folder)
-    chosen, _ = checkpoint_notes(folder, step)
-    place = folder.absolute() / str(chosen)
-    with ocp.StandardCheckpointer() as checkpointer:
-        return load_tree(checkpointer, place, like, read_manifest(place))
+    return load_tree(find_checkpoint(pathlib.Path(folder), step), like)
 
 
-def read_arrays(folder: pathlib.Path, step: int | None = None) -> dict[str, Any]:
-    """Every array of a checkpoint by its name, such as `ema/torso/...`, whatever tree it is of.
-
-    The rest is as for `read_checkpoint`.
-    """
-    chosen, _ = checkpoint_notes(folder, step)
-    return read_checkpoint(folder, _described(folder.absolute() / str(chosen)), chosen)
-
-
-def _described(place: pathlib.Path, notes: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The shapes of a checkpoint's arrays by their names, as its notes list them."""
-    notes = read_manifest(place) if notes is None else notes
+def _described(place: pathlib.Path, content: dict[str, Any]) -> Checkpoint:
     try:
-        return {name: jax.ShapeDtypeStruct(shape, dtype) for name, (dtype, shape) in notes["leaves"].items()}
+        shapes = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (dtype, shape) in content["leaves"].items()}
+        return Checkpoint(place, int(place.name), shapes, content["notes"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"checkpoint {place}: expected a list of its arrays, found another ({error!r})"
         ) from error
 
 
-def load_tree(checkpointer: Any, place: pathlib.Path, like: T, notes: dict[str, Any]) -> T:
-    """The tree in one checkpoint's folder, laid out as `like` says, whose manifest holds `notes`.
+def load_tree(checkpoint: Checkpoint, like: T, *, partial: bool = False) -> T:
+    """The tree in a checkpoint that has been checked, laid out as `like` says.
+
+    Args:
+        checkpoint: where it lies and what is in it.
+        like: a tree of arrays or shapes.
+        partial: of the checkpoint's first names (`model`, `ema`) only those of `like` are compared and read.
 
     Raises:
         CheckpointError: if it is of another tree, or Orbax cannot read it.
     """
     expected = named_arrays(like)
-    check_same(expected, _described(place, notes), place)
+    groups = {name.partition("/")[0] for name in expected}
+    shapes = {n: leaf for n, leaf in checkpoint.shapes.items() if not partial or n.partition("/")[0] in groups}
+    check_same(expected, shapes, checkpoint.place)
     target = {name: _target(leaf) for name, leaf in expected.items()}
+    layout = ocp.checkpoint_utils.construct_restore_args(target)
     try:
-        arrays = checkpointer.restore(place, target)
+        with ocp.PyTreeCheckpointer() as reader:
+            arrays = reader.restore(
+                checkpoint.place, ocp.args.PyTreeRestore(target, restore_args=layout, partial_restore=partial)
+            )
     except Exception as error:  # of many kinds, by the file that is wrong
         cause = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"checkpoint {place}: expected Orbax's files, found others ({cause})") from error
+        raise CheckpointError(
+            f"checkpoint {checkpoint.place}: expected Orbax's files, found others ({cause})"
+        ) from error
     return with_arrays(like, arrays)
 
 

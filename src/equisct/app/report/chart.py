@@ -6,9 +6,9 @@ import importlib
 import io
 import math
 import pathlib
-import re
 from collections.abc import Sequence
 from typing import Any, Literal
+from xml.dom import minidom
 
 import numpy as np
 
@@ -131,22 +131,23 @@ def _save(name: str, panels: Sequence[Panel], form: Literal["svg", "png"]) -> by
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
         figure.patch.set_alpha(0 if form == "svg" else 1)
-        figure.savefig(out, format=form, dpi=160, metadata={"Date": None} if form == "svg" else None)
+        unsaid = dict.fromkeys(("Creator", "Date", "Format", "Type")) if form == "svg" else None
+        figure.savefig(out, format=form, dpi=160, metadata=unsaid)
     return out.getvalue()
 
 
 def panel_svg(chart: Chart, number: int, label: str) -> str:
     """One panel as an element of a page: its words take the colour of those around, its ids are like no other's."""
-    text = _save(f"{chart.name}-{number}", [chart.panels[number]], "svg").decode()
-    text = text[text.index("<svg") :]
-    prefix = f"{chart.name}-{number}-"
-    text = re.sub(r'\bid="', f'id="{prefix}', text)
-    text = re.sub(r'(url\(|href=")#', rf"\g<1>#{prefix}", text)
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = text.replace(INK, "currentColor")
-    text = re.sub(r'(<svg[^>]*?) (width="[^"]*"|height="[^"]*")', r"\1", text)
-    text = re.sub(r'(<svg[^>]*?) (width="[^"]*"|height="[^"]*")', r"\1", text)
-    return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+    name = f"{chart.name}-{number}"
+    svg: Any = minidom.parseString(_save(name, [chart.panels[number]], "svg")).documentElement
+    for group in svg.getElementsByTagName("g"):  # counted in each drawing; other ids are hashes with `name`
+        if group.hasAttribute("id"):
+            group.setAttribute("id", f"{name}-{group.getAttribute('id')}")
+    for size in ("width", "height"):
+        svg.removeAttribute(size)
+    svg.setAttribute("role", "img")
+    svg.setAttribute("aria-label", label)
+    return svg.toxml().replace(INK, "currentColor")
 
 
 def chart_csv(chart: Chart) -> str:

@@ -74,9 +74,7 @@ def _download(content: bytes, kind: str, filename: str, words: str) -> str:
 
 
 def _chart(chart: Chart) -> str:
-    panels = "".join(
-        panel_svg(chart, i, _escaped(f"{panel.title}. {chart.alt}")) for i, panel in enumerate(chart.panels)
-    )
+    panels = "".join(panel_svg(chart, i, f"{panel.title}. {chart.alt}") for i, panel in enumerate(chart.panels))
     csv = _download(chart_csv(chart).encode(), "text/csv", f"{chart.name}.csv", f"Data as CSV: {chart.name}")
     return (
         f'<figure id="{chart.name}"><h3>{_escaped(chart.title)}</h3><div class="panels">{panels}</div>'

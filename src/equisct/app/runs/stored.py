@@ -11,8 +11,8 @@ import numpy as np
 
 from ...model import DenoisingModel, ScoreGuidedModel
 from ...train import CheckpointError
-from ...train.reading import checkpoint_notes, read_arrays
-from ...train.weights import check_same, named_arrays, with_arrays
+from ...train.reading import find_checkpoint, load_tree
+from ...train.weights import named_arrays
 from ..settings.config import Config
 from .folder import read_config
 
@@ -39,17 +39,11 @@ def load_run(run: pathlib.Path, step: int | None = None) -> Stored:
         CheckpointError: if there is no such checkpoint, or it is of another model.
     """
     config = read_config(run)
-    place = run / "checkpoints"
-    step, notes = checkpoint_notes(place, step)
-    shape = shape_of(notes)
+    found = find_checkpoint(run / "checkpoints", step)
+    shape = shape_of(found.notes)
     like = eqx.filter_eval_shape(config.method.build(config, shape).model, jr.key(0))
-    arrays = read_arrays(place, step)
-    trees = {}
-    for group in ("model", "ema"):
-        found = {name.removeprefix(f"{group}/"): leaf for name, leaf in arrays.items() if name.startswith(f"{group}/")}
-        check_same(named_arrays(like), found, place / str(step))
-        trees[group] = with_arrays(like, found)
-    return Stored(config, shape, step, **trees)
+    weights = load_tree(found, {"model": like, "ema": like}, partial=True)  # what only training needs is larger
+    return Stored(config, shape, found.step, **weights)
 
 
 def shape_of(notes: dict[str, Any]) -> tuple[int, ...]:
