@@ -109,6 +109,14 @@ def test_package_is_imported_relatively():
         assert {name for name in names if name.split(".")[0] == "equisct"} == set(), path
 
 
+def test_no_import_hides_in_a_string():
+    """So that the tests above, and a type checker, see every arrow."""
+    for path, tree in TREES.items():
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        named = [ast.unparse(call) for call in calls if ast.unparse(call.func).endswith("import_module")]
+        assert not [call for call in named if "equisct" in call or "('." in call], path
+
+
 # --- files and code ---
 
 

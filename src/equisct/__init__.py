@@ -5,11 +5,12 @@ Every public name is listed once, with its home, in `__init__.pyi`; it is import
 (`app`, `data`) is checked by jaxtyping and beartype while tracing; `JAXTYPING_DISABLE=1` switches that off.
 """
 
-import importlib as _importlib
 import pkgutil as _pkgutil
 
 import lazy_loader as _lazy
 from jaxtyping import install_import_hook as _install_import_hook
+
+from ._base import typecheck as _typecheck
 
 __version__ = "0.1.0"
 
@@ -18,7 +19,6 @@ _UNCHECKED = {"__main__", "_base", "app", "data"}
 _CHECKED = [f"equisct.{module.name}" for module in _pkgutil.iter_modules(__path__) if module.name not in _UNCHECKED]
 _CHECKED += [f"equisct._base.{name}" for name in ("concrete", "random", "tree", "types")]
 
-_importlib.import_module("._base.typecheck", __name__)
-_install_import_hook(_CHECKED, "equisct._base.typecheck.checked")
+_install_import_hook(_CHECKED, f"{_typecheck.__name__}.checked")
 
 __getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
