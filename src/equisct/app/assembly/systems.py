@@ -203,12 +203,13 @@ def _(method: methods.CD, config: Config, shape: Shape) -> System:
 def _(method: methods.EDM, config: Config, shape: Shape) -> System:
     law = LogNormal(mean=method.law_mean, std=method.law_std)
     augment = Augmentation(method.augment) if method.augment else None
-    objective = EDMTraining(sigma_data=config.noise.sigma_data, law=law, stratify=method.stratify, augment=augment)
-    steps = config.sample.heun_steps
+    noise, steps = config.noise, config.sample.heun_steps
+    bins = {"sigma_min": noise.sigma_min, "sigma_max": noise.sigma_max}
+    objective = EDMTraining(sigma_data=noise.sigma_data, law=law, stratify=method.stratify, augment=augment, **bins)
     return System(
         lambda key: denoising_model(config, shape, "edm", key=key),
         lambda teacher: objective,
-        lambda step: {f"Heun {steps}": heun_sampler(steps, config.noise)},
+        lambda step: {f"Heun {steps}": heun_sampler(steps, noise)},
     )
 
 
