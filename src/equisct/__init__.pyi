@@ -64,11 +64,11 @@ from .objectives.easy_tuning import EasyConsistencyTuning as EasyConsistencyTuni
 from .objectives.knowledge import KnowledgeDistillation as KnowledgeDistillation
 from .objectives.original_consistency import OriginalConsistencyTraining as OriginalConsistencyTraining
 from .objectives.progressive import ProgressiveDistillation as ProgressiveDistillation
+from .objectives.readout import AbstractReadoutObjective as AbstractReadoutObjective
+from .objectives.readout import TorsoPass as TorsoPass
 from .objectives.score_guided import ScoreGuided as ScoreGuided
 from .objectives.score_guided import ScoreGuidedTraining as ScoreGuidedTraining
-from .objectives.slots import AbstractReadoutObjective as AbstractReadoutObjective
 from .objectives.slots import DenoiserVelocity as DenoiserVelocity
-from .objectives.slots import TorsoPass as TorsoPass
 from .objectives.slots import head_velocity as head_velocity
 from .objectives.slots import heun_correction as heun_correction
 from .objectives.slots import one_sample_velocity as one_sample_velocity

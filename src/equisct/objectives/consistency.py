@@ -24,18 +24,8 @@ from ..losses import consistency_loss
 from ..model import ConsistencyModel, consistency_part
 from ..preconditioning import BoundaryPreconditioning
 from ..weighting import AbstractWeighting, InverseGap
-from .slots import (
-    AbstractReadoutObjective,
-    Bootstrap,
-    Draw,
-    Stepper,
-    TorsoPass,
-    Velocity,
-    draw_pairs,
-    one_sample_velocity,
-    same_weights,
-    straight_step,
-)
+from .readout import AbstractReadoutObjective, TorsoPass
+from .slots import Bootstrap, Draw, Stepper, Velocity, draw_pairs, one_sample_velocity, same_weights, straight_step
 from .terms import SampleLoss, Terms, bin_edges, collect_terms
 
 

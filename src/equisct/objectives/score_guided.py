@@ -21,7 +21,7 @@ from ..losses import denoising_loss
 from ..model import ScoreGuidedModel, student_of
 from ..weighting import AbstractLevelWeighting, AbstractWeighting, EDMWeighting
 from .consistency import Consistency, ConsistencyTraining
-from .slots import AbstractReadoutObjective
+from .readout import AbstractReadoutObjective
 from .terms import AbstractSplitObjective, Part, PerLevel, SampleLoss, Terms
 
 IMBALANCE = 10.0

@@ -1,12 +1,11 @@
 """The slots of the consistency template that are not levels, distances or weightings: velocity, step, bootstrap.
 
 `velocity(model, draw, student) -> field` says where the small step's direction comes from, `step(field, x_t, pair)`
-takes it to `x_r`, and `bootstrap(model)` is the teacher that is evaluated there. `model` is what the objective is given: a
-consistency model, a pair with a score head, or either with its teacher (`WithTeacher`); `student` is the student's pass
-at `x_t`. The template stops the gradients of what it hands to the slots and of what they return.
+takes it to `x_r`, and `bootstrap(model)` is the teacher that is evaluated there. `model` is what the objective is
+given: a consistency model, a pair with a score head, or either with its teacher (`WithTeacher`); `student` is the
+student's pass at `x_t`. The template stops the gradients of what it hands to the slots and of what they return.
 """
 
-import abc
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -22,7 +21,7 @@ from ..diffusion import euler_step, pf_drift
 from ..discretization import LevelPair
 from ..level_sampling import AbstractLevels, independent, stratified
 from ..model import Readout, ScoreGuidedModel, WithTeacher, consistency_part, student_of
-from .terms import AbstractSplitObjective, SampleLoss
+from .readout import TorsoPass
 
 
 class Keys(eqx.Module):
@@ -46,31 +45,6 @@ class Draw(eqx.Module):
     z: Float[Array, "*shape"]
     pair: LevelPair
     keys: Keys
-
-
-class TorsoPass(eqx.Module):
-    """One pass of the torso in training: of which sample, where, what it read out; `key` is for who reads on."""
-
-    x: Float[Array, "*shape"]
-    x_t: Float[Array, "*shape"]
-    sigma: Level
-    readout: Readout
-    key: Key
-
-
-class AbstractReadoutObjective(AbstractSplitObjective):
-    """An objective whose loss needs a pass of the torso that a score head can read: `ScoreGuided` takes any."""
-
-    @abc.abstractmethod
-    def sample_loss(self, model: Any, draw: Any) -> tuple[dict[str, SampleLoss], TorsoPass]:
-        """The losses of one sample by name, and the pass that a head reads.
-
-        The pass must be with gradient, of `consistency_part(model)`; its key unused by anybody else.
-        """
-
-    def sample_losses(self, model: Any, draws: Any) -> dict[str, SampleLoss]:
-        """The losses of a batch of draws, sample by sample."""
-        return jax.vmap(lambda draw: self.sample_loss(model, draw)[0])(draws)
 
 
 def draw_pairs(

@@ -26,7 +26,7 @@ from ..assembly.systems import System
 from ..report import draw_curves
 from ..settings.config import Config
 from ..settings.data import Mixture
-from ..tracking import read_rows
+from ..tracking import read_rows, term_columns
 from .evaluator import Evaluator, note_pipeline
 from .halt import write_report
 from .interrupt import Interrupted, Interruption
@@ -266,7 +266,8 @@ class Loop:
         self._save_surely(state)
         job = self._job
         if job.leads and job.config.sample.n:
-            draw_curves(read_rows(job.folder / "metrics.jsonl"), job.folder / "curves.png")
+            rows = read_rows(job.folder / "metrics.jsonl")
+            draw_curves(rows, term_columns(rows[-1]) or ["loss"], job.folder / "curves.png")
         self._draw(state, final=True)
         self._interruption.check()
         if isinstance(job.config.data, Mixture):
