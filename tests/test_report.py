@@ -210,7 +210,7 @@ def recorded(objective, model):
 
 @pytest.mark.parametrize("name", ["ddpm", "edm", "consistency"])
 def test_losses_are_drawn_at_the_levels_of_their_objective(name):
-    """DDPM's levels are its schedule's, from 0.01 to 157; EDM's and the consistency objective's those they were given."""
+    """DDPM's levels are its schedule's, from 0.01 to 157; the others' those that they were given."""
     network = TorsoMLP(2, 8, depth=1, key=jr.key(0))
     objective, model, ends = {
         "ddpm": (DDPMTraining(), DenoisingModel(network, VPPreconditioning()), VPSchedule().sigmas[[0, -1]]),
@@ -236,13 +236,14 @@ def test_terms_of_ones_own_are_drawn(tmp_path):
     model = DenoisingModel(TorsoMLP(2, 8, depth=1, key=jr.key(0)), VPPreconditioning())
     (group,) = recorded(objective, model)
     (row,) = group.runs[0].metrics
-    assert term_columns(row) == ["base/denoising", "mine", "terms/loss"]
+    assert term_columns(row) == ["base/denoising", "terms/loss", "mine"]
     assert row["mine"] == -row["loss"]
     assert row["terms/loss"] == pytest.approx(2 * row["loss"])
     assert [panel.title for panel in losses_chart([group]).panels] == ["Base/denoising loss"]
     for terms in (["mine"], ["base/denoising", "nothing"]):
         draw_curves([row, row | {"step": 4, "mine": None}], terms, tmp_path / "curves.png")
-    assert Image.open(tmp_path / "curves.png").size[0] > 100
+        with Image.open(tmp_path / "curves.png") as picture:
+            assert picture.size[0] > 100
 
 
 def test_what_is_not_there_leaves_no_chart():
