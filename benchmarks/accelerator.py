@@ -102,7 +102,7 @@ def ours(contestant: str, settings: Config, seconds: float) -> dict[str, Any]:
     model: Any = system.model(jr.key(0))
     objective: Any = system.objective(None)
     if contestant == "equisct-cm":
-        model, objective = model.cm, objective.consistency
+        model, objective = model.cm, objective.base
     if contestant == "sample":
         lowered = in_precision(model, dtype)
         draw = jax.jit(lambda z: jax.vmap(lambda z: lowered.endpoint(80.0 * z, 80.0))(z))

@@ -103,7 +103,7 @@ def equisct_contestant(case: Case, threads: int, *, sharded: bool, head: bool) -
     system = config.method.build(config, case.shape)
     pair: Any = system.model(jr.key(0))
     guided: Any = system.objective(None)
-    objective, model = (guided, pair) if head else (guided.consistency, pair.cm)
+    objective, model = (guided, pair) if head else (guided.base, pair.cm)
     recipe = train.Recipe(objective, build_optimiser(config.optim, config.run.steps), ema_decay=config.ema.decay)
     state = train.init_state(recipe, model, mesh=train.data_mesh() if sharded else None)
     source, key = batches(case), jr.key(1)
@@ -117,7 +117,7 @@ def equisct_contestant(case: Case, threads: int, *, sharded: bool, head: bool) -
     start = time.perf_counter()
     run(1)
     first = time.perf_counter() - start
-    stages = jax.vmap(guided.consistency.curriculum.stage)(jnp.arange(config.run.steps))
+    stages = jax.vmap(guided.base.curriculum.stage)(jnp.arange(config.run.steps))
     for step in np.unique(np.asarray(stages), return_index=True)[1]:
         placed = jax.device_put(np.int32(step), state.step.sharding)
         state = eqx.tree_at(lambda state: state.step, state, placed)
@@ -126,7 +126,7 @@ def equisct_contestant(case: Case, threads: int, *, sharded: bool, head: bool) -
         "parameters": count(model),
         "first": first,
         "compile": sum(compiled),
-        "stages": len(guided.consistency.curriculum.points),
+        "stages": len(guided.base.curriculum.points),
         "compilations": len(compiled),
     })  # fmt: skip
 

@@ -29,8 +29,8 @@ from equisct.app.assembly.source import load_data
 from equisct.app.presets import DIGITS, TOY
 from equisct.app.settings.config import Config
 from equisct.data import Dataset, Loader
-from equisct.objectives.consistency import Draw
 from equisct.objectives.score_guided import ScoreGuided
+from equisct.objectives.slots import Draw
 
 MICRO_BATCH = 16
 """Samples in one call of the gradient, whatever the batch: one compilation for all."""
@@ -57,10 +57,10 @@ def micro_gradient(objective: ScoreGuided, model: sct.ScoreGuidedModel, draws: D
         cm = eqx.combine(parameters, rest)
 
         def sample_loss(draw: Draw) -> Array:
-            loss, x_t, readout = objective.consistency.sample_loss(cm, draw)
-            sigma = draw.pair.t
-            weight = objective.head_weight * objective.head_weighting.at(sigma)
-            return loss + weight * sct.SquaredL2()(model.head(x_t, sigma, readout), draw.x)
+            losses, seen = objective.base.sample_loss(cm, draw)
+            weight = objective.head_weight * objective.head_weighting.at(seen.sigma)
+            denoised = model.head(seen.x_t, seen.sigma, seen.readout)
+            return losses["consistency"].value + weight * sct.SquaredL2()(denoised, seen.x)
 
         return jnp.mean(jax.vmap(sample_loss)(draws))
 
@@ -105,7 +105,7 @@ def rows(config: Config, *, updates: int, seeds: int, batches: int) -> Iterator[
     for stage, step in (("first", 0), ("last", config.run.steps)):
 
         def gradient(batch: Array, key: Array, *, stratify: bool, step: int = step) -> np.ndarray:
-            consistency = dataclasses.replace(objective.consistency, stratify=stratify)
+            consistency = dataclasses.replace(objective.base, stratify=stratify)
             draws = make_draws(consistency, batch, jnp.int32(step), key)
             return np.mean([micro_gradient(objective, model, part) for part in draws], 0)
 

@@ -331,7 +331,7 @@ def check_same_function(config: Config, shape: tuple[int, ...], tolerance: float
 
     @eqx.filter_jit
     def ours(model: Any) -> tuple[Any, Any, dict[str, Any]]:
-        draws = objective.consistency.draw(batch, 0, key=key)
+        draws = objective.base.draw(batch, 0, key=key)
         x_t = jax.vmap(sct.perturb)(draws.x, draws.z, draws.pair.t)
         loss, gradient = eqx.filter_value_and_grad(lambda model: objective(model, batch, 0, key=key)[0])(model)
         endpoint, denoised = (jax.vmap(f)(x_t, draws.pair.t) for f in (model.endpoint, model.denoise))

@@ -265,25 +265,27 @@ def identity(x_t, sigma):
     return x_t
 
 
-DRAW = slots.Draw(X, X, sct.LevelPair.of(2.0, 1.0), KEY)
+DRAW = slots.Draw(X, X, sct.LevelPair.of(2.0, 1.0), slots.Keys(KEY, KEY, KEY))
 HALVING = sct.Halving(4, starts=(0, 1, 2))
 
 WRONG_CALLS = {
     "ancestral": lambda: sct.ancestral(identity, WHOLE, key=KEY),
+    "bin_edges": lambda: sct.bin_edges(TWO, 80.0),
+    "collect_terms": lambda: sct.collect_terms(untyped(3)),
     "ConsistencyDistillation": lambda: sct.ConsistencyDistillation(denoise=identity, curriculum=untyped(3)),
     "count_evaluations": lambda: sct.count_evaluations(untyped(3)),
     "ddim": lambda: sct.ddim(identity, X, times=untyped(np.ones(2))),
     "DDPMTraining": lambda: sct.DDPMTraining(schedule=untyped(3)),
     "EasyConsistencyTuning": lambda: sct.EasyConsistencyTuning(curriculum=untyped(3)),
     "EDMTraining": lambda: sct.EDMTraining(law=untyped(3)),
-    "head_velocity": lambda: sct.head_velocity(MODEL, untyped(3)),
+    "head_velocity": lambda: sct.head_velocity(MODEL, DRAW, untyped(3)),
     "heun_correction": lambda: sct.heun_correction(identity, X, untyped(3)),
-    "one_sample_velocity": lambda: sct.one_sample_velocity(MODEL, untyped(3)),
+    "one_sample_velocity": lambda: sct.one_sample_velocity(MODEL, DRAW, untyped(3)),
     "OriginalConsistencyTraining": lambda: sct.OriginalConsistencyTraining(curriculum=untyped(CURRICULUM)),
     "same_weights": lambda: sct.same_weights(untyped(3)),
     "search_levels": lambda: sct.search_levels(sum, np.ones((2, 2)), 1),
     "straight_step": lambda: sct.straight_step(identity, X, untyped(3)),
-    "teacher_weights": lambda: sct.teacher_weights(sct.Taught(3, 3)),
+    "teacher_weights": lambda: sct.teacher_weights(sct.WithTeacher(3, 3)),
     "nn.ddpm": lambda: nn.ddpm(width=untyped(8.5), key=KEY),
     "balanced_head_weight": lambda: sct.balanced_head_weight(untyped(abs), 3),
     "consistency_loss": lambda: sct.consistency_loss(X, Y, jnp.ones(()), sct.L1()),

@@ -6,20 +6,22 @@ import math
 import sys
 import types
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equisct.app.tracking import Moments, StageMoments, Throughput, Update, Window, update_from_report
+from equisct import Part, PerLevel, Terms
+from equisct.app.tracking import Moments, StageMoments, Throughput, Update, Window, term_columns, update_from_report
 from strategies import untyped
 from tolerances import FLOAT64_ROUNDING
 
 numbers = st.floats(-1e6, 1e6, width=32)
 norms = st.floats(0, 1e6, width=32)
 bins = st.lists(st.floats(0, 1e4, width=32), min_size=3, max_size=3).map(lambda x: np.array(x, np.float32))
-PARTS = ("consistency_gradient_norm", "denoising_gradient_norm")
-TERMS = ("consistency", "denoising", "consistency_per_bin", "denoising_per_bin", "count_per_bin", "head_count_per_bin")
+NAMES = ("consistency", "mine/own")
+EDGES = np.array([0.002, 0.1, 2.0, 80.0], np.float32)
 
 
 @st.composite
@@ -28,9 +30,10 @@ def updates(draw, *, terms, parts):
     finite = draw(st.integers(0, 3)) > 0
     bad = st.sampled_from([math.nan, math.inf])
     fields = {"loss": draw(numbers if finite else bad), "gradient_norm": draw(norms if finite else norms | bad)}
-    fields |= {name: draw(norms if finite else norms | bad) for name in PARTS if parts}
+    fields["gradient_norms"] = {name: draw(norms if finite else norms | bad) for name in NAMES if parts}
     if terms:
-        fields |= {name: draw(numbers) for name in TERMS[:2]} | {name: draw(bins) for name in TERMS[2:]}
+        fields["terms"] = {name: draw(numbers) for name in NAMES}
+        fields["per_level"] = {name: PerLevel(draw(bins), draw(bins), EDGES) for name in NAMES}
     return Update(finite=finite, **fields)
 
 
@@ -107,44 +110,51 @@ def test_a_row_holds_the_means_over_the_updates_taken(stream):
     row = window.row(step=5, points=21)
     taken = [update for update in stream if update.finite]
     assert (row["step"], row["points"], row["skipped"]) == (5, 21, len(stream) - len(taken))
-    for name in ("loss", "consistency", "denoising", "gradient_norm", *PARTS):
-        if stream and getattr(stream[0], name) is not None:
-            values = np.array([getattr(update, name) for update in taken], np.float64)
-            scale = np.abs(values).max(initial=0)
-            expected = pytest.approx(values.mean(), rel=0, abs=FLOAT64_ROUNDING * scale) if taken else None
-            assert row[name] == expected
-        else:
-            assert row.get(name) is None
-            assert name in ("loss", "gradient_norm") or name not in row
+    numbers_of = lambda u: {  # noqa: E731
+        "loss": u.loss, "gradient_norm": u.gradient_norm, **u.terms,
+        **{f"{name}_gradient_norm": norm for name, norm in u.gradient_norms.items()},
+    }  # fmt: skip
+    names = numbers_of(stream[0]) if stream else ("loss", "gradient_norm")
+    fixed = {"step", "points", "skipped", "gradient_norm_std"}
+    assert {name for name in row if not name.endswith(("_per_bin", "_bin_edges"))} == {*names, *fixed}
+    for name in names:
+        values = np.array([numbers_of(update)[name] for update in taken], np.float64)
+        scale = np.abs(values).max(initial=0)
+        assert row[name] == (pytest.approx(values.mean(), rel=0, abs=FLOAT64_ROUNDING * scale) if taken else None)
     assert row["gradient_norm_std"] == (
         pytest.approx(np.std([u.gradient_norm for u in taken]), rel=1e-6, abs=FLOAT64_ROUNDING) if taken else None
     )
-    for name, count in (("consistency_per_bin", "count_per_bin"), ("denoising_per_bin", "head_count_per_bin")):
-        if not stream or stream[0].consistency is None:
-            assert name not in row
+    for name in NAMES:
+        if not stream or not stream[0].per_level:
+            assert f"{name}_per_bin" not in row
             continue
-        sums = np.sum([getattr(u, name).astype(np.float64) for u in taken] + [np.zeros(3)], 0)
-        counts = np.sum([getattr(u, count).astype(np.float64) for u in taken] + [np.zeros(3)], 0)
-        for found, total, n in zip(row[name], sums, counts, strict=True):
+        assert row[f"{name}_bin_edges"] == [0.002, 0.1, 2.0, 80.0]
+        sums, counts = (
+            np.sum([np.asarray(getattr(u.per_level[name], kind), np.float64) for u in taken] + [np.zeros(3)], 0)
+            for kind in ("total", "count")
+        )
+        for found, total, n in zip(row[f"{name}_per_bin"], sums, counts, strict=True):
             assert found == (pytest.approx(total / n, rel=FLOAT64_ROUNDING) if n else None)
 
 
 def update(norm, consistency=None, denoising=None, *, finite=True):
-    return Update(
-        loss=1.0,
-        gradient_norm=norm,
-        finite=finite,
-        consistency_gradient_norm=consistency,
-        denoising_gradient_norm=denoising,
-    )
+    parts = {"consistency": consistency, "denoising": denoising}
+    known = {name: value for name, value in parts.items() if value is not None}
+    return Update(loss=1.0, gradient_norm=norm, finite=finite, gradient_norms=known)
 
 
 def test_the_fields_of_a_row_in_their_order():
-    window, every = Window(), np.ones(2, np.float32)
-    arrays = dict.fromkeys(TERMS[2:], every)
-    window.add(Update(loss=1.0, gradient_norm=2.0, finite=True, consistency=0.5, denoising=0.25, **arrays))
-    names = "step points loss consistency denoising gradient_norm gradient_norm_std consistency_per_bin"
-    assert list(window.row(1, 11)) == [*names.split(), "denoising_per_bin", "skipped"]
+    window, ones = Window(), np.ones(3, np.float32)
+    terms, norms = {"step": 0.5, "consistency": 0.5, "denoising": 0.25}, {"denoising": 1.0}
+    sums = dict.fromkeys(("denoising", "consistency"), PerLevel(ones, ones, EDGES))
+    window.add(Update(loss=1.0, gradient_norm=2.0, finite=True, terms=terms, gradient_norms=norms, per_level=sums))
+    names = "step points loss consistency denoising terms/step gradient_norm gradient_norm_std"
+    bins = "consistency_per_bin consistency_bin_edges denoising_per_bin denoising_bin_edges"
+    row = window.row(1, 11) | StageMoments().row(0)
+    stage = [name for name in row if name.startswith("stage")]
+    assert list(row) == [*names.split(), *bins.split(), "skipped", "denoising_gradient_norm", *stage]
+    assert (row["step"], row["terms/step"]) == (1, 0.5)
+    assert term_columns(row) == ["consistency", "denoising", "terms/step"]
     assert list(Window().row(1, 11)) == ["step", "points", "loss", "gradient_norm", "gradient_norm_std", "skipped"]
 
 
@@ -180,30 +190,39 @@ def test_stages_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["stages.json"]
 
 
-OURS = types.SimpleNamespace(**dict.fromkeys(TERMS[:2], np.float32(0.1)), **dict.fromkeys(TERMS[2:], np.ones(2)))
+OURS = Terms({"consistency": Part(jnp.float32(0.1), 0.3)}, {"consistency": PerLevel(np.ones(3), np.ones(3), EDGES)})
 
 
 @pytest.mark.parametrize(
-    ("terms", "known"),
+    ("terms", "names", "levels"),
     [
-        (OURS, True),
-        (types.SimpleNamespace(consistency=np.float32(0.1)), False),
-        ({"consistency": 1}, False),
-        (None, False),
+        (OURS, ["consistency"], ["consistency"]),
+        ({"mine": np.float32(0.1), "text": "no", "array": np.ones(2)}, ["mine"], []),
+        (np.float32(0.1), ["term"], []),
+        (None, [], []),
     ],
-    ids=["ours", "some", "dictionary", "none"],
+    ids=["ours", "dictionary", "number", "none"],
 )
-def test_a_report_becomes_an_update(terms, known):
+@pytest.mark.parametrize("parts", [None, {"consistency": np.array(3.0, np.float32)}])
+def test_a_report_becomes_an_update(terms, names, levels, parts):
     report = types.SimpleNamespace(
-        loss=np.float32(0.1), terms=terms, gradient_norm=np.float32(2), finite=np.bool_(True),
-        consistency_gradient_norm=None, denoising_gradient_norm=np.array(3.0, np.float32),
-    )  # fmt: skip
-    found = update_from_report(report)
-    assert (found.loss, found.finite, found.denoising_gradient_norm) == (float(np.float32(0.1)), True, 3.0)
-    assert [getattr(found, name) is not None for name in TERMS] == [known] * len(TERMS)
+        loss=np.float32(0.1), terms=terms, gradient_norm=np.float32(2), finite=np.bool_(True), gradient_norms=parts
+    )
+    found, tenth = update_from_report(report), float(np.float32(0.1))
+    assert (found.loss, found.finite, found.gradient_norms) == (tenth, True, {"consistency": 3.0} if parts else {})
+    assert (found.terms, list(found.per_level)) == (dict.fromkeys(names, tenth), levels)
     window = Window()
     window.add(found)
     json.dumps(window.row(1, 2))
+
+
+def test_bins_of_other_edges_begin_anew():
+    """As where a run goes on with another range of levels, allowed by its person."""
+    window, ones = Window(), np.ones(3, np.float32)
+    for edges in (EDGES, 2 * EDGES):
+        sums = {"mine": PerLevel(ones, ones, edges)}
+        window.add(Update(loss=1.0, gradient_norm=1.0, finite=True, per_level=sums))
+    assert (window.to_json()["bins"]["mine"]["count"], window.row(2, 3)["mine_bin_edges"][0]) == ([1.0] * 3, 0.004)
 
 
 WRONG = {

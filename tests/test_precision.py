@@ -72,7 +72,7 @@ def test_lower_precision_stays_inside_the_networks(name):
     make, batch = PAIRS[name]
     found, plain = (gradient_of(recipe, make(), jnp.asarray(batch), 3, key=KEY) for recipe in (LOWER, RECIPE))
     assert {leaf.dtype.name for leaf in arrays(found)} == {"float32"}
-    np.testing.assert_array_equal(found.terms.count_per_bin, plain.terms.count_per_bin)
+    np.testing.assert_array_equal(*(g.terms.per_level["consistency"].count for g in (found, plain)))
     assert found.loss != plain.loss
     np.testing.assert_allclose(found.loss, plain.loss, rtol=BFLOAT16_NETWORK)
 
@@ -133,7 +133,7 @@ def torso_alone(*, remat: bool) -> ConsistencyModel:
 
 
 def test_recomputed_blocks_give_the_same_gradient_and_keep_less():
-    recipe = dataclasses.replace(RECIPE, objective=OBJECTIVE.consistency)
+    recipe = dataclasses.replace(RECIPE, objective=OBJECTIVE.base)
     found, plain = (
         gradient_of(recipe, torso_alone(remat=remat), jnp.asarray(IMAGES), 3, key=KEY) for remat in (True, False)
     )
@@ -141,8 +141,7 @@ def test_recomputed_blocks_give_the_same_gradient_and_keep_less():
     assert distance(found.gradient, plain.gradient) < FLOAT32_NETWORK
     batch = np.zeros((256, 1, 4, 4), np.float32)
     kept = {
-        remat: kept_for_backward(*loss_of(OBJECTIVE.consistency, torso_alone(remat=remat), batch))
-        for remat in (True, False)
+        remat: kept_for_backward(*loss_of(OBJECTIVE.base, torso_alone(remat=remat), batch)) for remat in (True, False)
     }
     assert kept[True] < 0.5 * kept[False]
 
@@ -166,9 +165,7 @@ def constant(cm):
 @pytest.mark.parametrize("name", PAIRS)
 def test_the_teacher_keeps_nothing_for_the_backward_pass(name):
     make, batch = PAIRS[name]
-    free = eqx.tree_at(
-        lambda o: o.consistency, OBJECTIVE, dataclasses.replace(OBJECTIVE.consistency, bootstrap=constant)
-    )
+    free = eqx.tree_at(lambda o: o.base, OBJECTIVE, dataclasses.replace(OBJECTIVE.base, bootstrap=constant))
     with_teacher, without = (kept_for_backward(*loss_of(o, make(), batch)) for o in (OBJECTIVE, free))
     assert with_teacher == without
 
@@ -181,10 +178,11 @@ def check_microbatches(recipe, model, batch, count, rounding):
     found = gradient_of(dataclasses.replace(recipe, microbatches=count), model, jnp.asarray(batch), 3, key=KEY)
     assert distance(found.gradient, plain.gradient) < rounding
     np.testing.assert_allclose(found.loss, plain.loss, rtol=rounding)
-    np.testing.assert_array_equal(found.terms.count_per_bin, plain.terms.count_per_bin)
-    np.testing.assert_allclose(found.terms.consistency_per_bin, plain.terms.consistency_per_bin, rtol=10 * rounding)
+    np.testing.assert_array_equal(*(g.terms.per_level["consistency"].count for g in (found, plain)))
+    sums = (g.terms.per_level["consistency"].total for g in (found, plain))
+    np.testing.assert_allclose(*sums, rtol=10 * rounding)
     if recipe.gradient_parts:
-        np.testing.assert_allclose(untyped(found).denoising_norm, untyped(plain).denoising_norm, rtol=rounding)
+        np.testing.assert_allclose(*(untyped(g).part_norms["denoising"] for g in (found, plain)), rtol=rounding)
 
 
 @pytest.mark.parametrize("parts", [False, True])

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import json
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -11,11 +12,24 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from equisct import (
+    BoundaryPreconditioning,
+    ConsistencyModel,
+    ConsistencyTraining,
+    Constant,
+    DDPMTraining,
+    DenoisingModel,
+    EDMPreconditioning,
+    EDMTraining,
+    VPPreconditioning,
+    VPSchedule,
+)
 from equisct.app.report import (
     Chart,
     Group,
@@ -26,6 +40,7 @@ from equisct.app.report import (
     Section,
     Table,
     ablation_chart,
+    draw_curves,
     group_runs,
     losses_chart,
     throughput_chart,
@@ -35,8 +50,11 @@ from equisct.app.report import (
 from equisct.app.report.chart import COLOURS, chart_csv, panel_svg
 from equisct.app.report.page import page
 from equisct.app.report.runs import curve, differences
+from equisct.app.tracking import Window, term_columns, update_from_report
 from equisct.diagnostics import measure_alignment
+from equisct.nn import TorsoMLP
 from equisct.oracle import Empirical, Gaussian
+from equisct.train import Recipe, init_state, train_step
 from tolerances import FLOAT32_ROUNDING
 
 numbers = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=6)
@@ -116,7 +134,8 @@ def run_of(name, seed, weight, *, offset=0.0):
     settings = {"run.seed": seed, "method.head_weight": weight, "method.c": 0.003, "noise.sigma_min": 0.01}
     metrics = [
         {"step": step, "points": 10 * (1 + step // 20), "gradient_norm": step + offset,
-         "consistency_per_bin": [None, step, 1.0], "denoising_per_bin": [1.0, 2.0, 3.0]}
+         "consistency_per_bin": [None, step, 1.0], "consistency_bin_edges": [1.0, 4.0, 16.0, 64.0],
+         "denoising_per_bin": [1.0, 2.0, 3.0], "denoising_bin_edges": [4.0, 16.0, 64.0, 256.0]}
         for step in (10, 20, 30)
     ]  # fmt: skip
     evaluations = [{"step": step, "one-step/frechet_distance": 100 / step + offset} for step in (15, 30)]
@@ -166,24 +185,74 @@ def test_figures_hold_what_was_recorded(groups):
     assert [words for _, words in ablation.ticks] == ["0", "0.3", "1"]
     np.testing.assert_allclose(ablation.lines[0].y, [100 / 30 + 1] * 3)
     np.testing.assert_allclose(ablation.lines[0].low, [100 / 30] * 3)
-    losses = losses_chart(groups, lambda run: np.array([1.0, 4.0, 16.0, 64.0]))
+    losses = losses_chart(groups)
     np.testing.assert_allclose(losses.panels[0].lines[0].x, [2, 8, 32])
+    np.testing.assert_allclose(losses.panels[1].lines[0].x, [8, 32, 128])
     np.testing.assert_array_equal(losses.panels[0].lines[0].y, [math.nan, 25, 1])  # rows of the last stage alone
     np.testing.assert_array_equal(throughput_chart(groups).panels[0].lines[0].y, [50, 100, 150])
 
 
 def test_a_loss_that_a_method_does_not_have_is_not_drawn(groups):
     run = groups[0].runs[0]
-    rows = [row | {"consistency_per_bin": [None, 0.0, 0.0]} for row in run.metrics]
+    rows = [{name: row[name] for name in row if not name.startswith("consistency")} for row in run.metrics]
     without = dataclasses.replace(groups[0], runs=(dataclasses.replace(run, metrics=rows),))
-    edges = lambda run: np.array([1.0, 4.0, 16.0, 64.0])  # noqa: E731
-    assert [panel.title for panel in losses_chart([without], edges).panels] == ["Denoising loss"]
-    assert len(losses_chart([without, groups[1]], edges).panels[0].lines) == 1
+    assert [panel.title for panel in losses_chart([without]).panels] == ["Denoising loss"]
+    titles = {panel.title: len(panel.lines) for panel in losses_chart([without, groups[1]]).panels}
+    assert titles == {"Denoising loss": 2, "Consistency loss": 1}
+
+
+def recorded(objective, model):
+    """The rows of two updates of a real objective, as a group of one run."""
+    recipe, window = Recipe(objective, optax.sgd(1e-3)), Window()
+    state = init_state(recipe, model)
+    for step in range(2):
+        state, report = train_step(recipe, state, POINTS[:, :2], jr.key(step))
+        window.add(update_from_report(report))
+    rows = [json.loads(json.dumps(window.row(2, 0)))]
+    return group_runs([RunRows("mine", {"run.seed": 0}, rows)], decides)
+
+
+@pytest.mark.parametrize("name", ["ddpm", "edm", "consistency"])
+def test_losses_are_drawn_at_the_levels_of_their_objective(name):
+    """DDPM's levels are its schedule's, from 0.01 to 157; the others' those that they were given."""
+    network = TorsoMLP(2, 8, depth=1, key=jr.key(0))
+    objective, model, ends = {
+        "ddpm": (DDPMTraining(), DenoisingModel(network, VPPreconditioning()), VPSchedule().sigmas[[0, -1]]),
+        "edm": (
+            EDMTraining(sigma_min=0.01, sigma_max=20.0), DenoisingModel(network, EDMPreconditioning()), (0.01, 20.0)
+        ),
+        "consistency": (
+            ConsistencyTraining(curriculum=Constant(11), sigma_min=0.5, sigma_max=4.0),
+            ConsistencyModel(network, BoundaryPreconditioning(sigma_min=0.5)), (0.5, 4.0),
+        ),
+    }[name]  # fmt: skip
+    (panel,) = losses_chart(recorded(objective, model)).panels
+    edges = np.geomspace(*ends, 9)
+    np.testing.assert_allclose(panel.lines[0].x, np.sqrt(edges[1:] * edges[:-1]), rtol=1e-5)
+    assert panel.title == ("Consistency loss" if name == "consistency" else "Denoising loss")
+
+
+def test_terms_of_ones_own_are_drawn(tmp_path):
+    def objective(model, batch, step, *, key):
+        loss, terms = DDPMTraining()(model, batch, step, key=key)
+        return loss, {"mine": -loss, "base": terms, "loss": 2 * loss}
+
+    model = DenoisingModel(TorsoMLP(2, 8, depth=1, key=jr.key(0)), VPPreconditioning())
+    (group,) = recorded(objective, model)
+    (row,) = group.runs[0].metrics
+    assert term_columns(row) == ["base/denoising", "terms/loss", "mine"]
+    assert row["mine"] == -row["loss"]
+    assert row["terms/loss"] == pytest.approx(2 * row["loss"])
+    assert [panel.title for panel in losses_chart([group]).panels] == ["Base/denoising loss"]
+    for terms in (["mine"], ["base/denoising", "nothing"]):
+        draw_curves([row, row | {"step": 4, "mine": None}], terms, tmp_path / "curves.png")
+        with Image.open(tmp_path / "curves.png") as picture:
+            assert picture.size[0] > 100
 
 
 def test_what_is_not_there_leaves_no_chart():
     bare = group_runs([RunRows("bare", {"run.seed": 0}, [{"step": 1, "points": 0}])], decides)
-    charts = (training_chart(bare), ablation_chart(bare), losses_chart(bare, lambda run: np.ones(3)))
+    charts = (training_chart(bare), ablation_chart(bare), losses_chart(bare))
     assert all(chart.is_empty for chart in (*charts, throughput_chart(bare)))
 
 

@@ -33,7 +33,7 @@ from equisct.app.settings.config import Head, Log, Noise, Optim, Parallel, Run, 
 from equisct.app.settings.data import Pairs
 from equisct.data import DataError, load_pairs, save_pairs
 from equisct.evaluation import lpips
-from equisct.model import ConsistencyModel, DenoisingModel, ScoreGuidedModel, Taught
+from equisct.model import ConsistencyModel, DenoisingModel, ScoreGuidedModel, WithTeacher
 from equisct.objectives import slots
 from equisct.train import ConstantDecay, RampedDecay, init_state, manifest, restarting, train_step
 from equisct.train.reading import find_checkpoint, load_tree
@@ -242,7 +242,7 @@ def check_update(config, shape, teacher):
         batch = np.stack([batch, batch], axis=1)
     after, report = train_step(recipe, init_state(recipe, model), batch, jr.key(2))
     assert bool(report.finite)
-    assert isinstance(after.given, Taught) == (system.teacher_share is not None)
+    assert isinstance(after.objective_model, WithTeacher) == (system.teacher_share is not None)
     assert weights_hash(after.model) != weights_hash(model)
     for sampler in system.samplers(1) + system.last_samplers:
         found = jax.eval_shape(lambda z, s=sampler: s(model, z, key=jr.key(3)), jnp.zeros(shape))

@@ -52,7 +52,7 @@ from .model import EndpointScaling as EndpointScaling
 from .model import Readout as Readout
 from .model import ScoreGuidedModel as ScoreGuidedModel
 from .model import ScoreHead as ScoreHead
-from .model import Taught as Taught
+from .model import WithTeacher as WithTeacher
 from .model import in_precision as in_precision
 from .objectives.consistency import Consistency as Consistency
 from .objectives.consistency import ConsistencyTraining as ConsistencyTraining
@@ -64,6 +64,8 @@ from .objectives.easy_tuning import EasyConsistencyTuning as EasyConsistencyTuni
 from .objectives.knowledge import KnowledgeDistillation as KnowledgeDistillation
 from .objectives.original_consistency import OriginalConsistencyTraining as OriginalConsistencyTraining
 from .objectives.progressive import ProgressiveDistillation as ProgressiveDistillation
+from .objectives.readout import AbstractReadoutObjective as AbstractReadoutObjective
+from .objectives.readout import TorsoPass as TorsoPass
 from .objectives.score_guided import ScoreGuided as ScoreGuided
 from .objectives.score_guided import ScoreGuidedTraining as ScoreGuidedTraining
 from .objectives.slots import DenoiserVelocity as DenoiserVelocity
@@ -74,10 +76,13 @@ from .objectives.slots import same_weights as same_weights
 from .objectives.slots import straight_step as straight_step
 from .objectives.slots import teacher_weights as teacher_weights
 from .objectives.terms import Objective as Objective
-from .objectives.terms import Parts as Parts
-from .objectives.terms import SampleLosses as SampleLosses
+from .objectives.terms import Part as Part
+from .objectives.terms import PerLevel as PerLevel
+from .objectives.terms import SampleLoss as SampleLoss
 from .objectives.terms import SplitObjective as SplitObjective
 from .objectives.terms import Terms as Terms
+from .objectives.terms import bin_edges as bin_edges
+from .objectives.terms import collect_terms as collect_terms
 from .pf_ode import pf_ode_path as pf_ode_path
 from .pf_ode import solve_pf_ode as solve_pf_ode
 from .preconditioning import AbstractPreconditioning as AbstractPreconditioning

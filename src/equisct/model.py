@@ -148,7 +148,7 @@ class DenoisingModel(eqx.Module):
         return self(x_t, sigma)
 
 
-class Taught(eqx.Module):
+class WithTeacher(eqx.Module):
     """A model in training and the teacher that training keeps beside it (`train.Recipe.teacher_share`)."""
 
     student: Any
@@ -156,12 +156,12 @@ class Taught(eqx.Module):
 
 
 def student_of(model: Any) -> Any:
-    """The model that is trained: a `Taught` one's student, any other itself."""
-    return model.student if isinstance(model, Taught) else model
+    """The model that is trained: a `WithTeacher`'s student, any other itself."""
+    return model.student if isinstance(model, WithTeacher) else model
 
 
 def consistency_part(model: Any) -> Any:
-    """The consistency model of a pair, of a `Taught` model's student, or the model itself."""
+    """The consistency model of a pair, of a `WithTeacher`'s student, or the model itself."""
     student = student_of(model)
     return student.cm if isinstance(student, ScoreGuidedModel) else student
 

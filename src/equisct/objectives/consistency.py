@@ -1,6 +1,6 @@
 """The template of every discrete consistency method, and improved consistency training (iCT) as its first member.
 
-Draw a pair of levels t > r, take a small step from `x_t` to `x_r`, let a cut map judge `x_r`, measure the residual:
+Draw a pair of levels t > r, take a small step from `x_t` to `x_r`, evaluate a teacher there, measure the residual: the
 five slots are `levels`, `velocity`, `step`, `bootstrap`, and `distance` with `weighting`. A new method fills them anew.
 """
 
@@ -8,38 +8,41 @@ import warnings
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jax import Array
 from jaxtyping import Float
 
 from .._base.concrete import concrete
-from .._base.types import Key, Sample, Scalar, Step
+from .._base.tree import cut
+from .._base.types import Key, Step
 from ..curriculum import AbstractCurriculum
 from ..diffusion import perturb
 from ..distance import AbstractDistance, PseudoHuber
 from ..level_sampling import AbstractLevelLaw, AbstractLevels, LevelTable, LogNormal
 from ..losses import consistency_loss
-from ..model import ConsistencyModel, Readout, consistency_part
+from ..model import ConsistencyModel, consistency_part
 from ..preconditioning import BoundaryPreconditioning
 from ..weighting import AbstractWeighting, InverseGap
+from .readout import AbstractReadoutObjective, TorsoPass
 from .slots import Bootstrap, Draw, Stepper, Velocity, draw_pairs, one_sample_velocity, same_weights, straight_step
-from .terms import AbstractSplitObjective, Parts, SampleLosses, Terms, collect_terms
+from .terms import SampleLoss, Terms, bin_edges, collect_terms
 
 
-class Consistency(AbstractSplitObjective):
+class Consistency(AbstractReadoutObjective):
     """The consistency objective with all five slots open; `(model, batch, step, *, key) -> (loss, Terms)`.
+
+    Only the student has a gradient: the slots get the model cut, and the small step's end and the teacher's answer are
+    cut too, whatever a slot has closed over.
 
     Args:
         curriculum: step -> stage; how fine the grid is.
         levels: draws the level pairs of each stage, such as a `LevelTable`.
         distance: between student and teacher.
         weighting: of a level pair.
-        velocity: `(model, draw) -> field`, where the small step's direction comes from.
+        velocity: `(model, draw, student) -> field`, where the small step's direction comes from.
         step: `(field, x_t, pair) -> x_r`, takes the small step.
-        bootstrap: `(model) -> cm`, the map that judges the step's end; must be cut.
+        bootstrap: `(model) -> cm`, the teacher, evaluated at the step's end.
         stratify: spread the batch's level draws evenly over the law (same mean, less variance).
         share_dropout: student and teacher see the same dropout bits.
     """
@@ -55,8 +58,9 @@ class Consistency(AbstractSplitObjective):
     share_dropout: bool = eqx.field(static=True, default=True)
 
     def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Draw:
-        """The noise, level pair and model key of every sample (a batched `Draw`)."""
-        return draw_pairs(self.levels, self.curriculum.stage(step), batch, stratify=self.stratify, key=key)
+        """The noise, level pair and keys of every sample (a batched `Draw`)."""
+        stage, options = self.curriculum.stage(step), {"stratify": self.stratify, "share_dropout": self.share_dropout}
+        return draw_pairs(self.levels, stage, batch, **options, key=key)
 
     def check(self, model: Any) -> None:
         """Warns if the level at which the model's endpoint is x itself is not the grid's lowest."""
@@ -69,26 +73,20 @@ class Consistency(AbstractSplitObjective):
                 stacklevel=2,
             )
 
-    def sample_loss(self, model: Any, draw: Draw) -> tuple[Scalar, Sample, Readout]:
-        """One sample's loss, its noisy version `x_t`, and what the student read out there."""
-        student_key, teacher_key = draw.key, draw.key if self.share_dropout else jr.split(draw.key)[0]
-        x_t = perturb(draw.x, draw.z, draw.pair.t)
-        x_r = self.step(self.velocity(model, draw), x_t, draw.pair)
-        student = consistency_part(model)(x_t, draw.pair.t, key=student_key)
-        teacher = self.bootstrap(model)(x_r, draw.pair.r, key=teacher_key)
+    def sample_loss(self, model: Any, draw: Draw) -> tuple[dict[str, SampleLoss], TorsoPass]:
+        """One sample's loss, `consistency`, and the student's pass at `x_t`."""
+        t, fixed = draw.pair.t, cut(model)
+        x_t = perturb(draw.x, draw.z, t)
+        student = consistency_part(model)(x_t, t, key=draw.keys.student)
+        field = self.velocity(fixed, draw, TorsoPass(draw.x, x_t, t, cut(student), draw.keys.head))
+        x_r = cut(self.step(field, x_t, draw.pair))
+        teacher = cut(self.bootstrap(fixed)(x_r, draw.pair.r, key=draw.keys.teacher))
         loss = consistency_loss(student.endpoint, teacher.endpoint, self.weighting(draw.pair), self.distance)
-        return loss, x_t, student
+        return {"consistency": SampleLoss(loss, jnp.asarray(t))}, TorsoPass(draw.x, x_t, t, student, draw.keys.head)
 
-    def sample_losses(self, model: Any, draws: Draw) -> SampleLosses:
-        """The losses of a batch of draws, sample by sample."""
-        losses, _, _ = jax.vmap(lambda draw: self.sample_loss(model, draw))(draws)
-        t = jnp.asarray(draws.pair.t)
-        return SampleLosses(consistency=losses, denoising=jnp.zeros_like(losses), t=t, head_t=t)
-
-    def reduce(self, losses: SampleLosses) -> tuple[Parts, Terms]:
-        """The loss in its parts (here one), and the terms."""
-        terms = collect_terms(losses, self.levels.sigma_min, self.levels.sigma_max)
-        return Parts(consistency=terms.consistency, denoising=terms.denoising), terms
+    def reduce(self, losses: dict[str, SampleLoss]) -> Terms:
+        """The loss in its parts (here one)."""
+        return collect_terms(losses, bin_edges(self.levels.sigma_min, self.levels.sigma_max))
 
 
 def ConsistencyTraining(  # noqa: N802  (reads as the method's name, like the class it is a constructor of)

@@ -18,7 +18,7 @@ from ..level_sampling import AbstractSingleLevel, LogNormal, VPTimes, independen
 from ..losses import denoising_loss
 from ..variance_preserving import VPSchedule
 from ..weighting import AbstractLevelWeighting, EDMWeighting, NoiseWeighting
-from .terms import AbstractSplitObjective, Parts, SampleLosses, Terms, collect_terms
+from .terms import AbstractSplitObjective, SampleLoss, Terms, bin_edges, collect_terms
 
 
 class NoisedSample(eqx.Module):
@@ -69,7 +69,7 @@ class Denoising(AbstractSplitObjective):
             batch, labels = jax.vmap(lambda x, key: augment(x, key=key))(batch, keys)
         return jax.vmap(NoisedSample)(batch, z, sigma, jr.split(model_key, len(batch)), labels)
 
-    def sample_losses(self, model: Any, draws: NoisedSample) -> SampleLosses:
+    def sample_losses(self, model: Any, draws: NoisedSample) -> dict[str, SampleLoss]:
         """The losses of a batch of draws, sample by sample."""
 
         def loss(draw: NoisedSample) -> Scalar:
@@ -77,13 +77,11 @@ class Denoising(AbstractSplitObjective):
             denoised: Sample = model(perturb(draw.x, draw.z, draw.sigma), draw.sigma, key=draw.key, **told)
             return denoising_loss(denoised, draw.x, self.weighting.at(draw.sigma))
 
-        losses, sigma = jax.vmap(loss)(draws), jnp.asarray(draws.sigma)
-        return SampleLosses(consistency=jnp.zeros_like(losses), denoising=losses, t=sigma, head_t=sigma)
+        return {"denoising": SampleLoss(jax.vmap(loss)(draws), jnp.asarray(draws.sigma))}
 
-    def reduce(self, losses: SampleLosses) -> tuple[Parts, Terms]:
-        """The loss in its parts (here one), and the terms."""
-        terms = collect_terms(losses, self.sigma_min, self.sigma_max)
-        return Parts(consistency=terms.consistency, denoising=terms.denoising), terms
+    def reduce(self, losses: dict[str, SampleLoss]) -> Terms:
+        """The loss in its parts (here one)."""
+        return collect_terms(losses, bin_edges(self.sigma_min, self.sigma_max))
 
 
 def EDMTraining(  # noqa: N802
@@ -92,6 +90,8 @@ def EDMTraining(  # noqa: N802
     law: LogNormal | None = None,
     stratify: bool = False,
     augment: Augmentation | None = None,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
 ) -> Denoising:
     """EDM's objective (Karras et al. 2022, eq. 8): log-normal levels, the weight 1 / c_out^2.
 
@@ -100,8 +100,10 @@ def EDMTraining(  # noqa: N802
         law: of the level; by default `LogNormal(-1.2, 1.2)`.
         stratify: spread the batch's level draws evenly over the law.
         augment: of the images; by default none.
+        sigma_min: lower end of the bins of the reported loss per level; bounds no level.
+        sigma_max: their upper end.
     """
-    return Denoising(law or LogNormal(-1.2, 1.2), EDMWeighting(sigma_data), stratify, augment=augment)
+    return Denoising(law or LogNormal(-1.2, 1.2), EDMWeighting(sigma_data), stratify, sigma_min, sigma_max, augment)
 
 
 def DDPMTraining(*, schedule: VPSchedule | None = None, stratify: bool = False) -> Denoising:  # noqa: N802

@@ -4,7 +4,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 from jax import Array
 from jaxtyping import Float
@@ -12,7 +11,7 @@ from jaxtyping import Float
 from .._base.check import check_positive
 from .._base.types import Key, Scalar, Step
 from ..distance import L1, AbstractDistance
-from .terms import AbstractSplitObjective, Parts, SampleLosses, Terms, collect_terms
+from .terms import AbstractSplitObjective, SampleLoss, Terms, collect_terms
 
 
 class NoisePair(eqx.Module):
@@ -51,17 +50,14 @@ class KnowledgeDistillation(AbstractSplitObjective):
             raise ValueError(f"batch: expected pairs of noise and sample, (batch, 2, *shape), found {batch.shape}")
         return jax.vmap(NoisePair)(batch[:, 0], batch[:, 1], jr.split(key, len(batch)))
 
-    def sample_losses(self, model: Any, draws: NoisePair) -> SampleLosses:
+    def sample_losses(self, model: Any, draws: NoisePair) -> dict[str, SampleLoss]:
         """The losses of a batch of pairs, pair by pair."""
 
         def loss(pair: NoisePair) -> Scalar:
             return self.distance(model(self.sigma_max * pair.z, self.sigma_max, key=pair.key), pair.x)
 
-        losses = jax.vmap(loss)(draws)
-        t = jnp.full_like(losses, self.sigma_max)
-        return SampleLosses(consistency=losses, denoising=jnp.zeros_like(losses), t=t, head_t=t)
+        return {"consistency": SampleLoss(jax.vmap(loss)(draws))}
 
-    def reduce(self, losses: SampleLosses) -> tuple[Parts, Terms]:
-        """The loss in its parts (here one), and the terms, all in the highest bin."""
-        terms = collect_terms(losses, self.sigma_max / 2, self.sigma_max)
-        return Parts(consistency=terms.consistency, denoising=terms.denoising), terms
+    def reduce(self, losses: dict[str, SampleLoss]) -> Terms:
+        """The loss in its parts (here one); with one level, there is nothing per level."""
+        return collect_terms(losses)

@@ -15,10 +15,10 @@ from ..diffusion import euler_step, perturb, pf_drift
 from ..discretization import LevelPair
 from ..level_sampling import LevelTable, Uniform
 from ..losses import denoising_loss
-from ..model import Taught
+from ..model import WithTeacher
 from ..weighting import AbstractLevelWeighting, SNRWeighting
 from .slots import Draw, draw_pairs
-from .terms import AbstractSplitObjective, Parts, SampleLosses, Terms, collect_terms
+from .terms import AbstractSplitObjective, SampleLoss, Terms, bin_edges, collect_terms
 
 
 def two_step_target(denoise: Any, x_t: Sample, pair: LevelPair, rho: float) -> Sample:
@@ -36,9 +36,9 @@ def two_step_target(denoise: Any, x_t: Sample, pair: LevelPair, rho: float) -> S
 class ProgressiveDistillation(AbstractSplitObjective):
     """The squared error of the student against its teacher's two steps; `(model, batch, step, *, key)`.
 
-    The model is `Taught`, student and teacher of one architecture: train the student from the teacher's weights with
-    `Recipe(..., teacher_share=curriculum.teacher_share)`. Sample an n-step student with `euler` on its n top levels,
-    `karras_grid(n + 1)[:0:-1]`.
+    The model is a `WithTeacher`, student and teacher of one architecture: train the student from the teacher's weights
+    with `Recipe(..., teacher_share=curriculum.teacher_share)`. Sample an n-step student with `euler` on its n top
+    levels, `karras_grid(n + 1)[:0:-1]`.
 
     Args:
         curriculum: the student's steps in each stage.
@@ -69,21 +69,21 @@ class ProgressiveDistillation(AbstractSplitObjective):
         return ProgressiveDistillation(curriculum, levels, weighting or SNRWeighting(), rho, stratify)
 
     def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Draw:
-        """The noise, level pair and model key of every sample (a batched `Draw`)."""
+        """The noise, level pair and keys of every sample (a batched `Draw`)."""
         return draw_pairs(self.levels, self.curriculum.stage(step), batch, stratify=self.stratify, key=key)
 
-    def sample_losses(self, model: Taught, draws: Draw) -> SampleLosses:
+    def sample_losses(self, model: WithTeacher, draws: Draw) -> dict[str, SampleLoss]:
         """The losses of a batch of draws, sample by sample."""
 
         def loss(draw: Draw) -> Scalar:
             x_t = perturb(draw.x, draw.z, draw.pair.t)
             target = cut(two_step_target(cut(model.teacher), x_t, draw.pair, self.rho))
-            return denoising_loss(model.student(x_t, draw.pair.t, key=draw.key), target, self.weighting(draw.pair))
+            return denoising_loss(
+                model.student(x_t, draw.pair.t, key=draw.keys.student), target, self.weighting(draw.pair)
+            )
 
-        losses, t = jax.vmap(loss)(draws), jnp.asarray(draws.pair.t)
-        return SampleLosses(consistency=jnp.zeros_like(losses), denoising=losses, t=t, head_t=t)
+        return {"denoising": SampleLoss(jax.vmap(loss)(draws), jnp.asarray(draws.pair.t))}
 
-    def reduce(self, losses: SampleLosses) -> tuple[Parts, Terms]:
-        """The loss in its parts (here one), and the terms."""
-        terms = collect_terms(losses, self.levels.sigma_min, self.levels.sigma_max)
-        return Parts(consistency=terms.consistency, denoising=terms.denoising), terms
+    def reduce(self, losses: dict[str, SampleLoss]) -> Terms:
+        """The loss in its parts (here one)."""
+        return collect_terms(losses, bin_edges(self.levels.sigma_min, self.levels.sigma_max))

@@ -11,17 +11,18 @@ from jax import Array
 from jaxtyping import Float
 
 from .._base.check import check_at_least
+from .._base.random import draw_normal
 from .._base.types import Key, Step
 from ..curriculum import AbstractCurriculum
 from ..diffusion import perturb
 from ..distance import AbstractDistance, balanced_head_weight
-from ..level_sampling import AbstractLevelLaw, LogNormal
+from ..level_sampling import AbstractLevelLaw, AbstractSingleLevel
 from ..losses import denoising_loss
 from ..model import ScoreGuidedModel, student_of
 from ..weighting import AbstractLevelWeighting, AbstractWeighting, EDMWeighting
 from .consistency import Consistency, ConsistencyTraining
-from .slots import Draw
-from .terms import AbstractSplitObjective, Parts, SampleLosses, Terms, collect_terms
+from .readout import AbstractReadoutObjective
+from .terms import AbstractSplitObjective, Part, PerLevel, SampleLoss, Terms
 
 IMBALANCE = 10.0
 """Factor between a head weight and the balanced one above which the objective warns."""
@@ -39,37 +40,37 @@ def _warn_of_imbalance(distance: AbstractDistance, head_weight: float, size: int
 
 
 class ScoreGuided(AbstractSplitObjective):
-    """A consistency objective and the head's denoising on the same batch; `(model, batch, step, *, key)`.
+    """An objective and a score head's denoising on the same batch; `(model, batch, step, *, key)`.
 
-    `model` is a `ScoreGuidedModel`, or a `Taught` one where the consistency objective's bootstrap wants a teacher.
+    `model` is a `ScoreGuidedModel`, or a `WithTeacher` where the objective's bootstrap wants a teacher.
 
     Head and student share `x_t` and its level, so the torso runs once for both (and once for the teacher). With
-    `head_law` the head has a level of its own per sample, from the continuous log-normal law, at the cost of one more
-    pass of the torso.
+    `head_law` the head has a level of its own per sample, at the cost of one more pass of the torso.
 
     Args:
-        consistency: the consistency objective.
+        base: an objective that shows a pass of the torso, such as a `Consistency`.
         head_weight: lambda_SH, factor of the denoising loss, >= 0.
         head_weighting: of the head's level, inside the denoising loss.
-        head_law: None (the student's level, as in the paper's Algorithm 1) or a law of the head's own: continuous, and
-            not cut at the ends of the grid.
+        head_law: None (the student's level, as in the paper's Algorithm 1) or a law of the head's own, which the ends
+            of the grid do not bound.
     """
 
-    consistency: Consistency
+    base: AbstractReadoutObjective
     head_weight: float
     head_weighting: AbstractLevelWeighting
-    head_law: LogNormal | None = None
+    head_law: AbstractSingleLevel | None = None
 
     def __check_init__(self) -> None:
         check_at_least("head_weight", self.head_weight, 0)
 
-    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Draw:
-        """The noise, level pair and model key of every sample (a batched `Draw`)."""
-        _warn_of_imbalance(self.consistency.distance, self.head_weight, math.prod(batch.shape[1:]))
-        return self.consistency.draw(batch, step, key=key)
+    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Any:
+        """As the base objective draws."""
+        if isinstance(self.base, Consistency):
+            _warn_of_imbalance(self.base.distance, self.head_weight, math.prod(batch.shape[1:]))
+        return self.base.draw(batch, step, key=key)
 
     def check(self, model: Any) -> None:
-        """As that of the consistency objective.
+        """As the base objective does.
 
         Raises:
             TypeError: if the model has no head to train.
@@ -78,32 +79,35 @@ class ScoreGuided(AbstractSplitObjective):
         if not isinstance(pair, ScoreGuidedModel):
             found = type(pair).__name__
             raise TypeError(f"model: expected a ScoreGuidedModel, whose head is trained too, found {found}")
-        self.consistency.check(model)
+        self.base.check(model)
 
-    def _sample_loss(self, model: Any, draw: Draw) -> SampleLosses:
-        """Both losses of one sample."""
-        head_key, level_key, noise_key, torso_key = jr.split(jr.fold_in(draw.key, 1), 4)
+    def _sample_loss(self, model: Any, draw: Any) -> dict[str, SampleLoss]:
         pair = student_of(model)
-        loss, x_t, readout = self.consistency.sample_loss(model, draw)
-        sigma = jnp.asarray(draw.pair.t)
+        losses, seen = self.base.sample_loss(model, draw)
+        if "denoising" in losses:
+            raise ValueError("base: expected an objective without a part named denoising, found one that has it")
+        x_t, sigma, readout = seen.x_t, jnp.asarray(seen.sigma), seen.readout
+        head_key, level_key, noise_key, torso_key = jr.split(seen.key, 4)
         if self.head_law is not None:
-            sigma = jnp.exp(self.head_law.mean + self.head_law.std * jr.normal(level_key))
-            x_t = perturb(draw.x, jr.normal(noise_key, draw.x.shape), sigma)
+            sigma = self.head_law.level(jr.uniform(level_key))
+            x_t = perturb(seen.x, draw_normal(seen.x.shape, key=noise_key), sigma)
             readout = pair.cm(x_t, sigma, key=torso_key)
         denoised = pair.head(x_t, sigma, readout, key=head_key)
-        denoising = denoising_loss(denoised, draw.x, self.head_weighting.at(sigma))
-        return SampleLosses(consistency=loss, denoising=denoising, t=jnp.asarray(draw.pair.t), head_t=sigma)
+        return losses | {
+            "denoising": SampleLoss(denoising_loss(denoised, seen.x, self.head_weighting.at(sigma)), sigma)
+        }
 
-    def sample_losses(self, model: Any, draws: Draw) -> SampleLosses:
-        """Both losses of a batch of draws, sample by sample, the denoising before the head's weight."""
+    def sample_losses(self, model: Any, draws: Any) -> dict[str, SampleLoss]:
+        """The base objective's losses of a batch of draws, and the head's, `denoising`, before its weight."""
         self.check(model)
         return jax.vmap(lambda draw: self._sample_loss(model, draw))(draws)
 
-    def reduce(self, losses: SampleLosses) -> tuple[Parts, Terms]:
-        """The loss as consistency and weighted denoising, and the terms."""
-        levels = self.consistency.levels
-        terms = collect_terms(losses, levels.sigma_min, levels.sigma_max)
-        return Parts(consistency=terms.consistency, denoising=self.head_weight * terms.denoising), terms
+    def reduce(self, losses: dict[str, SampleLoss]) -> Terms:
+        """The base objective's terms, and the head's loss as one more part, per level in the base's first bins."""
+        terms = self.base.reduce({name: loss for name, loss in losses.items() if name != "denoising"})
+        head, first = losses["denoising"], next(iter(terms.per_level.values()), None)
+        own = {} if first is None else {"denoising": PerLevel.of(head.value, head.sigma, first.edges)}
+        return Terms(terms.parts | {"denoising": Part(head.value.mean(), self.head_weight)}, terms.per_level | own)
 
 
 def ScoreGuidedTraining(  # noqa: N802  (reads as the method's name, like the class it is a constructor of)
@@ -112,7 +116,7 @@ def ScoreGuidedTraining(  # noqa: N802  (reads as the method's name, like the cl
     distance: AbstractDistance | None = None,
     head_weight: float = 0.3,
     head_weighting: AbstractLevelWeighting | None = None,
-    head_law: LogNormal | None = None,
+    head_law: AbstractSingleLevel | None = None,
     law: AbstractLevelLaw | None = None,
     weighting: AbstractWeighting | None = None,
     sigma_min: float = 0.002,

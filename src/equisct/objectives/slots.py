@@ -1,8 +1,9 @@
 """The slots of the consistency template that are not levels, distances or weightings: velocity, step, bootstrap.
 
-`velocity(model, draw) -> field` says where the small step's direction comes from, `step(field, x_t, pair) -> x_r` takes
-it, and `bootstrap(model) -> cm` gives the map that judges its end. `model` is what the objective is given: a
-consistency model, a pair with a score head, or either with its teacher (`Taught`). All three must give no gradient.
+`velocity(model, draw, student) -> field` says where the small step's direction comes from, `step(field, x_t, pair)`
+takes it to `x_r`, and `bootstrap(model)` is the teacher that is evaluated there. `model` is what the objective is
+given: a consistency model, a pair with a score head, or either with its teacher (`WithTeacher`); `student` is the
+student's pass at `x_t`. The template stops the gradients of what it hands to the slots and of what they return.
 """
 
 from collections.abc import Callable
@@ -15,12 +16,26 @@ from jax import Array
 from jaxtyping import Float
 
 from .._base.random import draw_normal
-from .._base.tree import cut
 from .._base.types import Denoiser, Key, Level, Sample, Step
 from ..diffusion import euler_step, pf_drift
 from ..discretization import LevelPair
 from ..level_sampling import AbstractLevels, independent, stratified
-from ..model import Readout, ScoreGuidedModel, Taught, consistency_part, student_of
+from ..model import Readout, ScoreGuidedModel, WithTeacher, consistency_part, student_of
+from .readout import TorsoPass
+
+
+class Keys(eqx.Module):
+    """One sample's key, split once: for the student's pass, for the teacher's, and for who reads the student's."""
+
+    student: Key
+    teacher: Key
+    head: Key
+
+    @staticmethod
+    def of(key: Key, *, share_dropout: bool) -> "Keys":
+        """With `share_dropout` the teacher has the student's key: the same dropout bits in every layer."""
+        student, teacher, head = jr.split(key, 3)
+        return Keys(student, student if share_dropout else teacher, head)
 
 
 class Draw(eqx.Module):
@@ -29,37 +44,44 @@ class Draw(eqx.Module):
     x: Float[Array, "*shape"]
     z: Float[Array, "*shape"]
     pair: LevelPair
-    key: Key
+    keys: Keys
 
 
 def draw_pairs(
-    levels: AbstractLevels, stage: Step, batch: Float[Array, "batch *shape"], *, stratify: bool, key: Key
+    levels: AbstractLevels,
+    stage: Step,
+    batch: Float[Array, "batch *shape"],
+    *,
+    stratify: bool,
+    share_dropout: bool = True,
+    key: Key,
 ) -> Draw:
-    """The noise, level pair and model key of every sample (a batched `Draw`)."""
+    """The noise, level pair and keys of every sample (a batched `Draw`)."""
     level_key, noise_key, model_key = jr.split(key, 3)
     spread = stratified if stratify else independent
     pair = jax.vmap(lambda u: levels.draw(stage, u))(spread(len(batch), key=level_key))
     z = draw_normal(batch.shape, key=noise_key).astype(batch.dtype)
-    return jax.vmap(Draw)(batch, z, pair, jr.split(model_key, len(batch)))
+    keys = jax.vmap(lambda key: Keys.of(key, share_dropout=share_dropout))(jr.split(model_key, len(batch)))
+    return jax.vmap(Draw)(batch, z, pair, keys)
 
 
 Field: TypeAlias = Callable[[Array, Level], Array]
 """`(x_t, sigma) -> velocity`: the PF-ODE's right-hand side `dx_t / dsigma`, or an estimate of it."""
 
-Velocity: TypeAlias = Callable[[Any, Draw], Field]
+Velocity: TypeAlias = Callable[[Any, Draw, TorsoPass], Field]
 Stepper: TypeAlias = Callable[[Field, Array, LevelPair], Array]
-Judge: TypeAlias = Callable[..., Readout]
+Teacher: TypeAlias = Callable[..., Readout]
 """`(x_t, sigma, *, key=None) -> Readout`: a consistency model, or anything that can be called like one."""
 
-Bootstrap: TypeAlias = Callable[[Any], Judge]
+Bootstrap: TypeAlias = Callable[[Any], Teacher]
 
 
 # --- velocities ---
 
 
-def one_sample_velocity(model: Any, draw: Draw) -> Field:
+def one_sample_velocity(model: Any, draw: Draw, student: TorsoPass) -> Field:
     """Consistency training's unbiased estimate of the PF-ODE's velocity: the noise `z` of this very sample."""
-    del model
+    del model, student
     return lambda x_t, sigma: draw.z
 
 
@@ -72,13 +94,17 @@ class DenoiserVelocity(eqx.Module):
 
     denoise: Denoiser
 
-    def __call__(self, model: Any, draw: Draw) -> Field:
-        del model, draw
+    def __call__(self, model: Any, draw: Draw, student: TorsoPass) -> Field:
+        del model, draw, student
         return lambda x_t, sigma: pf_drift(self.denoise(x_t, sigma), x_t, sigma)
 
 
-def head_velocity(model: Any, draw: Draw) -> Field:
+def head_velocity(model: Any, draw: Draw, student: TorsoPass) -> Field:
     """The velocity of the model's own score head, cut: distillation of what is being trained beside it.
+
+    At `x_t` itself the head reads the student's pass, so that an Euler step costs the head alone; elsewhere (Heun's
+    second evaluation) the torso runs anew, with the student's dropout bits: one and the same thinned network gives the
+    velocity along the step and the endpoint. The head's own dropout is off.
 
     Raises:
         TypeError: if the model has no score head.
@@ -88,7 +114,12 @@ def head_velocity(model: Any, draw: Draw) -> Field:
         raise TypeError(
             f"model: expected a ScoreGuidedModel, whose head gives the velocity, found {type(pair).__name__}"
         )
-    return DenoiserVelocity(cut(pair).denoise)(model, draw)
+
+    def denoise(x_t: Sample, sigma: Level) -> Sample:
+        known = x_t is student.x_t and sigma is student.sigma  # the very arrays: equal ones only cost another pass
+        return pair.head(x_t, sigma, student.readout if known else pair.cm(x_t, sigma, key=draw.keys.student))
+
+    return DenoiserVelocity(denoise)(model, draw, student)
 
 
 # --- steps ---
@@ -109,17 +140,17 @@ def heun_correction(field: Field, x_t: Sample, pair: LevelPair) -> Sample:
 # --- bootstraps ---
 
 
-def same_weights(model: Any) -> Judge:
-    """The current weights, cut (improved consistency training has no moving-average teacher)."""
-    return cut(consistency_part(model))
+def same_weights(model: Any) -> Teacher:
+    """The current weights (improved consistency training has no moving-average teacher)."""
+    return consistency_part(model)
 
 
-def teacher_weights(model: Any) -> Judge:
-    """The weights of the teacher that training keeps beside the model (`train.Recipe.teacher_share`), cut.
+def teacher_weights(model: Any) -> Teacher:
+    """The weights of the teacher that training keeps beside the model (`train.Recipe.teacher_share`).
 
     Raises:
         TypeError: if the model comes without a teacher.
     """
-    if not isinstance(model, Taught):
-        raise TypeError(f"model: expected a Taught one (set Recipe.teacher_share), found {type(model).__name__}")
-    return cut(consistency_part(model.teacher))
+    if not isinstance(model, WithTeacher):
+        raise TypeError(f"model: expected a WithTeacher (set Recipe.teacher_share), found {type(model).__name__}")
+    return consistency_part(model.teacher)

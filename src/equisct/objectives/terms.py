@@ -1,6 +1,9 @@
-"""What an objective returns beside its loss: the parts that add up to it, and the terms for logging."""
+"""What an objective returns beside its loss: the named, weighted parts that add up to it, and sums per noise level."""
 
 import abc
+import functools
+import operator
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -15,63 +18,101 @@ from .._base.types import Key, Level, Scalar, Step
 BINS = 8
 
 
-class Parts(eqx.Module):
-    """The loss as a sum: `consistency + denoising`, each with its weight."""
+class Part(eqx.Module):
+    """One summand of a loss: `weight * value`. A part of weight 0 is only logged."""
 
-    consistency: Scalar
-    denoising: Scalar
+    value: Scalar
+    weight: Level = 1.0
 
-    def total(self) -> Scalar:
-        """The loss."""
-        return self.consistency + self.denoising
+
+class PerLevel(eqx.Module):
+    """Sums over the samples whose noise level lies in each bin: `total / count` is the mean of a bin.
+
+    `edges` ascend, one more than there are bins; levels beyond the ends count in the first and the last bin.
+    """
+
+    total: Float[Array | np.ndarray, " bins"]
+    count: Float[Array | np.ndarray, " bins"]
+    edges: Float[Array | np.ndarray, " bins+1"]
+
+    @staticmethod
+    def of(values: Float[Array, " batch"], levels: Float[Array, " batch"], edges: Float[Array, " edges"]) -> "PerLevel":
+        """The sums of one value per sample."""
+        bins = len(edges) - 1
+        member = jax.nn.one_hot(jnp.searchsorted(edges[1:-1], levels, side="right"), bins)
+        return PerLevel(values @ member, member.sum(0), edges)
 
 
 class Terms(eqx.Module):
-    """Parts of one batch for logging.
+    """A loss as its named parts, and named sums per noise level; `terms["denoising"]` is that part before its weight.
 
-    `consistency` and `denoising` are the batch means before the head's weight. The `*_per_bin` arrays are sums over the
-    samples whose student level (for denoising: head level) lies in each of eight bins, equally wide in ln sigma; divide
-    by `count_per_bin` and `head_count_per_bin`, which differ only where the head has a level law of its own.
+    Args:
+        parts: what the loss is the weighted sum of; means over the batch.
+        per_level: for logging.
     """
 
-    consistency: Scalar
-    denoising: Scalar
-    consistency_per_bin: Float[Array, " bins"]
-    denoising_per_bin: Float[Array, " bins"]
-    count_per_bin: Float[Array, " bins"]
-    head_count_per_bin: Float[Array, " bins"]
+    parts: dict[str, Part]
+    per_level: dict[str, PerLevel] = eqx.field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Scalar:
+        return self.parts[name].value
+
+    @property
+    def weighted(self) -> dict[str, Scalar]:
+        """Each part with its weight."""
+        return {name: part.weight * part.value for name, part in self.parts.items()}
+
+    @property
+    def loss(self) -> Scalar:
+        """The sum of the weighted parts."""
+        return functools.reduce(operator.add, self.weighted.values())
 
 
-def bin_edges(sigma_min: float, sigma_max: float) -> np.ndarray:
-    """The edges of the bins in sigma, ascending: `bins + 1` of them."""
-    return np.geomspace(sigma_min, sigma_max, BINS + 1)
+def bin_edges(sigma_min: Level, sigma_max: Level) -> Float[Array, " edges"]:
+    """The edges of eight bins between two levels, equally wide in ln sigma; ascending."""
+    return jnp.geomspace(sigma_min, sigma_max, BINS + 1)
 
 
-class SampleLosses(eqx.Module):
-    """The losses of each sample and the levels they were taken at: `(batch,)` arrays, or numbers for one sample."""
+class SampleLoss(eqx.Module):
+    """One named loss of each sample, before its weight, and the level it was taken at (None: at no level)."""
 
-    consistency: Float[Array, "*batch"]
-    denoising: Float[Array, "*batch"]
-    t: Float[Array, "*batch"]
-    head_t: Float[Array, "*batch"]
+    value: Float[Array, "*batch"]
+    sigma: Float[Array, "*batch"] | None = None
 
 
-def collect_terms(losses: SampleLosses, sigma_min: Level, sigma_max: Level) -> Terms:
-    """The terms of a batch."""
+def collect_terms(losses: Mapping[str, SampleLoss], edges: Float[Array, " edges"] | None = None) -> Terms:
+    """The terms of a batch: each loss's mean as a part of weight 1, and its sums per level where it has levels."""
+    per_level = {}
+    if edges is not None:
+        leveled = {name: loss for name, loss in losses.items() if loss.sigma is not None}
+        per_level = {name: PerLevel.of(loss.value, loss.sigma, edges) for name, loss in leveled.items()}
+    return Terms({name: Part(loss.value.mean()) for name, loss in losses.items()}, per_level)
 
-    def member(level: Array) -> Array:
-        position = jnp.log(level / sigma_min) / jnp.log(sigma_max / sigma_min)
-        return jax.nn.one_hot(jnp.clip(jnp.floor(BINS * position), 0, BINS - 1).astype(int), BINS)
 
-    of_student, of_head = member(losses.t), member(losses.head_t)
-    return Terms(
-        consistency=losses.consistency.mean(),
-        denoising=losses.denoising.mean(),
-        consistency_per_bin=losses.consistency @ of_student,
-        denoising_per_bin=losses.denoising @ of_head,
-        count_per_bin=of_student.sum(0),
-        head_count_per_bin=of_head.sum(0),
-    )
+def named_terms(terms: Any) -> tuple[dict[str, Any], dict[str, PerLevel]]:
+    """The scalars and the sums per level in whatever an objective returns for logging, by the names they have there.
+
+    Parts of `Terms` come before their weight; a scalar inside `{"a": {"b": ...}}` is `a/b`, one alone `term`. Arrays
+    and everything else are left out.
+    """
+    scalars: dict[str, Any] = {}
+    per_level: dict[str, PerLevel] = {}
+    is_leaf = lambda node: isinstance(node, Terms | PerLevel)  # noqa: E731
+    for path, leaf in jax.tree_util.tree_leaves_with_path(terms, is_leaf=is_leaf):
+        names = [name_of(entry) for entry in path]
+        if isinstance(leaf, Terms):
+            scalars |= {"/".join([*names, name]): part.value for name, part in leaf.parts.items()}
+            per_level |= {"/".join([*names, name]): sums for name, sums in leaf.per_level.items()}
+        elif isinstance(leaf, PerLevel):
+            per_level["/".join(names) or "term"] = leaf
+        elif eqx.is_array_like(leaf) and jnp.shape(leaf) == () and not jnp.iscomplexobj(leaf):
+            scalars["/".join(names) or "term"] = leaf
+    return scalars, per_level
+
+
+def name_of(entry: Any) -> str:
+    """One entry of a leaf's path in words: a field's name, a key, an index."""
+    return str(getattr(entry, "name", getattr(entry, "key", getattr(entry, "idx", entry))))
 
 
 @runtime_checkable
@@ -79,7 +120,7 @@ class Objective(Protocol):
     """What training needs: a batch in, `(loss, terms)` out; the objective owns the randomness."""
 
     def __call__(self, model: Any, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> tuple[Scalar, Any]:
-        """The loss of one batch at optimiser update `step`, and anything to log."""
+        """The loss of one batch at optimiser update `step`, and anything to log; see `named_terms`."""
         ...
 
 
@@ -87,7 +128,7 @@ class Objective(Protocol):
 class SplitObjective(Objective, Protocol):
     """An objective in three steps, so that a batch can be computed in parts and its gradient taken by parts.
 
-    `objective(model, batch, step, key=key)` equals `reduce(sample_losses(model, draw(batch, step, key=key)))`.
+    `objective(model, batch, step, key=key)` is the loss of `reduce(sample_losses(model, draw(batch, step, key=key)))`.
     """
 
     def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Any:
@@ -98,8 +139,8 @@ class SplitObjective(Objective, Protocol):
         """What the samples of some draws contribute, each alone; every array's first axis is that of the draws."""
         ...
 
-    def reduce(self, losses: Any) -> tuple[Parts, Any]:
-        """The loss in its parts (means over the samples), and anything to log."""
+    def reduce(self, losses: Any) -> Terms:
+        """The loss in its parts, which must be means over the samples."""
         ...
 
 
@@ -118,9 +159,9 @@ class AbstractSplitObjective(eqx.Module):
         """See `SplitObjective`."""
 
     @abc.abstractmethod
-    def reduce(self, losses: Any) -> tuple[Parts, Any]:
+    def reduce(self, losses: Any) -> Terms:
         """See `SplitObjective`."""
 
     def __call__(self, model: Any, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> tuple[Scalar, Any]:
-        parts, terms = self.reduce(self.sample_losses(model, self.draw(batch, step, key=key)))
-        return parts.total(), terms
+        terms = self.reduce(self.sample_losses(model, self.draw(batch, step, key=key)))
+        return terms.loss, terms

@@ -11,26 +11,25 @@ from jaxtyping import Float
 
 from .._base.tree import global_norm, trainable
 from .._base.types import Key, Scalar, Step
-from ..model import Taught, consistency_part, in_precision, student_of
-from ..objectives.terms import Parts, SplitObjective
+from ..model import WithTeacher, consistency_part, in_precision, student_of
+from ..objectives.terms import SplitObjective, Terms
 from .placement import keep_divided, keep_placed, keep_whole
 from .state import Recipe
 
 
 class Gradient(eqx.Module):
-    """A batch's gradient over the trainable arrays, its loss and terms, and norms of parts over the torso or None."""
+    """A batch's gradient over the trainable arrays, loss and terms, and norms of its parts over the torso or None."""
 
     gradient: Any
     loss: Scalar
     terms: Any
-    consistency_norm: Scalar | None = None
-    denoising_norm: Scalar | None = None
+    part_norms: dict[str, Scalar] | None = None
 
 
 def batch_gradient(
     recipe: Recipe, model: Any, batch: Float[Array, "batch *shape"], step: Step, *, key: Key, mesh: Mesh | None = None
 ) -> Gradient:
-    """The gradient of the recipe's objective over one batch, laid out on `mesh`; of a `Taught` model, the student's."""
+    """The gradient of the recipe's objective over one batch, laid out on `mesh`; of a `WithTeacher`, the student's."""
     parameters, rest = eqx.partition(student_of(model), trainable(student_of(model)))
 
     def prepared(model: Any) -> Any:
@@ -39,15 +38,14 @@ def batch_gradient(
 
     def whole(parameters: Any) -> Any:
         student = prepared(eqx.combine(parameters, rest))
-        return Taught(student, prepared(model.teacher)) if isinstance(model, Taught) else student
+        return WithTeacher(student, prepared(model.teacher)) if isinstance(model, WithTeacher) else student
 
     objective = recipe.objective
     if isinstance(objective, SplitObjective):
         draws = keep_divided(objective.draw(batch, step, key=key), mesh)
         parts_of = lambda parameters, draws: _parts(objective, whole(parameters), draws)  # noqa: E731
         gradients, losses = _accumulate(recipe, parts_of, parameters, draws, mesh)
-        parts, terms = objective.reduce(losses)
-        return _collect(recipe, gradients, parts, terms)
+        return _collect(recipe, gradients, objective.reduce(losses))
 
     def loss_of(parameters: Any) -> tuple[Scalar, Any]:
         return objective(whole(parameters), batch, step, key=key)
@@ -56,22 +54,20 @@ def batch_gradient(
     return Gradient(gradient, loss, terms)
 
 
-def _parts(objective: SplitObjective, model: Any, draws: Any) -> tuple[Parts, Any]:
+def _parts(objective: SplitObjective, model: Any, draws: Any) -> tuple[dict[str, Scalar], Any]:
     losses = objective.sample_losses(model, draws)
-    return objective.reduce(losses)[0], losses
+    return objective.reduce(losses).weighted, losses
 
 
-def _gradients(recipe: Recipe, parts_of: Any, parameters: Any, draws: Any) -> tuple[tuple[Any, ...], Any]:
-    """The gradient of the loss, or of each of its two parts if the recipe asks, and every sample's losses."""
+def _gradients(recipe: Recipe, parts_of: Any, parameters: Any, draws: Any) -> tuple[list[Any], Any]:
+    """The gradient of the loss, or of each of its parts (by name, ascending) if the recipe asks, and the losses."""
     parts, pullback, losses = jax.vjp(lambda parameters: parts_of(parameters, draws), parameters, has_aux=True)
-    one, zero = jnp.ones_like(parts.consistency), jnp.zeros_like(parts.consistency)
-    cotangents = (Parts(one, zero), Parts(zero, one)) if recipe.gradient_parts else (Parts(one, one),)
-    return tuple(pullback(cotangent)[0] for cotangent in cotangents), losses
+    pick = lambda names: {name: jnp.full_like(parts[name], name in names) for name in parts}  # noqa: E731
+    asked = [[name] for name in sorted(parts)] if recipe.gradient_parts else [list(parts)]
+    return [pullback(pick(names))[0] for names in asked], losses
 
 
-def _accumulate(
-    recipe: Recipe, parts_of: Any, parameters: Any, draws: Any, mesh: Mesh | None
-) -> tuple[tuple[Any, ...], Any]:
+def _accumulate(recipe: Recipe, parts_of: Any, parameters: Any, draws: Any, mesh: Mesh | None) -> tuple[list[Any], Any]:
     """`_gradients` of the whole batch, in microbatches one after the other: their mean, and the losses in order."""
     count = recipe.microbatches
     if count == 1:
@@ -87,14 +83,14 @@ def _accumulate(
         gradients, losses = _gradients(recipe, parts_of, parameters, keep_divided(draws, mesh))
         return keep_placed(jax.tree.map(jnp.add, total, gradients), mesh), losses
 
-    zeros = (jax.tree.map(jnp.zeros_like, parameters),) * (2 if recipe.gradient_parts else 1)
+    gradients = len(jax.eval_shape(parts_of, parameters, draws)[0]) if recipe.gradient_parts else 1
+    zeros = [jax.tree.map(jnp.zeros_like, parameters)] * gradients
     total, losses = jax.lax.scan(add, zeros, keep_divided(jax.tree.map(split, draws), mesh, axis=1))
     joined = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1).reshape(-1, *leaf.shape[2:]), losses)
     return jax.tree.map(lambda leaf: leaf / count, total), joined
 
 
-def _collect(recipe: Recipe, gradients: tuple[Any, ...], parts: Parts, terms: Any) -> Gradient:
-    if not recipe.gradient_parts:
-        return Gradient(gradients[0], parts.total(), terms)
+def _collect(recipe: Recipe, gradients: list[Any], terms: Terms) -> Gradient:
     norms = [global_norm(consistency_part(gradient)) for gradient in gradients]
-    return Gradient(jax.tree.map(jnp.add, *gradients), parts.total(), terms, *norms)
+    named = dict(zip(sorted(terms.parts), norms, strict=True)) if recipe.gradient_parts else None
+    return Gradient(jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *gradients), terms.loss, terms, named)

@@ -14,7 +14,7 @@ from jaxtyping import Int
 from .._base.check import check_at_least, check_fraction
 from .._base.tree import count, in_short, trainable
 from .._base.types import Scalar, Step
-from ..model import Taught
+from ..model import WithTeacher
 from ..objectives.terms import AbstractSplitObjective, Objective, SplitObjective
 from .averages import AbstractAverage, ConstantDecay, RampedDecay
 from .placement import place
@@ -30,11 +30,11 @@ class Recipe(eqx.Module):
         ema_ramp: keep it short at first: a half-life of at most this share of the updates done (`RampedDecay`), >= 0;
             0: as long from the start.
         averages: further weight averages to keep beside it, such as `PowerFunction(6.94)`.
-        teacher_share: keep a teacher, which the objective gets beside the model (`Taught`): the share of the newest
-            weights that it takes in at the end of each update, `step -> [0, 1]`, such as a curriculum's
+        teacher_share: keep a teacher, which the objective gets beside the model (`WithTeacher`): the share of the
+            newest weights that it takes in at the end of each update, `step -> [0, 1]`, such as a curriculum's
             `teacher_share`; at exactly 1 it becomes the model, also where the update itself was not finite.
-        gradient_parts: also report the torso's gradient norm of the consistency and the denoising part; costs a second
-            backward pass and needs a `SplitObjective`.
+        gradient_parts: also report the torso's gradient norm of each part of the loss; costs a backward pass for each
+            and needs a `SplitObjective`.
         microbatches: parts that each batch is computed in, one after the other, >= 1: less memory for activations, the
             same update. More than one needs a `SplitObjective`.
         compute_dtype: of the networks' inside, such as `jnp.bfloat16`; parameters, noise embedding, loss and its
@@ -90,9 +90,9 @@ class TrainState(eqx.Module):
         return in_short(self, f"step={self.step}, {count(self.model):,} parameters")
 
     @property
-    def given(self) -> Any:
-        """What the objective gets: the model, `Taught` by the teacher if there is one."""
-        return self.model if self.teacher is None else Taught(self.model, self.teacher)
+    def objective_model(self) -> Any:
+        """The model as the objective takes it: `WithTeacher`, if there is one."""
+        return self.model if self.teacher is None else WithTeacher(self.model, self.teacher)
 
 
 def init_state(recipe: Recipe, model: Any, *, mesh: Mesh | None = None) -> TrainState:

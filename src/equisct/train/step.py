@@ -22,16 +22,15 @@ from .state import Recipe, TrainState
 class StepReport(eqx.Module):
     """What one update reports: loss, the objective's terms, gradient norms over the torso, whether it was taken.
 
-    The norms are over the consistency model's parameters (the paper's Figure 2), before the optimiser. Those per part
-    are None unless `Recipe.gradient_parts` is on. `skipped_in_row` counts the updates up to this one that were not
-    finite, one after the other.
+    The norms are over the consistency model's parameters (the paper's Figure 2), before the optimiser. `gradient_norms`
+    are those of the loss's parts, each with its weight, by name; None unless `Recipe.gradient_parts` is on.
+    `skipped_in_row` counts the updates up to this one that were not finite, one after the other.
     """
 
     loss: Scalar
     terms: Any
     gradient_norm: Scalar
-    consistency_gradient_norm: Scalar | None
-    denoising_gradient_norm: Scalar | None
+    gradient_norms: dict[str, Scalar] | None
     finite: Bool[Array, ""]
     skipped_in_row: Int[Array, ""]
 
@@ -56,7 +55,7 @@ def _taught(recipe: Recipe, state: TrainState, model: Any, finite: Bool[Array, "
 
 def _advance(constants: tuple[Recipe, Array, Key], state: TrainState) -> tuple[TrainState, StepReport]:
     recipe, batch, key = constants
-    found = batch_gradient(recipe, state.given, batch, state.step, key=key, mesh=state.mesh)
+    found = batch_gradient(recipe, state.objective_model, batch, state.step, key=key, mesh=state.mesh)
     gradient = keep_placed(found.gradient, state.mesh)
     parameters = eqx.filter(state.model, trainable(state.model))
     updates, optimiser_state = recipe.optimiser.update(gradient, state.optimiser_state, parameters)
@@ -83,8 +82,7 @@ def _advance(constants: tuple[Recipe, Array, Key], state: TrainState) -> tuple[T
         found.loss,
         found.terms,
         global_norm(consistency_part(gradient)),
-        found.consistency_norm,
-        found.denoising_norm,
+        found.part_norms,
         finite,
         new.skipped_in_row,
     )

@@ -12,7 +12,6 @@ import numpy as np
 
 from ..._base.version import installed_version
 from ...evaluation import check_comparable
-from ...objectives.terms import bin_edges
 from ..report import (
     Chart,
     Group,
@@ -190,14 +189,10 @@ def _apart(groups: Sequence[Group]) -> Table:
 
 def _training(groups: Sequence[Group]) -> Section:
     charts = [
-        training_chart(groups), ablation_chart(groups), losses_chart(groups, _edges_of), throughput_chart(groups)
+        training_chart(groups), ablation_chart(groups), losses_chart(groups), throughput_chart(groups)
     ]  # fmt: skip
     shown = [chart for chart in charts if not chart.is_empty]
     return Section("training", "Training", "From the rows that each run has recorded.", shown)
-
-
-def _edges_of(run: RunRows) -> np.ndarray:
-    return bin_edges(run.settings["noise.sigma_min"], run.settings["noise.sigma_max"])
 
 
 def _of_models(

@@ -39,14 +39,17 @@ class EDM(Method):
 
         if self.augment and len(shape) != 3:
             raise ValueError(f"method.augment: expected 0 with vectors, found {self.augment:g}")
+        noise = config.noise
         objective = EDMTraining(
-            sigma_data=config.noise.sigma_data,
+            sigma_data=noise.sigma_data,
             law=LogNormal(mean=self.law_mean, std=self.law_std),
             stratify=self.stratify,
             augment=Augmentation(self.augment) if self.augment else None,
+            sigma_min=noise.sigma_min,
+            sigma_max=noise.sigma_max,
         )
         return System(
             model=lambda key: denoising_model(config, shape, "edm", labels=LABELS if self.augment else 0, key=key),
             objective=lambda teacher: objective,
-            samplers=lambda step: (heun(config.sample.heun_steps, config.noise),),
+            samplers=lambda step: (heun(config.sample.heun_steps, noise),),
         )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -163,10 +163,11 @@ def ablation_chart(groups: Sequence[Group]) -> Chart:
     )  # fmt: skip
 
 
-def losses_chart(groups: Sequence[Group], edges_of: Callable[[RunRows], np.ndarray]) -> Chart:
-    """Both losses per bin of noise levels, averaged over the rows of the last stage."""
+def losses_chart(groups: Sequence[Group]) -> Chart:
+    """Each loss per bin of noise levels, averaged over the rows of the last stage, between the edges recorded there."""
     panels = []
-    for name in ("consistency", "denoising"):
+    columns = [column for group in groups for row in group.runs[0].metrics for column in row]
+    for name in dict.fromkeys(each.removesuffix("_per_bin") for each in columns if each.endswith("_per_bin")):
         lines = []
         for number, group in enumerate(groups):
             run = group.runs[0]
@@ -174,20 +175,19 @@ def losses_chart(groups: Sequence[Group], edges_of: Callable[[RunRows], np.ndarr
             rows = [row for row in rows if row["points"] == rows[-1]["points"]]
             if not rows:
                 continue
-            columns = zip(*(row[f"{name}_per_bin"] for row in rows), strict=True)
-            known = [[value for value in column if value is not None] for column in columns]
+            values_of = zip(*(row[f"{name}_per_bin"] for row in rows), strict=True)
+            known = [[value for value in column if value is not None] for column in values_of]
             mean = [sum(values) / len(values) if values else math.nan for values in known]
-            if not any(value for value in mean if value == value):  # a method without this loss
-                continue
-            edges = edges_of(run)
+            edges = np.asarray(rows[-1][f"{name}_bin_edges"])
             lines.append(Line(group.label, np.sqrt(edges[1:] * edges[:-1]), mean, kind="points", colour=number))
-        title, scale = f"{name.capitalize()} loss", _scale([Line("", (), [y for n in lines for y in n.y if y == y])])
+        title, known = f"{_titled(name.replace('_', ' '))} loss", [y for line in lines for y in line.y if y == y]
+        scale = _scale([Line("", (), known)])
         panels.append(Panel(title, "noise level", "loss", tuple(lines), xscale="log", yscale=scale))
     kept = tuple(panel for panel in panels if panel.lines)
     return Chart(
         "losses", "Loss per noise level",
-        "Mean losses of the samples whose level lies in each of eight bins, over the last stage, before the head's "
-        "weight; of each group's first run.",
+        "Mean losses of the samples whose level lies in each of the bins, over the last stage, each before its weight "
+        "in the whole; of each group's first run.",
         _in_words(kept), kept,
     )  # fmt: skip
 

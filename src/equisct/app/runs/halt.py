@@ -11,7 +11,7 @@ import numpy as np
 from ..._base.tree import global_norm
 from ..._base.types import Key
 from ...data import GrainLoader, Loader
-from ...objectives.terms import SplitObjective
+from ...objectives.terms import SplitObjective, name_of
 from ...train import NonFiniteError, Recipe, TrainState
 from ...train.gradient import batch_gradient
 from ..settings.config import Config
@@ -64,14 +64,13 @@ def _write_report(
         step: number of the update.
     """
     objective = recipe.objective
-    found = eqx.filter_jit(batch_gradient)(recipe, state.given, jnp.asarray(batch), jnp.int32(step), key=key)
+    found = eqx.filter_jit(batch_gradient)(recipe, state.objective_model, jnp.asarray(batch), jnp.int32(step), key=key)
     levels: dict[str, Any] = {}
     if isinstance(objective, SplitObjective):
         draws = objective.draw(jnp.asarray(batch), step, key=key)
-        losses = eqx.filter_jit(objective.sample_losses)(state.given, draws)
+        losses = eqx.filter_jit(objective.sample_losses)(state.objective_model, draws)
         levels = {
-            "/".join(str(getattr(entry, "name", entry)) for entry in path): _plain(leaf)
-            for path, leaf in jax.tree_util.tree_leaves_with_path(losses)
+            "/".join(map(name_of, path)): _plain(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(losses)
         }
     content = {
         "step": step,
@@ -91,8 +90,7 @@ def _per_block(tree: Any, depth: int = 4) -> dict[str, Any]:
     """The norm of the arrays below each path of `depth` names."""
     blocks: dict[str, list[Any]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(eqx.filter(tree, eqx.is_inexact_array)):
-        names = [str(getattr(entry, "name", getattr(entry, "idx", entry))) for entry in path]
-        blocks.setdefault("/".join(names[:depth]), []).append(leaf)
+        blocks.setdefault("/".join(map(name_of, path[:depth])), []).append(leaf)
     return {name: _plain(global_norm(leaves)) for name, leaves in blocks.items()}
 
 

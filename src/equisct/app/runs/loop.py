@@ -10,7 +10,7 @@ from ...train import Every, Moment, NonFiniteError, TrainState, fit
 from ..assembly.source import open_loader
 from ..report import draw_curves
 from ..settings.data import Mixture
-from ..tracking import read_rows
+from ..tracking import read_rows, term_columns
 from .actions import begin_trace, draw, evaluation, list_actions
 from .halt import note_halt
 from .job import Running
@@ -80,7 +80,8 @@ def finish(run: Running, state: TrainState) -> None:
     run.saves.save_surely(now)
     with run.stopping(now):
         if job.leads and job.config.sample.n:
-            draw_curves(read_rows(job.folder / "metrics.jsonl"), job.folder / "curves.png")
+            rows = read_rows(job.folder / "metrics.jsonl")
+            draw_curves(rows, term_columns(rows[-1]) or ["loss"], job.folder / "curves.png")
         draw(run, now, final=True)
         run.interruption.check()
         if isinstance(job.config.data, Mixture):

@@ -98,8 +98,7 @@ class Recorder:
 
     def add(self, step: int, report: StepReport) -> None:
         """Takes in the report of the update that made `step` updates; waits for it."""
-        on_host = jax.device_get(report)
-        update = update_from_report(on_host)
+        update = update_from_report(report)
         stage = int(self._stage_of[step - 1])
         self._window.add(update)
         self._stages.add(update, stage=stage, points=self._points[stage])

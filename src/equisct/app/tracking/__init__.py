@@ -14,6 +14,7 @@ from .statistics import Moments as Moments
 from .statistics import StageMoments as StageMoments
 from .statistics import Update as Update
 from .statistics import Window as Window
+from .statistics import term_columns as term_columns
 from .statistics import update_from_report as update_from_report
 from .tensorboard import TensorBoard as TensorBoard
 from .throughput import Throughput as Throughput

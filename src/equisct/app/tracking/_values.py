@@ -21,8 +21,8 @@ def plain(value: Any) -> Any:
 
 
 def flat_numbers(values: Values) -> dict[str, float]:
-    """The finite numbers of a row, those of a list under `name/bin_0`, `name/bin_1`..."""
+    """The finite numbers of a row, those of a list under `name/bin_0`, `name/bin_1`...; the bins' edges left out."""
     flat: dict[str, Any] = {}
-    for name, value in plain(values).items():
+    for name, value in plain({n: v for n, v in values.items() if not n.endswith("_bin_edges")}).items():
         flat |= {f"{name}/bin_{i}": item for i, item in enumerate(value)} if isinstance(value, list) else {name: value}
     return {name: value for name, value in flat.items() if isinstance(value, (int, float))}

@@ -1,0 +1,38 @@
+"""Objectives that show a pass of the torso, which a score head can read: what `ScoreGuided` attaches to."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+from jax import Array
+from jaxtyping import Float
+
+from .._base.types import Key, Level
+from ..model import Readout
+from .terms import AbstractSplitObjective, SampleLoss
+
+
+class TorsoPass(eqx.Module):
+    """One pass of the torso in training: of which sample, where, what it read out; `key` is for who reads on."""
+
+    x: Float[Array, "*shape"]
+    x_t: Float[Array, "*shape"]
+    sigma: Level
+    readout: Readout
+    key: Key
+
+
+class AbstractReadoutObjective(AbstractSplitObjective):
+    """An objective whose loss needs a pass of the torso that a score head can read: `ScoreGuided` takes any."""
+
+    @abc.abstractmethod
+    def sample_loss(self, model: Any, draw: Any) -> tuple[dict[str, SampleLoss], TorsoPass]:
+        """The losses of one sample by name, and the pass that a head reads.
+
+        The pass must be with gradient, of `consistency_part(model)`; its key unused by anybody else.
+        """
+
+    def sample_losses(self, model: Any, draws: Any) -> dict[str, SampleLoss]:
+        """The losses of a batch of draws, sample by sample."""
+        return jax.vmap(lambda draw: self.sample_loss(model, draw)[0])(draws)
