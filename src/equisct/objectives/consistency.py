@@ -12,11 +12,10 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jax import Array
-from jaxtyping import Float
 
+from .._base.batch import given
 from .._base.concrete import concrete
-from .._base.types import Key, Sample, Scalar, Step
+from .._base.types import Examples, Key, Sample, Scalar, Step
 from ..curriculum import AbstractCurriculum
 from ..diffusion import perturb
 from ..distance import AbstractDistance, PseudoHuber
@@ -54,7 +53,7 @@ class Consistency(AbstractSplitObjective):
     stratify: bool = eqx.field(static=True, default=False)
     share_dropout: bool = eqx.field(static=True, default=True)
 
-    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Draw:
+    def draw(self, batch: Examples, step: Step, *, key: Key) -> Draw:
         """The noise, level pair and model key of every sample (a batched `Draw`)."""
         return draw_pairs(self.levels, self.curriculum.stage(step), batch, stratify=self.stratify, key=key)
 
@@ -74,8 +73,9 @@ class Consistency(AbstractSplitObjective):
         student_key, teacher_key = draw.key, draw.key if self.share_dropout else jr.split(draw.key)[0]
         x_t = perturb(draw.x, draw.z, draw.pair.t)
         x_r = self.step(self.velocity(model, draw), x_t, draw.pair)
-        student = consistency_part(model)(x_t, draw.pair.t, key=student_key)
-        teacher = self.bootstrap(model)(x_r, draw.pair.r, key=teacher_key)
+        told = given(draw.condition)
+        student = consistency_part(model)(x_t, draw.pair.t, key=student_key, **told)
+        teacher = self.bootstrap(model)(x_r, draw.pair.r, key=teacher_key, **told)
         loss = consistency_loss(student.endpoint, teacher.endpoint, self.weighting(draw.pair), self.distance)
         return loss, x_t, student
 

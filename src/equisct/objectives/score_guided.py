@@ -7,11 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jax import Array
-from jaxtyping import Float
 
+from .._base.batch import as_example, given
 from .._base.check import check_at_least
-from .._base.types import Key, Step
+from .._base.types import Examples, Key, Step
 from ..curriculum import AbstractCurriculum
 from ..diffusion import perturb
 from ..distance import AbstractDistance, balanced_head_weight
@@ -63,9 +62,9 @@ class ScoreGuided(AbstractSplitObjective):
     def __check_init__(self) -> None:
         check_at_least("head_weight", self.head_weight, 0)
 
-    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Draw:
+    def draw(self, batch: Examples, step: Step, *, key: Key) -> Draw:
         """The noise, level pair and model key of every sample (a batched `Draw`)."""
-        _warn_of_imbalance(self.consistency.distance, self.head_weight, math.prod(batch.shape[1:]))
+        _warn_of_imbalance(self.consistency.distance, self.head_weight, math.prod(as_example(batch).x.shape[1:]))
         return self.consistency.draw(batch, step, key=key)
 
     def check(self, model: Any) -> None:
@@ -89,7 +88,7 @@ class ScoreGuided(AbstractSplitObjective):
         if self.head_law is not None:
             sigma = jnp.exp(self.head_law.mean + self.head_law.std * jr.normal(level_key))
             x_t = perturb(draw.x, jr.normal(noise_key, draw.x.shape), sigma)
-            readout = pair.cm(x_t, sigma, key=torso_key)
+            readout = pair.cm(x_t, sigma, key=torso_key, **given(draw.condition))
         denoised = pair.head(x_t, sigma, readout, key=head_key)
         denoising = denoising_loss(denoised, draw.x, self.head_weighting.at(sigma))
         return SampleLosses(consistency=loss, denoising=denoising, t=jnp.asarray(draw.pair.t), head_t=sigma)

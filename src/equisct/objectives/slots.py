@@ -14,9 +14,10 @@ import jax.random as jr
 from jax import Array
 from jaxtyping import Float
 
+from .._base.batch import as_example, given
 from .._base.random import draw_normal
 from .._base.tree import cut
-from .._base.types import Denoiser, Key, Level, Sample, Step
+from .._base.types import Denoiser, Examples, Key, Level, Sample, Step
 from ..diffusion import euler_step, pf_drift
 from ..discretization import LevelPair
 from ..level_sampling import AbstractLevels, independent, stratified
@@ -30,17 +31,17 @@ class Draw(eqx.Module):
     z: Float[Array, "*shape"]
     pair: LevelPair
     key: Key
+    condition: Any = None
 
 
-def draw_pairs(
-    levels: AbstractLevels, stage: Step, batch: Float[Array, "batch *shape"], *, stratify: bool, key: Key
-) -> Draw:
+def draw_pairs(levels: AbstractLevels, stage: Step, batch: Examples, *, stratify: bool, key: Key) -> Draw:
     """The noise, level pair and model key of every sample (a batched `Draw`)."""
+    x, condition = as_example(batch)
     level_key, noise_key, model_key = jr.split(key, 3)
     spread = stratified if stratify else independent
-    pair = jax.vmap(lambda u: levels.draw(stage, u))(spread(len(batch), key=level_key))
-    z = draw_normal(batch.shape, key=noise_key).astype(batch.dtype)
-    return jax.vmap(Draw)(batch, z, pair, jr.split(model_key, len(batch)))
+    pair = jax.vmap(lambda u: levels.draw(stage, u))(spread(len(x), key=level_key))
+    z = draw_normal(x.shape, key=noise_key).astype(x.dtype)
+    return jax.vmap(Draw)(x, z, pair, jr.split(model_key, len(x)), condition)
 
 
 Field: TypeAlias = Callable[[Array, Level], Array]
@@ -49,7 +50,10 @@ Field: TypeAlias = Callable[[Array, Level], Array]
 Velocity: TypeAlias = Callable[[Any, Draw], Field]
 Stepper: TypeAlias = Callable[[Field, Array, LevelPair], Array]
 Judge: TypeAlias = Callable[..., Readout]
-"""`(x_t, sigma, *, key=None) -> Readout`: a consistency model, or anything that can be called like one."""
+"""`(x_t, sigma, *, key=None) -> Readout`: a consistency model, or anything that can be called like one.
+
+Where a draw has one, `condition` is an argument too.
+"""
 
 Bootstrap: TypeAlias = Callable[[Any], Judge]
 
@@ -67,14 +71,16 @@ class DenoiserVelocity(eqx.Module):
     """The velocity of a frozen denoiser, `(x_t - denoised) / sigma`: consistency distillation.
 
     Args:
-        denoise: posterior mean of one sample: a trained network, an oracle, a function of yours.
+        denoise: posterior mean of one sample: a trained network, an oracle, a function of yours; it takes `condition`
+            too if the batches have any.
     """
 
     denoise: Denoiser
 
     def __call__(self, model: Any, draw: Draw) -> Field:
-        del model, draw
-        return lambda x_t, sigma: pf_drift(self.denoise(x_t, sigma), x_t, sigma)
+        del model
+        denoise, told = self.denoise, given(draw.condition)
+        return lambda x_t, sigma: pf_drift(denoise(x_t, sigma, **told), x_t, sigma)
 
 
 def head_velocity(model: Any, draw: Draw) -> Field:

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from .._base.types import Key, Level, Scalar, Step
+from .._base.types import Batch, Key, Level, Scalar, Step
 
 BINS = 8
 
@@ -78,7 +78,7 @@ def collect_terms(losses: SampleLosses, sigma_min: Level, sigma_max: Level) -> T
 class Objective(Protocol):
     """What training needs: a batch in, `(loss, terms)` out; the objective owns the randomness."""
 
-    def __call__(self, model: Any, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> tuple[Scalar, Any]:
+    def __call__(self, model: Any, batch: Batch, step: Step, *, key: Key) -> tuple[Scalar, Any]:
         """The loss of one batch at optimiser update `step`, and anything to log."""
         ...
 
@@ -90,7 +90,7 @@ class SplitObjective(Objective, Protocol):
     `objective(model, batch, step, key=key)` equals `reduce(sample_losses(model, draw(batch, step, key=key)))`.
     """
 
-    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Any:
+    def draw(self, batch: Batch, step: Step, *, key: Key) -> Any:
         """Everything random and given about the batch; every array's first axis is the batch."""
         ...
 
@@ -110,7 +110,7 @@ class AbstractSplitObjective(eqx.Module):
         """Raises or warns where a model is none that this can train; `train.init_state` asks before anything runs."""
 
     @abc.abstractmethod
-    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Any:
+    def draw(self, batch: Batch, step: Step, *, key: Key) -> Any:
         """See `SplitObjective`."""
 
     @abc.abstractmethod
@@ -121,6 +121,6 @@ class AbstractSplitObjective(eqx.Module):
     def reduce(self, losses: Any) -> tuple[Parts, Any]:
         """See `SplitObjective`."""
 
-    def __call__(self, model: Any, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> tuple[Scalar, Any]:
+    def __call__(self, model: Any, batch: Batch, step: Step, *, key: Key) -> tuple[Scalar, Any]:
         parts, terms = self.reduce(self.sample_losses(model, self.draw(batch, step, key=key)))
         return parts.total(), terms

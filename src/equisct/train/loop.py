@@ -3,11 +3,9 @@
 from collections.abc import Iterable, Iterator
 
 import jax.random as jr
-import numpy as np
-from jax import Array
 
 from .._base.check import check_at_least
-from .._base.types import Key
+from .._base.types import Batch, Key
 from .state import Recipe, TrainState
 from .step import StepReport, train_step
 
@@ -31,7 +29,7 @@ class NonFiniteError(RuntimeError):
 def fit(
     recipe: Recipe,
     state: TrainState,
-    batches: Iterable[Array | np.ndarray],
+    batches: Iterable[Batch],
     *,
     key: Key,
     steps: int,

@@ -3,7 +3,7 @@
 import jax.random as jr
 
 from ..._base.types import Key
-from ...augmentation import LABELS
+from ...augmentation import AUGMENT_LABELS
 from ...model import ConsistencyModel, DenoisingModel, EndpointScaling, ScoreGuidedModel, ScoreHead
 from ...preconditioning import AbstractPreconditioning, BoundaryPreconditioning, EDMPreconditioning, VPPreconditioning
 from ..settings.config import Config
@@ -45,5 +45,5 @@ def denoising_model(config: Config, shape: Shape, kind: str, *, key: Key) -> Den
     if probability and len(shape) != 3:
         raise ValueError(f"method.augment: expected 0 with vectors, found {probability:g}")
     scalings: AbstractPreconditioning = EDMPreconditioning(sigma_data=config.noise.sigma_data)
-    torso = build_torso(config, shape, labels=LABELS if probability else 0, key=key)
+    torso = build_torso(config, shape, augment_labels=AUGMENT_LABELS if probability else 0, key=key)
     return DenoisingModel(torso, VPPreconditioning() if kind == "vp" else scalings)

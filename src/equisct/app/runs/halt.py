@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..._base.tree import global_norm
-from ..._base.types import Key
+from ..._base.types import Batch, Key
 from ...objectives.terms import SplitObjective
 from ...train import Recipe, TrainState
 from ...train.gradient import batch_gradient
@@ -37,7 +37,7 @@ def check_halts(config: Config, folder: pathlib.Path) -> None:
 
 
 def write_report(
-    recipe: Recipe, state: TrainState, batch: np.ndarray, indices: Any, key: Key, folder: pathlib.Path, *, step: int
+    recipe: Recipe, state: TrainState, batch: Batch, indices: Any, key: Key, folder: pathlib.Path, *, step: int
 ) -> pathlib.Path:
     """Writes `nan_report_NNNNNNNN.json` about the update at fault: its samples and levels, weights and gradients.
 
@@ -50,11 +50,11 @@ def write_report(
         folder: of the run.
         step: number of the update.
     """
-    objective = recipe.objective
-    found = eqx.filter_jit(batch_gradient)(recipe, state.given, jnp.asarray(batch), jnp.int32(step), key=key)
+    objective, arrays = recipe.objective, jax.tree.map(jnp.asarray, batch)
+    found = eqx.filter_jit(batch_gradient)(recipe, state.given, arrays, jnp.int32(step), key=key)
     levels: dict[str, Any] = {}
     if isinstance(objective, SplitObjective):
-        draws = objective.draw(jnp.asarray(batch), step, key=key)
+        draws = objective.draw(arrays, step, key=key)
         losses = eqx.filter_jit(objective.sample_losses)(state.given, draws)
         levels = {
             "/".join(str(getattr(entry, "name", entry)) for entry in path): _plain(leaf)
@@ -63,7 +63,7 @@ def write_report(
     content = {
         "step": step,
         "sample_indices": _plain(indices),
-        "samples_not_finite": _plain(np.flatnonzero(~np.isfinite(batch).all(axis=tuple(range(1, batch.ndim))))),
+        "samples_not_finite": _plain(np.flatnonzero(np.any([_not_finite(leaf) for leaf in jax.tree.leaves(batch)], 0))),
         "samples": levels,
         "loss": _plain(found.loss),
         "gradient_norm_per_block": _per_block(found.gradient),
@@ -72,6 +72,10 @@ def write_report(
     path = folder / f"nan_report_{step:08d}.json"
     write_json(path, content)
     return path
+
+
+def _not_finite(leaf: np.ndarray) -> np.ndarray:
+    return ~np.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim)))
 
 
 def _per_block(tree: Any, depth: int = 4) -> dict[str, Any]:
