@@ -25,6 +25,7 @@ from equisct.app.assembly.sampling import ddim_sampler
 from equisct.app.assembly.systems import build_system
 from equisct.app.assembly.transplant import transplant
 from equisct.app.cli import sample, train
+from equisct.app.cli.plan import describe
 from equisct.app.runs import loop, stored
 from equisct.app.runs.stored import load_run, load_teacher, weights_hash
 from equisct.app.settings import codec, methods, presets
@@ -34,7 +35,7 @@ from equisct.data import DataError, load_pairs, save_pairs
 from equisct.evaluation import lpips
 from equisct.model import ConsistencyModel, DenoisingModel, ScoreGuidedModel, Taught
 from equisct.objectives import slots
-from equisct.train import ConstantDecay, RampedDecay, init_state, restarting, train_step
+from equisct.train import ConstantDecay, RampedDecay, data_mesh, init_state, restarting, train_step
 from equisct.train.reading import read_arrays
 from equisct.train.weights import with_arrays
 from strategies import untyped
@@ -389,9 +390,10 @@ def test_pairs_hold_the_noise_the_samples_came_from(pairs, ddpm):
     found = load_pairs(pairs)
     stored = load_run(ddpm)
     assert found.teacher == weights_hash(stored.ema)
-    assert (found.size, found.shape) == (32, (2, 2))
+    assert (found.size, found.shape) == (32, (2,))
     again = found.take(np.array([3, 1]))
-    np.testing.assert_array_equal(again[:, 0], found.z[[3, 1]])
+    np.testing.assert_array_equal(again.z, found.z[[3, 1]])
+    np.testing.assert_array_equal(again.x, found.samples[[3, 1]])
     sampler = ddim_sampler(5)
     made = jax.vmap(lambda z: sampler(stored.ema, z, jr.key(0)))(jnp.asarray(found.z[:3]))
     np.testing.assert_allclose(made, found.samples[:3], rtol=1e-4, atol=1e-5)
@@ -399,7 +401,9 @@ def test_pairs_hold_the_noise_the_samples_came_from(pairs, ddpm):
 
 def test_knowledge_distillation_as_a_command(ddpm, pairs, runs):
     method = methods.KD(ddpm, preconditioning="vp")
-    folder = run(dataclasses.replace(SMALL, method=method, data=Pairs(pairs)), runs / "kd")
+    config = dataclasses.replace(SMALL, method=method, data=Pairs(pairs))
+    assert "32 samples of shape (2,)" in describe(config, load_pairs(pairs), data_mesh(1), goes_on=False)
+    folder = run(config, runs / "kd")
     sample.main([str(folder), "--n", "3", "--out", str(runs / "kd.npz")])
     assert np.load(runs / "kd.npz")["samples"].shape == (3, 2)
 

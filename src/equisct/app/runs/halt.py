@@ -74,7 +74,7 @@ def write_report(
     return path
 
 
-def _not_finite(leaf: np.ndarray) -> np.ndarray:
+def _not_finite(leaf: np.ndarray) -> Any:
     return ~np.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim)))
 
 
