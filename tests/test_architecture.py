@@ -359,10 +359,10 @@ def test_the_message_about_a_large_model_fits_a_screen():
     assert body in repr(unet)
     assert "ResidualBlock(" in repr(unet.body.encoder)
     with pytest.raises(TypeError) as refused:
-        OBJECTIVE(sct.ConsistencyModel(unet, BOUNDARY), jnp.ones((2, 3, 32, 32), int), 0, key=KEY)
+        OBJECTIVE(sct.ConsistencyModel(unet, BOUNDARY), jnp.ones((2, 3, 32, 32)), untyped(0.5), key=KEY)
     first, *_ = lines = str(refused.value).splitlines()
     assert "AbstractSplitObjective.__call__" in first
-    assert lines[1:3] == ["The problem arose whilst typechecking parameter 'batch'.", "Actual value: i32[2,3,32,32]"]
+    assert lines[1:3] == ["The problem arose whilst typechecking parameter 'step'.", "Actual value: 0.5"]
     assert len(lines) < 60
     state = train.init_state(RECIPE, MODEL)
     assert repr(state) == f"TrainState(step=0, {sct.count(MODEL):,} parameters)"

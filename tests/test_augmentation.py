@@ -20,7 +20,7 @@ from equisct.app.parts.models import consistency_model
 from equisct.app.parts.transplant import transplant
 from equisct.app.settings import codec
 from equisct.app.settings.config import Torso
-from equisct.augmentation import LABELS, SYM6, Augmentation, affine
+from equisct.augmentation import AUGMENT_LABELS, SYM6, Augmentation, affine
 from equisct.nn import ddpmpp, ncsnpp
 from strategies import untyped
 from test_cli_evaluate import call
@@ -97,7 +97,7 @@ def error(found, labels, x):
 
 
 def test_labels_say_what_was_done():
-    seen = np.zeros(LABELS, bool)
+    seen = np.zeros(AUGMENT_LABELS, bool)
     for seed in range(12):
         found, labels = augmented(Augmentation(0.6), IMAGE, jr.key(seed))
         assert error(found, labels, IMAGE) < 2e-4
@@ -130,40 +130,40 @@ def test_without_any_an_image_is_itself_or_its_mirror_image():
 
 @pytest.mark.parametrize(("make", "size"), [(ddpmpp, 55_733_891), (ncsnpp, 56_397_827)])
 def test_networks_with_labels_have_their_published_sizes(make, size):
-    assert sct.count(eqx.filter_eval_shape(lambda key: make(labels=LABELS, key=key), KEY)) == size
+    assert sct.count(eqx.filter_eval_shape(lambda key: make(augment_labels=AUGMENT_LABELS, key=key), KEY)) == size
 
 
 SMALL = {"channels": 1, "resolution": 4, "width": 4, "multipliers": (1,), "blocks": 1, "attention": ()}
 
 
 def test_labels_of_zero_are_no_labels_and_others_are_seen():
-    told, untold = (untyped(ddpmpp)(**SMALL, labels=labels, key=KEY) for labels in (LABELS, 0))
-    x, labels = jnp.ones((1, 4, 4)), jnp.arange(1.0, 1 + LABELS)
+    told, untold = (untyped(ddpmpp)(**SMALL, augment_labels=labels, key=KEY) for labels in (AUGMENT_LABELS, 0))
+    x, labels = jnp.ones((1, 4, 4)), jnp.arange(1.0, 1 + AUGMENT_LABELS)
     embedding = lambda net, **named: net.mapping(0.3, **named)  # noqa: E731
     np.testing.assert_array_equal(embedding(told), embedding(untold))
-    np.testing.assert_array_equal(embedding(told, labels=jnp.zeros(LABELS)), embedding(told))
-    by_hand = told.mapping.embedding(0.3) + labels @ untyped(told.mapping).labels
+    np.testing.assert_array_equal(embedding(told, augment_labels=jnp.zeros(AUGMENT_LABELS)), embedding(told))
+    by_hand = told.mapping.embedding(0.3) + labels @ untyped(told.mapping).augment_labels
     wanted = told.mapping.second(jax.nn.silu(told.mapping.first(by_hand)))
-    np.testing.assert_allclose(embedding(told, labels=labels), wanted, rtol=FLOAT32_ROUNDING)
-    with pytest.raises(ValueError, match="labels: expected none with a network that was built without"):
-        untold(x, 0.3, labels=labels)
+    np.testing.assert_allclose(embedding(told, augment_labels=labels), wanted, rtol=FLOAT32_ROUNDING)
+    with pytest.raises(ValueError, match="augment_labels: expected none with a network that was built without"):
+        untold(x, 0.3, augment_labels=labels)
 
 
 def test_the_objective_shows_the_model_the_augmented_image_and_its_labels():
     batch = jnp.broadcast_to(IMAGE, (16, *IMAGE.shape))
     plain = sct.EDMTraining().draw(batch, 0, key=KEY)
     draws = sct.EDMTraining(augment=Augmentation(0.5)).draw(batch, 0, key=KEY)
-    assert plain.labels is None
+    assert plain.augment_labels is None
     for name in ("z", "sigma"):  # the rest is drawn as without
         np.testing.assert_array_equal(getattr(draws, name), getattr(plain, name))
-    assert untyped(draws.labels).shape == (16, LABELS)
+    assert untyped(draws.augment_labels).shape == (16, AUGMENT_LABELS)
     one = jax.tree.map(lambda leaf: leaf[0], draws)
-    assert error(one.x, one.labels, IMAGE) < 2e-4
+    assert error(one.x, one.augment_labels, IMAGE) < 2e-4
     seen = []
 
-    def model(x_t, sigma, *, labels=None, key=None):
-        seen.append(labels)
-        return x_t - untyped(labels).sum()
+    def model(x_t, sigma, *, augment_labels=None, key=None):
+        seen.append(augment_labels)
+        return x_t - untyped(augment_labels).sum()
 
     sct.EDMTraining(augment=Augmentation(0.5)).sample_losses(model, draws)
     assert len(seen) == 1
@@ -181,10 +181,10 @@ EDM = dataclasses.replace(
 
 def test_a_pupil_leaves_the_labels_of_its_teacher_out():
     teacher = untyped(EDM.method.build(EDM, (1, 8, 8)).model(KEY))
-    assert teacher.network.mapping.labels.shape == (LABELS, 4)
+    assert teacher.network.mapping.augment_labels.shape == (AUGMENT_LABELS, 4)
     pupil = consistency_model(EDM, (1, 8, 8), key=jr.key(1)).torso
     found = untyped(transplant(pupil, teacher.network))
-    assert found.mapping.labels is None
+    assert found.mapping.augment_labels is None
     np.testing.assert_array_equal(found.mapping.first.weight, teacher.network.mapping.first.weight)
 
 

@@ -31,6 +31,7 @@ from equisct import (
     LogNormal,
     NoiseWeighting,
     OriginalConsistencyTraining,
+    Pair,
     ProgressiveDistillation,
     ScoreGuided,
     ScoreGuidedTraining,
@@ -350,7 +351,7 @@ def test_the_last_student_samples_in_one_evaluation():
 def test_knowledge_distillation_regresses_the_reference_endpoint():
     """The pairs of the exact sampler; a student that is the exact map has no loss, one that is off by d has d."""
     z = jr.normal(KEY, (16, 2))
-    pairs = jnp.stack([z, jax.vmap(lambda z: TRUTH.transport(80 * z, 80.0, 0.002))(z)], 1)
+    pairs = Pair(z, jax.vmap(lambda z: TRUTH.transport(80 * z, 80.0, 0.002))(z))
     objective = KnowledgeDistillation()
     for offset in (0.0, 0.25):
         student = function_denoiser(lambda x, sigma, key, offset=offset: TRUTH.transport(x, sigma, 0.002) + offset)
@@ -362,7 +363,6 @@ def test_knowledge_distillation_regresses_the_reference_endpoint():
 # --- bad input ---
 
 BAD = {
-    "pairs": (lambda: KnowledgeDistillation()(mlp(), DATA[:4], 0, key=KEY), r"batch: expected pairs.*found \(4, 2\)"),
     "halves": (lambda: Halving(6, 1, starts=(0, 1, 2)), "first: expected last = 1 doubled.*found 6"),
     "starts": (lambda: Halving(4, 1, starts=(0, 2, 2)), "starts: expected 3 ascending steps"),
     "levels": (lambda: ShrinkingPairs(Constant(3), lowest=2.0, highest=1.0), "sigma_min: expected less than"),

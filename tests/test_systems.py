@@ -24,6 +24,7 @@ from equisct import DDIM, VPSchedule
 from equisct.app import methods, presets
 from equisct.app.assembly.recipe import build_optimiser, build_recipe
 from equisct.app.cli import sample, train
+from equisct.app.cli.plan import describe
 from equisct.app.parts.models import denoising_model
 from equisct.app.parts.transplant import transplant
 from equisct.app.runs import loop, stored
@@ -35,7 +36,7 @@ from equisct.data import DataError, load_pairs, save_pairs
 from equisct.evaluation import lpips
 from equisct.model import ConsistencyModel, DenoisingModel, ScoreGuidedModel, WithTeacher
 from equisct.objectives import slots
-from equisct.train import ConstantDecay, RampedDecay, init_state, manifest, restarting, train_step
+from equisct.train import ConstantDecay, RampedDecay, data_mesh, init_state, manifest, restarting, train_step
 from equisct.train.reading import find_checkpoint, load_tree
 from equisct.train.weights import named_arrays, with_arrays
 from strategies import untyped
@@ -418,9 +419,10 @@ def test_pairs_hold_the_noise_the_samples_came_from(pairs, ddpm):
     found = load_pairs(pairs)
     stored = load_run(ddpm)
     assert found.teacher == weights_hash(stored.ema)
-    assert (found.size, found.shape) == (32, (2, 2))
+    assert (found.size, found.shape) == (32, (2,))
     again = found.take(np.array([3, 1]))
-    np.testing.assert_array_equal(again[:, 0], found.z[[3, 1]])
+    np.testing.assert_array_equal(again.z, found.z[[3, 1]])
+    np.testing.assert_array_equal(again.x, found.samples[[3, 1]])
     sampler = DDIM(VPSchedule().quadratic(5))
     made = jax.vmap(lambda z: sampler(stored.ema, z))(jnp.asarray(found.z[:3]))
     np.testing.assert_allclose(made, found.samples[:3], rtol=1e-4, atol=1e-5)
@@ -428,7 +430,9 @@ def test_pairs_hold_the_noise_the_samples_came_from(pairs, ddpm):
 
 def test_knowledge_distillation_as_a_command(ddpm, pairs, runs):
     method = methods.KD(ddpm, preconditioning="vp")
-    folder = run(dataclasses.replace(SMALL, method=method, data=Pairs(pairs)), runs / "kd")
+    config = dataclasses.replace(SMALL, method=method, data=Pairs(pairs))
+    assert "32 samples of shape (2,)" in describe(config, load_pairs(pairs), data_mesh(1), goes_on=False)
+    folder = run(config, runs / "kd")
     sample.main([str(folder), "--n", "3", "--out", str(runs / "kd.npz")])
     assert np.load(runs / "kd.npz")["samples"].shape == (3, 2)
 

@@ -4,6 +4,8 @@ from . import nn as nn
 from . import oracle as oracle
 from . import samplers as samplers
 from . import train as train
+from ._base.batch import Example as Example
+from ._base.batch import Pair as Pair
 from ._base.tree import Frozen as Frozen
 from ._base.tree import count as count
 from ._base.tree import cut as cut

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from ._base.check import check_fraction, check_positive
 from ._base.types import Key
 
-LABELS = 9
+AUGMENT_LABELS = 9
 """Numbers that tell what was done; all 0 for an image as it is."""
 
 SYM6 = np.array(
@@ -41,7 +41,7 @@ CENTRE = float(np.arange(len(SYM6)) @ SYM6 / SYM6.sum()) - BEFORE
 
 
 class Augmentation(eqx.Module):
-    """A random map of one image (c, h, w): `(x, *, key) -> (augmented, labels)`.
+    """A random map of one image (c, h, w): `(x, *, key) -> (augmented, augment_labels)`.
 
     Mirrored left to right with probability 1/2; and each with `probability`: upside down with 1/2, scaled by
     `2^(spread n)`, turned by any angle, stretched by `2^(spread n)` along any direction, moved by `shift n` of its

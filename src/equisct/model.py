@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from ._base.batch import given
 from ._base.tree import cut
 from ._base.types import Key, Level, Sample
 from .diffusion import score_from_denoised
@@ -32,24 +33,25 @@ class ConsistencyModel(eqx.Module):
     """A torso with its preconditioning: `(x_t, sigma, *, key=None) -> Readout`.
 
     Args:
-        torso: `(x, c_noise, *, key=None) -> TorsoOutput`, such as `nn.ncsnpp(...)` or a network of your own.
+        torso: `(x, c_noise, *, key=None) -> TorsoOutput`, such as `nn.ncsnpp(...)` or a network of your own; it takes
+            `condition` too if the batches have any.
         preconditioning: with `BoundaryPreconditioning` the endpoint at `sigma_min` is `x_t` itself, exactly.
     """
 
     torso: Torso
     preconditioning: AbstractPreconditioning
 
-    def __call__(self, x_t: Sample, sigma: Level, *, key: Key | None = None) -> Readout:
+    def __call__(self, x_t: Sample, sigma: Level, *, condition: Any = None, key: Key | None = None) -> Readout:
         scalings = self.preconditioning.scalings(sigma)
-        output = self.torso(scalings.input * x_t, scalings.noise, key=key)
+        output = self.torso(scalings.input * x_t, scalings.noise, key=key, **given(condition))
         if not isinstance(output, TorsoOutput):
             raise TypeError(f"torso: expected to return a nn.TorsoOutput, found {type(output).__name__}")
         endpoint = precondition(scalings, x_t, output.raw)
         return Readout(endpoint=endpoint, features=output.features, embedding=output.embedding)
 
-    def endpoint(self, x_t: Sample, sigma: Level) -> Sample:
+    def endpoint(self, x_t: Sample, sigma: Level, *, condition: Any = None) -> Sample:
         """Where the PF-ODE's path through `x_t` at level `sigma` ends (at `sigma_min`); dropout is off."""
-        return self(x_t, sigma).endpoint
+        return self(x_t, sigma, condition=condition).endpoint
 
 
 class EndpointScaling(enum.Enum):
@@ -106,17 +108,17 @@ class ScoreGuidedModel(eqx.Module):
     cm: ConsistencyModel
     head: ScoreHead
 
-    def endpoint(self, x_t: Sample, sigma: Level) -> Sample:
+    def endpoint(self, x_t: Sample, sigma: Level, *, condition: Any = None) -> Sample:
         """Where the PF-ODE's path through `x_t` ends; the head takes no part."""
-        return self.cm.endpoint(x_t, sigma)
+        return self.cm.endpoint(x_t, sigma, condition=condition)
 
-    def denoise(self, x_t: Sample, sigma: Level) -> Sample:
-        """The posterior mean E[x | x_t] by the score head (paper eq. 7)."""
-        return self.head(x_t, sigma, self.cm(x_t, sigma))
+    def denoise(self, x_t: Sample, sigma: Level, *, condition: Any = None) -> Sample:
+        """The posterior mean E[x | x_t] by the score head (paper eq. 7), which meets a condition in the readout."""
+        return self.head(x_t, sigma, self.cm(x_t, sigma, condition=condition))
 
-    def score(self, x_t: Sample, sigma: Level) -> Sample:
+    def score(self, x_t: Sample, sigma: Level, *, condition: Any = None) -> Sample:
         """The score of the noised law at `x_t` (paper eq. 8)."""
-        return score_from_denoised(self.denoise(x_t, sigma), x_t, sigma)
+        return score_from_denoised(self.denoise(x_t, sigma, condition=condition), x_t, sigma)
 
 
 class DenoisingModel(eqx.Module):
@@ -124,7 +126,7 @@ class DenoisingModel(eqx.Module):
 
     Args:
         network: `(x, c_noise, *, key=None) -> TorsoOutput`, such as `nn.ddpmpp(...)` or a network of your own; it takes
-            `labels` too if it is trained with an `Augmentation`.
+            `augment_labels` too if it is trained with an `Augmentation`, `condition` if the batches have any.
         preconditioning: `EDMPreconditioning`, or `VPPreconditioning` for a network that predicts DDPM's noise.
     """
 
@@ -136,16 +138,17 @@ class DenoisingModel(eqx.Module):
         x_t: Sample,
         sigma: Level,
         *,
-        labels: Float[Array, " labels"] | None = None,
+        condition: Any = None,
+        augment_labels: Float[Array, " augment_labels"] | None = None,
         key: Key | None = None,
     ) -> Sample:
         scalings = self.preconditioning.scalings(sigma)
-        told = {} if labels is None else {"labels": labels}
+        told = given(condition) if augment_labels is None else given(condition) | {"augment_labels": augment_labels}
         return precondition(scalings, x_t, self.network(scalings.input * x_t, scalings.noise, key=key, **told).raw)
 
-    def denoise(self, x_t: Sample, sigma: Level) -> Sample:
+    def denoise(self, x_t: Sample, sigma: Level, *, condition: Any = None) -> Sample:
         """The posterior mean E[x | x_t]; dropout is off."""
-        return self(x_t, sigma)
+        return self(x_t, sigma, condition=condition)
 
 
 class WithTeacher(eqx.Module):

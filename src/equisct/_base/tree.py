@@ -53,6 +53,20 @@ def count(tree: Any) -> int:
     return sum(size(node) for node in jax.tree.leaves(tree, is_leaf=_is_frozen))
 
 
+def batch_size(batch: Any) -> int:
+    """The number of samples in a batch, a pytree of arrays.
+
+    Raises:
+        ValueError: if its arrays are not of one first axis, or there are none.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(batch)
+    sizes = {jnp.shape(leaf)[:1] for _, leaf in leaves}
+    if len(sizes) != 1 or sizes == {()}:
+        found = ", ".join(f"{jax.tree_util.keystr(path)} {jnp.shape(leaf)}".strip() for path, leaf in leaves) or "none"
+        raise ValueError(f"batch: expected arrays of one first axis, found {found}")
+    return sizes.pop()[0]
+
+
 def global_norm(tree: Any) -> Scalar:
     """The Euclidean norm over all floating-point arrays of a tree, in float32 or better."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]

@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from jax import Array
-from jaxtyping import ArrayLike, Float, Int, PRNGKeyArray
+from jaxtyping import ArrayLike, Float, Int, PRNGKeyArray, PyTree, Shaped
+
+from .batch import Example
 
 Sample: TypeAlias = Float[Array, "*shape"]
 """One sample of any shape; two `Sample`s in one signature have the same shape."""
+
+Batch: TypeAlias = PyTree[Shaped[Array | np.ndarray, "..."]]
+"""A pytree of arrays of one first axis, the batch; what it holds is between data set and objective."""
+
+Examples: TypeAlias = Float[Array, "batch *shape"] | Example
+"""A batch of clean samples, with a condition or without."""
 
 Scalar: TypeAlias = Float[Array, ""]
 

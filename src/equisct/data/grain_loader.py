@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 
 from .errors import DataError
 from .loader import Loader
@@ -82,14 +82,14 @@ class GrainLoader:
         """The samples of this process at one step."""
         return self._loader.indices(step)
 
-    def batch(self, step: int) -> Float32[np.ndarray, "rows *shape"]:
+    def batch(self, step: int) -> Any:
         """The batch of this process at one step, read now."""
         return self._loader.batch(step)
 
-    def __iter__(self) -> Iterator[np.ndarray]:
+    def __iter__(self) -> Iterator[Any]:
         return self.since(self.start)
 
-    def since(self, step: int) -> Iterator[np.ndarray]:
+    def since(self, step: int) -> Iterator[Any]:
         """The batches of one step, the next, and so on, read ahead."""
         grain = importlib.import_module("grain")  # imports JAX
         batches = grain.MapDataset.source(_Batches(self._loader)).slice(slice(step, None))
@@ -119,7 +119,7 @@ class _Batches:
     def __len__(self) -> int:
         return STEPS
 
-    def __getitem__(self, step: int) -> np.ndarray:
+    def __getitem__(self, step: int) -> Any:
         return self._loader.batch(step)
 
 
@@ -130,15 +130,15 @@ class _Ahead:
         self._left = [batches]
         self.close = weakref.finalize(self, _close_all, self._left)
 
-    def __iter__(self) -> Iterator[np.ndarray]:
+    def __iter__(self) -> Iterator[Any]:
         return self
 
-    def __next__(self) -> np.ndarray:
+    def __next__(self) -> Any:
         if not self._left:
             raise ValueError("loader: expected an open one, found it closed")
-        batch = next(self._left[0])
         # What workers send lies in memory that they share, and that is taken back.
-        return batch if type(batch) is np.ndarray else np.array(batch, subok=False)
+        keep = lambda leaf: leaf if type(leaf) is np.ndarray else np.array(leaf, subok=False)  # noqa: E731
+        return importlib.import_module("jax").tree.map(keep, next(self._left[0]))
 
 
 def _close_all(left: list[Any]) -> None:

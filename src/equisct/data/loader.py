@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, UInt64
+from jaxtyping import Bool, Int64, UInt64
 
 from .errors import DataError, describe
 from .records import Dataset
@@ -101,16 +101,16 @@ class Loader:
         first = step * self._batch
         return _window(first + self._rows.start, first + self._rows.stop, self.dataset.size, self._permutation)
 
-    def batch(self, step: int) -> Float32[np.ndarray, "rows *shape"]:
-        """The batch of this process at one step."""
+    def batch(self, step: int) -> Any:
+        """The batch of this process at one step, as the data set gives it."""
         flips = batch_flips(step, batch=self._batch, seed=self._seed)[self._rows] if self._flip else None
         return self.dataset.take(self.indices(step), flips)
 
-    def since(self, step: int) -> Iterator[np.ndarray]:
+    def since(self, step: int) -> Iterator[Any]:
         """The batches of one step, the next, and so on."""
         return map(self.batch, itertools.count(step))
 
-    def __iter__(self) -> Iterator[np.ndarray]:
+    def __iter__(self) -> Iterator[Any]:
         return self.since(self.start)
 
     def close(self) -> None:

@@ -5,11 +5,11 @@ import os
 import zipfile
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Bool, Int
 
+from .._base.batch import Pair
 from ._files import FilePath, check_expansion, existing, refused
 from .errors import DataError, describe
-from .records import Dataset
 
 ACCEPTED = """an .npz file of equisct-sample --pairs:
   z: float32 (n, *shape), unit Gaussian noise
@@ -20,7 +20,7 @@ EXAMPLE = "equisct-sample runs/teacher --pairs --n 50000 --out pairs.npz"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PairSet:
-    """Noise and the samples made of it, in memory; one sample of this set is a pair, `(2, *shape)`.
+    """Noise and the samples made of it, in memory; a batch of this set is a `Pair`.
 
     Attributes:
         z: the noise, float32 (n, *shape).
@@ -53,12 +53,10 @@ class PairSet:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one pair."""
-        return (2, *self.z.shape[1:])
+        """The shape of the noise, and of what was made of it."""
+        return self.z.shape[1:]
 
-    def take(
-        self, indices: Int[np.ndarray, " batch"], flip: Bool[np.ndarray, " batch"] | None = None
-    ) -> Float32[np.ndarray, "batch 2 *shape"]:
+    def take(self, indices: Int[np.ndarray, " batch"], flip: Bool[np.ndarray, " batch"] | None = None) -> Pair:
         """The pairs at `indices`; `flip` must be None.
 
         Raises:
@@ -66,7 +64,7 @@ class PairSet:
         """
         if flip is not None:
             raise DataError(f"{self.name}: flip", "flips for pairs of noise and sample", "None")
-        return np.stack([self.z[indices], self.samples[indices]], axis=1)
+        return Pair(self.z[indices], self.samples[indices])
 
 
 def save_pairs(path: str | os.PathLike[str], z: np.ndarray, samples: np.ndarray, teacher: str) -> None:
@@ -94,8 +92,3 @@ def load_pairs(path: FilePath) -> PairSet:
         if teacher.dtype.kind != "U" or teacher.ndim or teacher.dtype.itemsize > 4 * 64:
             raise DataError(f"{place}['teacher']", f"a {describe(teacher)}", "a text of at most 64 characters")
     return PairSet(arrays["z"], arrays["samples"], str(teacher), place.name.split(".")[0])
-
-
-def sample_shape(dataset: Dataset) -> tuple[int, ...]:
-    """The shape of what a model trained on this set makes: of a pair's sample, or of the set's own."""
-    return dataset.shape[1:] if isinstance(dataset, PairSet) else dataset.shape

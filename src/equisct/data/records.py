@@ -1,7 +1,7 @@
 """Data sets in memory: `ImageSet` and `VectorSet`, and `Dataset`, what the loader needs of any of them."""
 
 import dataclasses
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int
@@ -21,13 +21,15 @@ class Dataset(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one sample; images are channel first."""
+        """The shape of one clean sample; images are channel first."""
         ...
 
-    def take(
-        self, indices: Int[np.ndarray, " batch"], flip: Bool[np.ndarray, " batch"] | None = None
-    ) -> Float32[np.ndarray, "batch *shape"]:
-        """The samples at `indices`, each mirrored left to right where `flip` is true."""
+    def take(self, indices: Int[np.ndarray, " batch"], flip: Bool[np.ndarray, " batch"] | None = None) -> Any:
+        """The samples at `indices`, each mirrored left to right where `flip` is true.
+
+        What is taken is the batch: an array, an `Example`, a `Pair`, or any pytree of arrays whose first axis is that
+        of `indices`.
+        """
         ...
 
 

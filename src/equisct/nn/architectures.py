@@ -23,18 +23,18 @@ def ncsnpp(
     fourier_scale: float = 0.02,
     tap_before_norm: bool = False,
     tap_after_silu: bool = False,
-    labels: int = 0,
+    augment_labels: int = 0,
     remat: bool = False,
     key: Key,
 ) -> SongUNet:
     """NCSN++ (Song et al. 2021): Fourier embedding, [1, 3, 3, 1] resampling, residual input pyramid.
 
     The defaults with `dropout=0.3` are the paper's consistency model on CIFAR-10: 56,395,523 parameters.
-    `fourier_scale` 0.02 is iCT's; NCSN++'s own is 16. `labels` is how many numbers about augmentation enter.
+    `fourier_scale` 0.02 is iCT's; NCSN++'s own is 16. `augment_labels` is how many numbers about augmentation enter.
     """
     embedding_key, mapping_key, body_key = jr.split(key, 3)
     embedding = FourierEmbedding(2 * width, scale=fourier_scale, key=embedding_key)
-    mapping = Mapping(embedding, 2 * width, 4 * width, labels=labels, key=mapping_key)
+    mapping = Mapping(embedding, 2 * width, 4 * width, augment_labels=augment_labels, key=mapping_key)
     body = UNetBody(
         channels, channels, resolution=resolution, width=width, multipliers=multipliers, blocks=blocks,
         attention=attention, embedding_width=4 * width, dropout=dropout, taps=FIR, pyramid=True, remat=remat,
@@ -55,17 +55,17 @@ def ddpmpp(
     dropout: float = 0.0,
     tap_before_norm: bool = False,
     tap_after_silu: bool = False,
-    labels: int = 0,
+    augment_labels: int = 0,
     remat: bool = False,
     key: Key,
 ) -> SongUNet:
     """DDPM++ (Song et al. 2021): positional embedding, averaging and nearest-neighbour resampling, no pyramid.
 
     The defaults have 55,732,739 parameters. `channels_in` differs from `channels` where more than the image enters;
-    `labels` is how many numbers about augmentation do.
+    `augment_labels` is how many numbers about augmentation do.
     """
     mapping_key, body_key = jr.split(key)
-    mapping = Mapping(PositionalEmbedding(width), width, 4 * width, labels=labels, key=mapping_key)
+    mapping = Mapping(PositionalEmbedding(width), width, 4 * width, augment_labels=augment_labels, key=mapping_key)
     body = UNetBody(
         channels_in or channels, channels, resolution=resolution, width=width, multipliers=multipliers, blocks=blocks,
         attention=attention, embedding_width=4 * width, dropout=dropout, taps=BOX, pyramid=False, remat=remat,

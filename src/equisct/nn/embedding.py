@@ -53,25 +53,28 @@ Embedding: TypeAlias = FourierEmbedding | PositionalEmbedding
 class Mapping(eqx.Module):
     """Noise level -> embedding -> Linear -> SiLU -> Linear: the network's noise embedding before its last SiLU.
 
-    `labels`, where the network takes any, is the matrix that adds them to the embedding; labels of 0 add nothing.
+    `augment_labels`, where the network takes any, is the matrix that adds them to the embedding; 0 adds nothing.
     """
 
     embedding: Embedding
     first: Linear
     second: Linear
-    labels: Float[Array, "labels features"] | None
+    augment_labels: Float[Array, "augment_labels features"] | None
 
-    def __init__(self, embedding: Embedding, features: int, width: int, *, labels: int = 0, key: Key):
+    def __init__(self, embedding: Embedding, features: int, width: int, *, augment_labels: int = 0, key: Key):
         first_key, second_key = jr.split(key)
         self.embedding = embedding
         self.first = Linear(features, width, key=first_key)
         self.second = Linear(width, width, key=second_key)
-        self.labels = xavier((labels, features), 1.0, key=jr.fold_in(key, 2)) if labels else None
+        labels_key = jr.fold_in(key, 2)
+        self.augment_labels = xavier((augment_labels, features), 1.0, key=labels_key) if augment_labels else None
 
-    def __call__(self, c_noise: Level, labels: Float[Array, " labels"] | None = None) -> Float[Array, " width"]:
+    def __call__(
+        self, c_noise: Level, augment_labels: Float[Array, " augment_labels"] | None = None
+    ) -> Float[Array, " width"]:
         embedded = self.embedding(c_noise)
-        if labels is not None:
-            if self.labels is None:
-                raise ValueError("labels: expected none with a network that was built without, found some")
-            embedded = embedded + labels @ self.labels
+        if augment_labels is not None:
+            if self.augment_labels is None:
+                raise ValueError("augment_labels: expected none with a network that was built without, found some")
+            embedded = embedded + augment_labels @ self.augment_labels
         return self.second(jax.nn.silu(self.first(embedded)))

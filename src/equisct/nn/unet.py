@@ -187,10 +187,10 @@ class UNetBody(eqx.Module):
 class SongUNet(eqx.Module):
     """A whole U-Net on one channel-first image; a torso, or by itself a denoiser's raw network.
 
-    Call it as `(x, c_noise, *, labels=None, key=None) -> TorsoOutput`, `x` of shape `(c_in, resolution, resolution)`
-    with unit variance, `c_noise = ln(sigma) / 4`. While training, `key` is for dropout, and `labels` are of an
-    augmentation, where the network was built for so many. `features` are the last features after the final norm and
-    SiLU (`tap_before_norm`: before them), `embedding` the noise embedding before its last SiLU (`tap_after_silu`:
+    Call it as `(x, c_noise, *, augment_labels=None, key=None) -> TorsoOutput`, `x` of shape `(c_in, resolution,
+    resolution)` with unit variance, `c_noise = ln(sigma) / 4`. While training, `key` is for dropout, `augment_labels`
+    of an augmentation, where the network was built for so many. `features` are the last features after the final norm
+    and SiLU (`tap_before_norm`: before them), `embedding` the noise embedding before its last SiLU (`tap_after_silu`:
     after it).
 
     Raises:
@@ -219,11 +219,11 @@ class SongUNet(eqx.Module):
         x: Float[Array, "c_in h w"],
         c_noise: Level,
         *,
-        labels: Float[Array, " labels"] | None = None,
+        augment_labels: Float[Array, " augment_labels"] | None = None,
         key: Key | None = None,
     ) -> TorsoOutput:
         self._check_image(x.shape)
-        embedding = self.mapping(c_noise, labels)
+        embedding = self.mapping(c_noise, augment_labels)
         e = jax.nn.silu(embedding)
         last = self.body.last_features(x.transpose(1, 2, 0), e, key=key)
         activated = self.body.activate(last)

@@ -4,18 +4,18 @@ Draw a pair of levels t > r, take a small step from `x_t` to `x_r`, evaluate a t
 five slots are `levels`, `velocity`, `step`, `bootstrap`, and `distance` with `weighting`. A new method fills them anew.
 """
 
+import dataclasses
 import warnings
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from jaxtyping import Float
 
+from .._base.batch import given
 from .._base.concrete import concrete
 from .._base.tree import cut
-from .._base.types import Key, Step
+from .._base.types import Examples, Key, Step
 from ..curriculum import AbstractCurriculum
 from ..diffusion import perturb
 from ..distance import AbstractDistance, PseudoHuber
@@ -57,7 +57,7 @@ class Consistency(AbstractReadoutObjective):
     stratify: bool = eqx.field(static=True, default=False)
     share_dropout: bool = eqx.field(static=True, default=True)
 
-    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Draw:
+    def draw(self, batch: Examples, step: Step, *, key: Key) -> Draw:
         """The noise, level pair and keys of every sample (a batched `Draw`)."""
         stage, options = self.curriculum.stage(step), {"stratify": self.stratify, "share_dropout": self.share_dropout}
         return draw_pairs(self.levels, stage, batch, **options, key=key)
@@ -75,14 +75,15 @@ class Consistency(AbstractReadoutObjective):
 
     def sample_loss(self, model: Any, draw: Draw) -> tuple[dict[str, SampleLoss], TorsoPass]:
         """One sample's loss, `consistency`, and the student's pass at `x_t`."""
-        t, fixed = draw.pair.t, cut(model)
+        t, fixed, told = draw.pair.t, cut(model), given(draw.condition)
         x_t = perturb(draw.x, draw.z, t)
-        student = consistency_part(model)(x_t, t, key=draw.keys.student)
-        field = self.velocity(fixed, draw, TorsoPass(draw.x, x_t, t, cut(student), draw.keys.head))
+        student = consistency_part(model)(x_t, t, key=draw.keys.student, **told)
+        seen = TorsoPass(draw.x, x_t, t, student, draw.keys.head, draw.condition)
+        field = self.velocity(fixed, draw, dataclasses.replace(seen, readout=cut(student)))
         x_r = cut(self.step(field, x_t, draw.pair))
-        teacher = cut(self.bootstrap(fixed)(x_r, draw.pair.r, key=draw.keys.teacher))
+        teacher = cut(self.bootstrap(fixed)(x_r, draw.pair.r, key=draw.keys.teacher, **told))
         loss = consistency_loss(student.endpoint, teacher.endpoint, self.weighting(draw.pair), self.distance)
-        return {"consistency": SampleLoss(loss, jnp.asarray(t))}, TorsoPass(draw.x, x_t, t, student, draw.keys.head)
+        return {"consistency": SampleLoss(loss, jnp.asarray(t))}, seen
 
     def reduce(self, losses: dict[str, SampleLoss]) -> Terms:
         """The loss in its parts (here one)."""

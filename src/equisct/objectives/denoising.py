@@ -9,9 +9,10 @@ import jax.random as jr
 from jax import Array
 from jaxtyping import Float
 
+from .._base.batch import as_example, given
 from .._base.check import check_levels
 from .._base.random import draw_normal
-from .._base.types import Key, Level, Sample, Scalar, Step
+from .._base.types import Examples, Key, Level, Sample, Scalar, Step
 from ..augmentation import Augmentation
 from ..diffusion import perturb
 from ..level_sampling import AbstractSingleLevel, LogNormal, VPTimes, independent, stratified
@@ -28,14 +29,16 @@ class NoisedSample(eqx.Module):
     z: Float[Array, "*shape"]
     sigma: Level
     key: Key
-    labels: Float[Array, " labels"] | None = None
+    augment_labels: Float[Array, " augment_labels"] | None = None
     """What an augmentation has done to x."""
+    condition: Any = None
 
 
 class Denoising(AbstractSplitObjective):
     """Weighted squared error of a denoiser; `(model, batch, step, *, key) -> (loss, Terms)`.
 
-    The model is a callable `(x_t, sigma, *, key=None) -> denoised`, such as a `DenoisingModel`.
+    The model is a callable `(x_t, sigma, *, key=None) -> denoised`, such as a `DenoisingModel`; it takes `condition`
+    too if the batches have any.
 
     Args:
         law: of the level.
@@ -43,7 +46,7 @@ class Denoising(AbstractSplitObjective):
         stratify: spread the batch's level draws evenly over the law.
         sigma_min: lower end of the bins of the reported loss per level; bounds no level.
         sigma_max: their upper end.
-        augment: of the images; the model then takes its `labels` too, as `DenoisingModel` does.
+        augment: of the images; the model then takes its `augment_labels` too, as `DenoisingModel` does.
     """
 
     law: AbstractSingleLevel
@@ -56,24 +59,27 @@ class Denoising(AbstractSplitObjective):
     def __check_init__(self) -> None:
         check_levels(self.sigma_min, self.sigma_max)
 
-    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> NoisedSample:
+    def draw(self, batch: Examples, step: Step, *, key: Key) -> NoisedSample:
         """The noise, level and model key of every sample (a batched `NoisedSample`)."""
         del step
+        x, condition = as_example(batch)
         level_key, noise_key, model_key = jr.split(key, 3)
         spread = stratified if self.stratify else independent
-        sigma = jax.vmap(self.law.level)(spread(len(batch), key=level_key))
-        z = draw_normal(batch.shape, key=noise_key).astype(batch.dtype)
-        labels = None
+        sigma = jax.vmap(self.law.level)(spread(len(x), key=level_key))
+        z = draw_normal(x.shape, key=noise_key).astype(x.dtype)
+        augment_labels = None
         if self.augment is not None:
-            augment, keys = self.augment, jr.split(jr.fold_in(key, 3), len(batch))
-            batch, labels = jax.vmap(lambda x, key: augment(x, key=key))(batch, keys)
-        return jax.vmap(NoisedSample)(batch, z, sigma, jr.split(model_key, len(batch)), labels)
+            augment, keys = self.augment, jr.split(jr.fold_in(key, 3), len(x))
+            x, augment_labels = jax.vmap(lambda x, key: augment(x, key=key))(x, keys)
+        return jax.vmap(NoisedSample)(x, z, sigma, jr.split(model_key, len(x)), augment_labels, condition)
 
     def sample_losses(self, model: Any, draws: NoisedSample) -> dict[str, SampleLoss]:
         """The losses of a batch of draws, sample by sample."""
 
         def loss(draw: NoisedSample) -> Scalar:
-            told = {} if draw.labels is None else {"labels": draw.labels}
+            told = given(draw.condition)
+            if draw.augment_labels is not None:
+                told["augment_labels"] = draw.augment_labels
             denoised: Sample = model(perturb(draw.x, draw.z, draw.sigma), draw.sigma, key=draw.key, **told)
             return denoising_loss(denoised, draw.x, self.weighting.at(draw.sigma))
 

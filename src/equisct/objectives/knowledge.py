@@ -8,6 +8,7 @@ import jax.random as jr
 from jax import Array
 from jaxtyping import Float
 
+from .._base.batch import Pair
 from .._base.check import check_positive
 from .._base.types import Key, Scalar, Step
 from ..distance import L1, AbstractDistance
@@ -25,8 +26,8 @@ class NoisePair(eqx.Module):
 class KnowledgeDistillation(AbstractSplitObjective):
     """The distance of the student's one step from the teacher's many; `(model, batch, step, *, key)`.
 
-    The model is a callable `(x_t, sigma, *, key=None) -> sample`, such as the teacher's `DenoisingModel`. A batch holds
-    pairs, `(batch, 2, *shape)`: unit Gaussian noise first, then the teacher's sample.
+    The model is a callable `(x_t, sigma, *, key=None) -> sample`, such as the teacher's `DenoisingModel`. A batch is a
+    `Pair` of unit Gaussian noise and the teacher's samples, each `(batch, *shape)`.
 
     Args:
         sigma_max: level at which the student sees the noise, `student(sigma_max z, sigma_max)`; > 0.
@@ -39,16 +40,10 @@ class KnowledgeDistillation(AbstractSplitObjective):
     def __check_init__(self) -> None:
         check_positive("sigma_max", self.sigma_max)
 
-    def draw(self, batch: Float[Array, "batch *pair"], step: Step, *, key: Key) -> NoisePair:
-        """The pairs of the batch (a batched `NoisePair`).
-
-        Raises:
-            ValueError: if the batch does not hold pairs.
-        """
+    def draw(self, batch: Pair, step: Step, *, key: Key) -> NoisePair:
+        """The pairs of the batch (a batched `NoisePair`)."""
         del step
-        if batch.ndim < 3 or batch.shape[1] != 2:
-            raise ValueError(f"batch: expected pairs of noise and sample, (batch, 2, *shape), found {batch.shape}")
-        return jax.vmap(NoisePair)(batch[:, 0], batch[:, 1], jr.split(key, len(batch)))
+        return jax.vmap(NoisePair)(*batch, jr.split(key, len(batch.x)))
 
     def sample_losses(self, model: Any, draws: NoisePair) -> dict[str, SampleLoss]:
         """The losses of a batch of pairs, pair by pair."""

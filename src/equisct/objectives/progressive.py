@@ -1,15 +1,15 @@
 """Progressive distillation (Salimans & Ho 2022): a student learns two of its teacher's steps as one, then teaches."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax import Array
-from jaxtyping import Float
 
+from .._base.batch import given
 from .._base.tree import cut
-from .._base.types import Key, Sample, Scalar, Step
+from .._base.types import Examples, Key, Sample, Scalar, Step
 from ..curriculum import Halving
 from ..diffusion import euler_step, perturb, pf_drift
 from ..discretization import LevelPair
@@ -68,7 +68,7 @@ class ProgressiveDistillation(AbstractSplitObjective):
         levels = LevelTable.build(curriculum, Uniform(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
         return ProgressiveDistillation(curriculum, levels, weighting or SNRWeighting(), rho, stratify)
 
-    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Draw:
+    def draw(self, batch: Examples, step: Step, *, key: Key) -> Draw:
         """The noise, level pair and keys of every sample (a batched `Draw`)."""
         return draw_pairs(self.levels, self.curriculum.stage(step), batch, stratify=self.stratify, key=key)
 
@@ -77,10 +77,11 @@ class ProgressiveDistillation(AbstractSplitObjective):
 
         def loss(draw: Draw) -> Scalar:
             x_t = perturb(draw.x, draw.z, draw.pair.t)
-            target = cut(two_step_target(cut(model.teacher), x_t, draw.pair, self.rho))
-            return denoising_loss(
-                model.student(x_t, draw.pair.t, key=draw.keys.student), target, self.weighting(draw.pair)
-            )
+            told = given(draw.condition)
+            teacher = functools.partial(cut(model.teacher), **told)
+            target = cut(two_step_target(teacher, x_t, draw.pair, self.rho))
+            student = model.student(x_t, draw.pair.t, key=draw.keys.student, **told)
+            return denoising_loss(student, target, self.weighting(draw.pair))
 
         return {"denoising": SampleLoss(jax.vmap(loss)(draws), jnp.asarray(draws.pair.t))}
 

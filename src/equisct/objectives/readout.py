@@ -14,13 +14,17 @@ from .terms import AbstractSplitObjective, SampleLoss
 
 
 class TorsoPass(eqx.Module):
-    """One pass of the torso in training: of which sample, where, what it read out; `key` is for who reads on."""
+    """One pass of the torso in training: of which sample, where, what it read out; `key` is for who reads on.
+
+    `condition` is what the sample was made under, None or any pytree of arrays.
+    """
 
     x: Float[Array, "*shape"]
     x_t: Float[Array, "*shape"]
     sigma: Level
     readout: Readout
     key: Key
+    condition: Any = None
 
 
 class AbstractReadoutObjective(AbstractSplitObjective):

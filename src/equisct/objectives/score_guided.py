@@ -7,12 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jax import Array
-from jaxtyping import Float
 
+from .._base.batch import as_example, given
 from .._base.check import check_at_least
 from .._base.random import draw_normal
-from .._base.types import Key, Step
+from .._base.types import Examples, Key, Step
 from ..curriculum import AbstractCurriculum
 from ..diffusion import perturb
 from ..distance import AbstractDistance, balanced_head_weight
@@ -63,10 +62,10 @@ class ScoreGuided(AbstractSplitObjective):
     def __check_init__(self) -> None:
         check_at_least("head_weight", self.head_weight, 0)
 
-    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Any:
+    def draw(self, batch: Examples, step: Step, *, key: Key) -> Any:
         """As the base objective draws."""
         if isinstance(self.base, Consistency):
-            _warn_of_imbalance(self.base.distance, self.head_weight, math.prod(batch.shape[1:]))
+            _warn_of_imbalance(self.base.distance, self.head_weight, math.prod(as_example(batch).x.shape[1:]))
         return self.base.draw(batch, step, key=key)
 
     def check(self, model: Any) -> None:
@@ -91,7 +90,7 @@ class ScoreGuided(AbstractSplitObjective):
         if self.head_law is not None:
             sigma = self.head_law.level(jr.uniform(level_key))
             x_t = perturb(seen.x, draw_normal(seen.x.shape, key=noise_key), sigma)
-            readout = pair.cm(x_t, sigma, key=torso_key)
+            readout = pair.cm(x_t, sigma, key=torso_key, **given(seen.condition))
         denoised = pair.head(x_t, sigma, readout, key=head_key)
         return losses | {
             "denoising": SampleLoss(denoising_loss(denoised, seen.x, self.head_weighting.at(sigma)), sigma)

@@ -15,8 +15,9 @@ import jax.random as jr
 from jax import Array
 from jaxtyping import Float
 
+from .._base.batch import as_example, given
 from .._base.random import draw_normal
-from .._base.types import Denoiser, Key, Level, Sample, Step
+from .._base.types import Denoiser, Examples, Key, Level, Sample, Step
 from ..diffusion import euler_step, pf_drift
 from ..discretization import LevelPair
 from ..level_sampling import AbstractLevels, independent, stratified
@@ -45,24 +46,20 @@ class Draw(eqx.Module):
     z: Float[Array, "*shape"]
     pair: LevelPair
     keys: Keys
+    condition: Any = None
 
 
 def draw_pairs(
-    levels: AbstractLevels,
-    stage: Step,
-    batch: Float[Array, "batch *shape"],
-    *,
-    stratify: bool,
-    share_dropout: bool = True,
-    key: Key,
+    levels: AbstractLevels, stage: Step, batch: Examples, *, stratify: bool, share_dropout: bool = True, key: Key
 ) -> Draw:
     """The noise, level pair and keys of every sample (a batched `Draw`)."""
+    x, condition = as_example(batch)
     level_key, noise_key, model_key = jr.split(key, 3)
     spread = stratified if stratify else independent
-    pair = jax.vmap(lambda u: levels.draw(stage, u))(spread(len(batch), key=level_key))
-    z = draw_normal(batch.shape, key=noise_key).astype(batch.dtype)
-    keys = jax.vmap(lambda key: Keys.of(key, share_dropout=share_dropout))(jr.split(model_key, len(batch)))
-    return jax.vmap(Draw)(batch, z, pair, keys)
+    pair = jax.vmap(lambda u: levels.draw(stage, u))(spread(len(x), key=level_key))
+    z = draw_normal(x.shape, key=noise_key).astype(x.dtype)
+    keys = jax.vmap(lambda key: Keys.of(key, share_dropout=share_dropout))(jr.split(model_key, len(x)))
+    return jax.vmap(Draw)(x, z, pair, keys, condition)
 
 
 Field: TypeAlias = Callable[[Array, Level], Array]
@@ -71,7 +68,10 @@ Field: TypeAlias = Callable[[Array, Level], Array]
 Velocity: TypeAlias = Callable[[Any, Draw, TorsoPass], Field]
 Stepper: TypeAlias = Callable[[Field, Array, LevelPair], Array]
 Teacher: TypeAlias = Callable[..., Readout]
-"""`(x_t, sigma, *, key=None) -> Readout`: a consistency model, or anything that can be called like one."""
+"""`(x_t, sigma, *, key=None) -> Readout`: a consistency model, or anything that can be called like one.
+
+Where a draw has one, `condition` is an argument too.
+"""
 
 Bootstrap: TypeAlias = Callable[[Any], Teacher]
 
@@ -89,14 +89,16 @@ class DenoiserVelocity(eqx.Module):
     """The velocity of a frozen denoiser, `(x_t - denoised) / sigma`: consistency distillation.
 
     Args:
-        denoise: posterior mean of one sample: a trained network, an oracle, a function of yours.
+        denoise: posterior mean of one sample: a trained network, an oracle, a function of yours; it takes `condition`
+            too if the batches have any.
     """
 
     denoise: Denoiser
 
     def __call__(self, model: Any, draw: Draw, student: TorsoPass) -> Field:
-        del model, draw, student
-        return lambda x_t, sigma: pf_drift(self.denoise(x_t, sigma), x_t, sigma)
+        del model, student
+        denoise, told = self.denoise, given(draw.condition)
+        return lambda x_t, sigma: pf_drift(denoise(x_t, sigma, **told), x_t, sigma)
 
 
 def head_velocity(model: Any, draw: Draw, student: TorsoPass) -> Field:
@@ -115,9 +117,10 @@ def head_velocity(model: Any, draw: Draw, student: TorsoPass) -> Field:
             f"model: expected a ScoreGuidedModel, whose head gives the velocity, found {type(pair).__name__}"
         )
 
-    def denoise(x_t: Sample, sigma: Level) -> Sample:
+    def denoise(x_t: Sample, sigma: Level, **told: Any) -> Sample:
         known = x_t is student.x_t and sigma is student.sigma  # the very arrays: equal ones only cost another pass
-        return pair.head(x_t, sigma, student.readout if known else pair.cm(x_t, sigma, key=draw.keys.student))
+        readout = student.readout if known else pair.cm(x_t, sigma, key=draw.keys.student, **told)
+        return pair.head(x_t, sigma, readout)
 
     return DenoiserVelocity(denoise)(model, draw, student)
 

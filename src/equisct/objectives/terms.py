@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from .._base.types import Key, Level, Scalar, Step
+from .._base.types import Batch, Key, Level, Scalar, Step
 
 BINS = 8
 
@@ -119,7 +119,7 @@ def name_of(entry: Any) -> str:
 class Objective(Protocol):
     """What training needs: a batch in, `(loss, terms)` out; the objective owns the randomness."""
 
-    def __call__(self, model: Any, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> tuple[Scalar, Any]:
+    def __call__(self, model: Any, batch: Batch, step: Step, *, key: Key) -> tuple[Scalar, Any]:
         """The loss of one batch at optimiser update `step`, and anything to log; see `named_terms`."""
         ...
 
@@ -131,7 +131,7 @@ class SplitObjective(Objective, Protocol):
     `objective(model, batch, step, key=key)` is the loss of `reduce(sample_losses(model, draw(batch, step, key=key)))`.
     """
 
-    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Any:
+    def draw(self, batch: Batch, step: Step, *, key: Key) -> Any:
         """Everything random and given about the batch; every array's first axis is the batch."""
         ...
 
@@ -151,7 +151,7 @@ class AbstractSplitObjective(eqx.Module):
         """Raises or warns where a model is none that this can train; `train.init_state` asks before anything runs."""
 
     @abc.abstractmethod
-    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Any:
+    def draw(self, batch: Batch, step: Step, *, key: Key) -> Any:
         """See `SplitObjective`."""
 
     @abc.abstractmethod
@@ -162,6 +162,6 @@ class AbstractSplitObjective(eqx.Module):
     def reduce(self, losses: Any) -> Terms:
         """See `SplitObjective`."""
 
-    def __call__(self, model: Any, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> tuple[Scalar, Any]:
+    def __call__(self, model: Any, batch: Batch, step: Step, *, key: Key) -> tuple[Scalar, Any]:
         terms = self.reduce(self.sample_losses(model, self.draw(batch, step, key=key)))
         return terms.loss, terms

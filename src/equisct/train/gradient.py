@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh
-from jaxtyping import Float
 
-from .._base.tree import global_norm, trainable
-from .._base.types import Key, Scalar, Step
+from .._base.tree import batch_size, global_norm, trainable
+from .._base.types import Batch, Key, Scalar, Step
 from ..model import WithTeacher, consistency_part, in_precision, student_of
 from ..objectives.terms import SplitObjective, Terms
 from .placement import keep_divided, keep_placed, keep_whole
@@ -27,7 +26,7 @@ class Gradient(eqx.Module):
 
 
 def batch_gradient(
-    recipe: Recipe, model: Any, batch: Float[Array, "batch *shape"], step: Step, *, key: Key, mesh: Mesh | None = None
+    recipe: Recipe, model: Any, batch: Batch, step: Step, *, key: Key, mesh: Mesh | None = None
 ) -> Gradient:
     """The gradient of the recipe's objective over one batch, laid out on `mesh`; of a `WithTeacher`, the student's."""
     parameters, rest = eqx.partition(student_of(model), trainable(student_of(model)))
@@ -73,9 +72,10 @@ def _accumulate(recipe: Recipe, parts_of: Any, parameters: Any, draws: Any, mesh
     if count == 1:
         return _gradients(recipe, parts_of, parameters, draws)
 
+    if (size := batch_size(draws)) % count:
+        raise ValueError(f"microbatches: expected a divisor of the batch's {size} samples, found {count}")
+
     def split(leaf: Array) -> Array:
-        if leaf.shape[0] % count:
-            raise ValueError(f"microbatches: expected a divisor of the batch's {leaf.shape[0]} samples, found {count}")
         # Microbatch m is samples m, m + count, ...: each device goes through samples that it holds already.
         return jnp.moveaxis(leaf.reshape(-1, count, *leaf.shape[1:]), 1, 0)
 

@@ -5,11 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax.random as jr
-import numpy as np
-from jax import Array
 
 from .._base.check import check_at_least
-from .._base.types import Key
+from .._base.types import Batch, Key
 from .state import Recipe, TrainState
 from .step import StepReport, train_step
 
@@ -80,7 +78,7 @@ class Loads(Protocol):
 def fit(
     recipe: Recipe,
     state: TrainState,
-    batches: Loads | Iterable[Array | np.ndarray],
+    batches: Loads | Iterable[Batch],
     *,
     key: Key,
     steps: int,

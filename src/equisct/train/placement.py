@@ -14,6 +14,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from .._base.tree import batch_size
+
 T = TypeVar("T")
 
 DATA, FSDP = "data", "fsdp"
@@ -93,15 +95,16 @@ def _pin(tree: T, mesh: Mesh | None, layout: Callable[[Array, Mesh], NamedShardi
     return jax.tree.map(lambda leaf: pin(leaf) if eqx.is_array(leaf) else leaf, tree)
 
 
-def shard_batch(batch: Array | np.ndarray, mesh: Mesh) -> Array:
-    """The batch divided along its first axis among the mesh's devices; each process gives its own rows.
+def shard_batch(batch: T, mesh: Mesh) -> T:
+    """The batch, every array divided along its first axis among the mesh's devices; each process gives its own rows.
 
     Raises:
-        ValueError: if the size of the whole batch is not a multiple of the number of devices.
+        ValueError: if the arrays are not of one first axis, or the whole batch is not a multiple of the devices.
     """
-    size = batch.shape[0] * jax.process_count()
+    size = batch_size(batch) * jax.process_count()
     if size % mesh.size:
         raise ValueError(f"batch: expected a multiple of the {mesh.size} devices, found {size} samples")
     if jax.process_count() == 1:
         return jax.device_put(batch, batch_sharding(mesh))
-    return jax.make_array_from_process_local_data(batch_sharding(mesh), np.asarray(batch))
+    join = jax.make_array_from_process_local_data
+    return jax.tree.map(lambda leaf: join(batch_sharding(mesh), np.asarray(leaf)), batch)

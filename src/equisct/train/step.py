@@ -5,13 +5,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.core import Tracer
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
-from .._base.tree import global_norm, trainable
-from .._base.types import Key, Scalar
+from .._base.tree import batch_size, global_norm, trainable
+from .._base.types import Batch, Key, Scalar
 from ..model import consistency_part
 from .averages import update_average
 from .gradient import batch_gradient
@@ -53,7 +52,7 @@ def _taught(recipe: Recipe, state: TrainState, model: Any, finite: Bool[Array, "
     return jax.tree.map(mix, state.teacher, model)
 
 
-def _advance(constants: tuple[Recipe, Array, Key], state: TrainState) -> tuple[TrainState, StepReport]:
+def _advance(constants: tuple[Recipe, Batch, Key], state: TrainState) -> tuple[TrainState, StepReport]:
     recipe, batch, key = constants
     found = batch_gradient(recipe, state.objective_model, batch, state.step, key=key, mesh=state.mesh)
     gradient = keep_placed(found.gradient, state.mesh)
@@ -92,9 +91,7 @@ def _advance(constants: tuple[Recipe, Array, Key], state: TrainState) -> tuple[T
 _update = eqx.filter_jit(_advance, donate="all-except-first")
 
 
-def train_step(
-    recipe: Recipe, state: TrainState, batch: Float[Array | np.ndarray, "batch *shape"], key: Key
-) -> tuple[TrainState, StepReport]:
+def train_step(recipe: Recipe, state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, StepReport]:
     """One update; `state` is donated, so use only the one returned.
 
     An update whose loss or gradient is not finite leaves model, averages and optimiser as they were; it is counted in
@@ -103,20 +100,21 @@ def train_step(
     Args:
         recipe: the run's constants; the same object in every call, or the step is compiled again.
         state: from `init_state` or the previous call.
-        batch: samples in the data's units, `(batch, *shape)`, which become float32; with several processes, this
-            one's rows.
+        batch: what the recipe's objective takes: an array `(batch, *shape)` of samples in the data's units, an
+            `Example`, a `Pair`, or any pytree of arrays of one first axis. Float64 becomes float32, whole numbers stay
+            whole. With several processes, this one's rows.
         key: this update's key, such as `jax.random.fold_in(key, step)`; the same in every process.
 
     Raises:
-        ValueError: if the batch cannot be divided among the devices, or into the recipe's microbatches; if `state` has
-            been used up by an earlier call.
+        ValueError: if the batch's arrays are not of one first axis, or cannot be divided among the devices or into the
+            recipe's microbatches; if `state` has been used up by an earlier call.
     """
     if not isinstance(state.step, Tracer) and state.step.is_deleted():
         raise ValueError("state: expected the one that the last train_step returned, found one that it has used up")
     return _update(_arguments(recipe, state, batch, key), state)
 
 
-def compile_step(recipe: Recipe, state: TrainState, batch: Float[Array | np.ndarray, "batch *shape"], key: Key) -> Any:
+def compile_step(recipe: Recipe, state: TrainState, batch: Batch, key: Key) -> Any:
     """The program that `train_step` runs for such arguments, compiled but not run (a `jax.stages.Compiled`).
 
     Its `memory_analysis()` says what one device needs, its `as_text()` what is communicated. `state` may be shapes
@@ -132,6 +130,7 @@ def compile_step(recipe: Recipe, state: TrainState, batch: Float[Array | np.ndar
     return jax.jit(update, donate_argnums=1).lower(constants, arrays).compile()
 
 
-def _arguments(recipe: Recipe, state: TrainState, batch: Any, key: Key) -> tuple[Recipe, Array, Key]:
+def _arguments(recipe: Recipe, state: TrainState, batch: Batch, key: Key) -> tuple[Recipe, Batch, Key]:
+    batch_size(batch)  # says so if there is no such thing
     batch = batch if state.mesh is None else shard_batch(batch, state.mesh)
-    return recipe, jnp.asarray(batch), key
+    return recipe, jax.tree.map(jnp.asarray, batch), key

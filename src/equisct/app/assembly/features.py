@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...data import Dataset, PairSet, load_digits
-from ...data.pairs import sample_shape
+from ..._base.batch import as_example
+from ...data import Dataset, load_digits
 from ...evaluation import (
     Extracted,
     FeatureNetwork,
@@ -84,12 +84,11 @@ def see_all(network: FeatureNetwork, dataset: Dataset, quantise: Quantise = "non
     Raises:
         ValueError: if the network does not take such samples, or some are not finite.
     """
-    check_shape(network, sample_shape(dataset))
-    paired = isinstance(dataset, PairSet)
+    check_shape(network, dataset.shape)
     parts = []
     for begin in range(0, dataset.size, AT_ONCE):
         rows = dataset.take(np.arange(begin, min(begin + AT_ONCE, dataset.size)))
-        parts.append(extract(network, rows[:, 1] if paired else rows, quantise=quantise))
+        parts.append(extract(network, as_example(rows).x, quantise=quantise))
     probabilities = [part.probabilities for part in parts if part.probabilities is not None]
     return Extracted(
         np.concatenate([part.features for part in parts]), np.concatenate(probabilities) if probabilities else None

@@ -10,9 +10,9 @@ import jax.random as jr
 import numpy as np
 from jax.sharding import Mesh
 
+from ..._base.batch import as_example
 from ..._base.tree import count
 from ...data import Dataset
-from ...data.pairs import sample_shape
 from ...model import DenoisingModel, ScoreGuidedModel
 from ...train import Recipe, TrainState, compile_step, init_state
 from ...train.placement import place, state_sharding
@@ -25,11 +25,14 @@ from ..settings.method import System
 
 def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> str:
     """The settings, sizes, memory per device (from the compiled step) and places of a run, in words."""
-    shape = sample_shape(dataset)
+    shape = dataset.shape
     system, teacher = config.method.build(config, shape), load_teacher(config, shape)
     recipe = build_recipe(config, system, place(teacher.model, mesh) if teacher else None)
     state = state_by_shape(recipe, system, mesh)
-    rows = np.zeros((config.run.batch // jax.process_count(), *dataset.shape), np.float32)
+    rows = jax.tree.map(
+        lambda leaf: np.zeros((config.run.batch // jax.process_count(), *leaf.shape[1:]), leaf.dtype),
+        dataset.take(np.arange(1)),
+    )
     print("(compiling one update to see what memory it needs: up to a minute on a CPU)", file=sys.stderr)
     program = compile_step(recipe, state, rows, jr.key(0))
     run, memory = config.run, program.memory_analysis()
@@ -71,9 +74,8 @@ def state_by_shape(recipe: Recipe, system: System, mesh: Mesh) -> TrainState:
 
 
 def _batch_in_words(dataset: Dataset, size: int) -> str:
-    batch = dataset.take(np.arange(min(size, dataset.size)))
-    spread = f"mean {batch.mean():.3g}, standard deviation {batch.std():.3g}"
-    return f"those of a batch {batch.min():.3g} to {batch.max():.3g}, {spread}"
+    x = as_example(dataset.take(np.arange(min(size, dataset.size)))).x
+    return f"those of a batch {x.min():.3g} to {x.max():.3g}, mean {x.mean():.3g}, standard deviation {x.std():.3g}"
 
 
 def _mebibytes(size: int) -> str:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+from ..._base.batch import as_example
 from ...data import Dataset, PairSet
 from ...diagnostics import Alignment, measure_alignment
 from ...discretization import karras_grid
@@ -114,13 +115,13 @@ def _truth(found: Loaded) -> Any:
         return build_oracle(config.data).denoise
     if isinstance(dataset, PairSet) or dataset.size * int(np.prod(dataset.shape)) > EXACT:
         return None
-    return Empirical(jnp.asarray(dataset.take(np.arange(dataset.size)))).denoise
+    return Empirical(jnp.asarray(as_example(dataset.take(np.arange(dataset.size))).x)).denoise
 
 
 def align(head: Loaded | None, model: Loaded, n: int, levels: int) -> Alignment:
     """Of `head`'s score head (None: the exact posterior mean) with `model`'s consistency model."""
     dataset, noise = model.dataset, model.stored.config.noise
-    rows = jnp.asarray(dataset.take(np.arange(min(n, dataset.size))))
+    rows = jnp.asarray(as_example(dataset.take(np.arange(min(n, dataset.size)))).x)
     grid = karras_grid(levels, sigma_min=noise.sigma_min, sigma_max=noise.sigma_max, rho=noise.rho)
     answer = _truth(model) if head is None else head.stored.ema.denoise
     return measure_alignment(
@@ -204,18 +205,16 @@ def _png(panels: dict[str, np.ndarray], shape: tuple[int, ...]) -> bytes:
 
 def _nearest(dataset: Dataset, samples: np.ndarray, label: str) -> Picture:
     """Samples beside their three nearest data, by pixels."""
-    paired = isinstance(dataset, PairSet)
     flat = samples.reshape(len(samples), -1)
     best, places = np.full((len(samples), 3), np.inf), np.zeros((len(samples), 3), np.int64)
     for begin in range(0, dataset.size, 4096):
         numbers = np.arange(begin, min(begin + 4096, dataset.size))
-        rows = dataset.take(numbers)
-        rows = (rows[:, 1] if paired else rows).reshape(len(numbers), -1)
+        rows = as_example(dataset.take(numbers)).x.reshape(len(numbers), -1)
         squares = np.square(flat[:, None] - rows[None]).sum(-1)
         both = np.concatenate([best, squares], 1), np.concatenate([places, np.tile(numbers, (len(flat), 1))], 1)
         order = np.argsort(both[0], axis=1, kind="stable")[:, :3]
         best, places = (np.take_along_axis(each, order, 1) for each in both)
-    take = lambda k: dataset.take(places[:, k])[:, 1] if paired else dataset.take(places[:, k])  # noqa: E731
+    take = lambda k: as_example(dataset.take(places[:, k])).x  # noqa: E731
     panels = {"samples": samples, "nearest": take(0), "second": take(1), "third": take(2)}
     words = f"{label}: samples, and in the same places the data nearest to them by pixels."
     median = float(np.median(np.sqrt(best[:, 0])))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import tyro
 
+from ..._base.batch import as_example
 from ..._base.version import installed_version
 from ...data import DataError, Dataset
 from ..assembly.source import load_data, open_loader
@@ -177,7 +178,7 @@ def _note_on_scale(config: Config, dataset: Dataset) -> None:
     """Says so where the standard deviation of vectors is far from what the settings assume."""
     if len(dataset.shape) != 1:
         return
-    found = float(dataset.take(np.arange(min(dataset.size, 1024))).std())
+    found = float(as_example(dataset.take(np.arange(min(dataset.size, 1024)))).x.std())
     assumed = config.noise.sigma_data
     if not 2 / 3 < found / assumed < 3 / 2:
         print(

@@ -31,7 +31,7 @@ class EDM(Method):
 
     def build(self, config: Config, shape: tuple[int, ...]) -> System:
         """See `Method`."""
-        from ...augmentation import LABELS, Augmentation
+        from ...augmentation import AUGMENT_LABELS, Augmentation
         from ...level_sampling import LogNormal
         from ...objectives.denoising import EDMTraining
         from ..parts.models import denoising_model
@@ -39,7 +39,7 @@ class EDM(Method):
 
         if self.augment and len(shape) != 3:
             raise ValueError(f"method.augment: expected 0 with vectors, found {self.augment:g}")
-        noise = config.noise
+        noise, labels = config.noise, AUGMENT_LABELS if self.augment else 0
         objective = EDMTraining(
             sigma_data=noise.sigma_data,
             law=LogNormal(mean=self.law_mean, std=self.law_std),
@@ -49,7 +49,7 @@ class EDM(Method):
             sigma_max=noise.sigma_max,
         )
         return System(
-            model=lambda key: denoising_model(config, shape, "edm", labels=LABELS if self.augment else 0, key=key),
+            model=lambda key: denoising_model(config, shape, "edm", augment_labels=labels, key=key),
             objective=lambda teacher: objective,
             samplers=lambda step: (heun(config.sample.heun_steps, noise),),
         )

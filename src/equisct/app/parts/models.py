@@ -37,11 +37,11 @@ def score_guided_model(config: Config, shape: Shape, *, key: Key) -> ScoreGuided
     )
 
 
-def denoising_model(config: Config, shape: Shape, kind: str, *, labels: int = 0, key: Key) -> DenoisingModel:
+def denoising_model(config: Config, shape: Shape, kind: str, *, augment_labels: int = 0, key: Key) -> DenoisingModel:
     """The denoiser that `torso` describes, with EDM's (`edm`) or DDPM's (`vp`) preconditioning.
 
-    It may be told `labels` numbers about augmentation.
+    It may be told `augment_labels` numbers about augmentation.
     """
     scalings: AbstractPreconditioning = EDMPreconditioning(sigma_data=config.noise.sigma_data)
-    torso = build_torso(config, shape, labels=labels, key=key)
+    torso = build_torso(config, shape, augment_labels=augment_labels, key=key)
     return DenoisingModel(torso, VPPreconditioning() if kind == "vp" else scalings)

@@ -7,8 +7,8 @@ from ...nn import EmbeddingEntry, HeadMLP, HeadUNet, TorsoMLP, ddpm, ddpmpp, ncs
 from ..settings.config import Config, Head, Torso
 
 
-def build_torso(config: Config, shape: tuple[int, ...], *, labels: int = 0, key: Key) -> Any:
-    """The network of a consistency model or a denoiser, which may take `labels` numbers about augmentation.
+def build_torso(config: Config, shape: tuple[int, ...], *, augment_labels: int = 0, key: Key) -> Any:
+    """The network of a consistency model or a denoiser, which may take `augment_labels` numbers.
 
     Raises:
         ValueError: for settings that the network cannot have; names them.
@@ -17,10 +17,10 @@ def build_torso(config: Config, shape: tuple[int, ...], *, labels: int = 0, key:
     if len(shape) == 1:
         return TorsoMLP(shape[0], torso.width, depth=torso.blocks, fourier_scale=torso.fourier_scale, key=key)
     make = {"ncsnpp": ncsnpp, "ddpmpp": ddpmpp, "ddpm": ddpm}[torso.architecture]
-    if labels and torso.architecture == "ddpm":
-        raise ValueError("method.augment: expected 0 with torso.architecture ddpm, which takes no labels")
+    if augment_labels and torso.architecture == "ddpm":
+        raise ValueError("method.augment: expected 0 with torso.architecture ddpm, which takes no labels of it")
     more = {"fourier_scale": torso.fourier_scale} if torso.architecture == "ncsnpp" else {}
-    more |= {"labels": labels} if labels else {}
+    more |= {"augment_labels": augment_labels} if augment_labels else {}
     return make(
         channels=shape[0],
         resolution=_resolution("torso", torso, shape),

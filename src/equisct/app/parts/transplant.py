@@ -10,13 +10,14 @@ T = TypeVar("T")
 def transplant(model: T, teacher: object) -> T:
     """The model with every array of the teacher in its place; what is no array (dropout, say) stays the model's.
 
-    A teacher's matrix for the labels of augmentation is left out where the model has none: labels of 0 add nothing.
+    A teacher's matrix for `augment_labels` is left out where the model has none: labels of 0 add nothing.
 
     Raises:
         ValueError: if the two have other arrays; names the first.
     """
     wanted, found = named_arrays(model), named_arrays(teacher)
-    found = {name: leaf for name, leaf in found.items() if name in wanted or not name.endswith("mapping/labels")}
+    left = "mapping/augment_labels"
+    found = {name: leaf for name, leaf in found.items() if name in wanted or not name.endswith(left)}
     shapes = [{name: tuple(leaf.shape) for name, leaf in arrays.items()} for arrays in (wanted, found)]
     if shapes[0] != shapes[1]:
         name = next(n for n in {**shapes[0], **shapes[1]} if shapes[0].get(n) != shapes[1].get(n))

@@ -10,7 +10,6 @@ from jax.sharding import Mesh
 
 from ..._base.files import replace_file
 from ...data import Dataset
-from ...data.pairs import sample_shape
 from ...evaluation import Reference, load_reference, measure
 from ...evaluation.features import check_shape
 from ...train.placement import place
@@ -35,7 +34,7 @@ class Evaluator:
 
     def __init__(self, config: Config, system: System, dataset: Dataset, mesh: Mesh):
         asked = self._asked = config.eval
-        self._samplers, self._shape, self._mesh = system.samplers, sample_shape(dataset), mesh
+        self._samplers, self._shape, self._mesh = system.samplers, dataset.shape, mesh
         try:
             network = network_of(asked)
             check_shape(network, self._shape)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..._base.tree import global_norm
-from ..._base.types import Key
+from ..._base.types import Batch, Key
 from ...data import GrainLoader, Loader
 from ...objectives.terms import SplitObjective, name_of
 from ...train import NonFiniteError, Recipe, TrainState
@@ -50,7 +50,7 @@ def note_halt(run: Running, error: NonFiniteError, loader: Loader | GrainLoader)
 
 
 def _write_report(
-    recipe: Recipe, state: TrainState, batch: np.ndarray, indices: Any, key: Key, folder: pathlib.Path, *, step: int
+    recipe: Recipe, state: TrainState, batch: Batch, indices: Any, key: Key, folder: pathlib.Path, *, step: int
 ) -> pathlib.Path:
     """Writes `nan_report_NNNNNNNN.json` about the update at fault: its samples and levels, weights and gradients.
 
@@ -63,19 +63,20 @@ def _write_report(
         folder: of the run.
         step: number of the update.
     """
-    objective = recipe.objective
-    found = eqx.filter_jit(batch_gradient)(recipe, state.objective_model, jnp.asarray(batch), jnp.int32(step), key=key)
+    objective, arrays = recipe.objective, jax.tree.map(jnp.asarray, batch)
+    model = state.objective_model
+    found = eqx.filter_jit(batch_gradient)(recipe, model, arrays, jnp.int32(step), key=key)
     levels: dict[str, Any] = {}
     if isinstance(objective, SplitObjective):
-        draws = objective.draw(jnp.asarray(batch), step, key=key)
-        losses = eqx.filter_jit(objective.sample_losses)(state.objective_model, draws)
+        draws = objective.draw(arrays, step, key=key)
+        losses = eqx.filter_jit(objective.sample_losses)(model, draws)
         levels = {
             "/".join(map(name_of, path)): _plain(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(losses)
         }
     content = {
         "step": step,
         "sample_indices": _plain(indices),
-        "samples_not_finite": _plain(np.flatnonzero(~np.isfinite(batch).all(axis=tuple(range(1, batch.ndim))))),
+        "samples_not_finite": _plain(np.flatnonzero(np.any([_not_finite(leaf) for leaf in jax.tree.leaves(batch)], 0))),
         "samples": levels,
         "loss": _plain(found.loss),
         "gradient_norm_per_block": _per_block(found.gradient),
@@ -84,6 +85,10 @@ def _write_report(
     path = folder / f"nan_report_{step:08d}.json"
     write_json(path, content)
     return path
+
+
+def _not_finite(leaf: np.ndarray) -> Any:
+    return ~np.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim)))
 
 
 def _per_block(tree: Any, depth: int = 4) -> dict[str, Any]:

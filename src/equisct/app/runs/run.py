@@ -15,7 +15,6 @@ from jax.sharding import Mesh
 
 from ..._base.version import installed_version
 from ...data import Dataset, PairSet
-from ...data.pairs import sample_shape
 from ...train import CheckpointError, CheckpointStore, TrainState, init_state
 from ...train.placement import place
 from ...train.reading import check_fits
@@ -59,7 +58,7 @@ def try_to_build(config: Config, dataset: Dataset, mesh: Mesh, folder: pathlib.P
 
 def _system(config: Config, dataset: Dataset) -> tuple[System, Teacher | None]:
     """The method's system and its teacher, which must be that of the pairs where the data are pairs."""
-    shape = sample_shape(dataset)
+    shape = dataset.shape
     system, teacher = config.method.build(config, shape), load_teacher(config, shape)
     if teacher is not None and isinstance(dataset, PairSet) and dataset.teacher != teacher.hash:
         raise ValueError(
@@ -87,7 +86,7 @@ def train(
     init_key, train_key, sample_key = jr.split(jr.key(config.run.seed), 3)
     system, teacher = _system(config, dataset)
     recipe = build_recipe(config, system, place(teacher.model, mesh) if teacher else None)
-    notes = {"shape": list(sample_shape(dataset)), "teacher": teacher.hash if teacher else ""}
+    notes = {"shape": list(dataset.shape), "teacher": teacher.hash if teacher else ""}
     evaluator = Evaluator(config, system, dataset, mesh) if config.eval.every else None
     job = Job(config, dataset, mesh, folder, resume_command, system, recipe, evaluator, notes, train_key, sample_key)
     with listening() as interruption:
