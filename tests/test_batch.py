@@ -230,10 +230,10 @@ def test_each_sample_is_trained_under_its_own_condition(name):
     for number in range(CLASSES):
         objective, model = METHODS[name](Bound(TORSO, number), Bound(TEACHER, number))
         alone.append(objective.sample_losses(model, untold))
-    for part in ("consistency", "denoising", "t", "head_t"):
-        each = np.stack([getattr(losses, part) for losses in alone])
-        np.testing.assert_allclose(getattr(found, part), each[OF, np.arange(SIZE)], rtol=FLOAT32_CANCELLING)
-    losses = np.stack([losses.consistency + losses.denoising for losses in alone])
+    every = jax.tree.map(lambda *leaves: np.stack(leaves), *alone)
+    for one, each in zip(jax.tree.leaves(found), jax.tree.leaves(every), strict=True):
+        np.testing.assert_allclose(one, each[OF, np.arange(SIZE)], rtol=FLOAT32_CANCELLING)
+    losses = np.sum([loss.value for loss in every.values()], axis=0)
     assert (np.ptp(losses, 0) > 1e-2 * losses.min(0)).all(), f"{np.ptp(losses, 0) / losses.min(0)}"
 
 
