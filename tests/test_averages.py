@@ -102,7 +102,7 @@ def test_a_ramped_average_halves_over_its_share_of_the_run_until_it_is_as_long_a
         np.testing.assert_allclose(float(average.share(step)), 1 - kept, rtol=FLOAT64_ROUNDING)
 
 
-@pytest.mark.parametrize("average", [ConstantDecay(0.75), RampedDecay(0.75, 0.05), PowerFunction(6.94)], ids=repr)
+@pytest.mark.parametrize("average", [ConstantDecay(0.75), RampedDecay(0.75, 2.0), PowerFunction(6.94)], ids=repr)
 def test_sampling_uses_the_average_that_the_recipe_names(average):
     recipe = Recipe(ScoreGuidedTraining(curriculum=Constant(10)), optax.sgd(0.1), average, averages=(average,))
     state = init_state(recipe, mlp_pair())
