@@ -1,6 +1,6 @@
 """The weights of a run in one safetensors file: named by their place in the model, checked on the way in.
 
-A file holds two groups, `model/` and `ema/`; nothing in it can run code. It is written to a temporary name and renamed.
+A file holds two groups, `model/` and `ema/`; nothing in it can run code.
 """
 
 import os
@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+from .._base.files import atomic_write
 
 T = TypeVar("T")
 
@@ -59,16 +61,8 @@ def save_weights(path: str | os.PathLike[str], *, model: Any, ema: Any, metadata
 
 
 def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None) -> None:
-    """Writes a safetensors file under a temporary name and renames it; readable for whom new files are readable."""
-    temporary = path.with_name(path.name + ".tmp")
-    umask = os.umask(0)
-    os.umask(umask)
-    try:
-        save_file(arrays, temporary, metadata=metadata)
-        temporary.chmod(0o666 & ~umask)  # safetensors makes it private
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Writes a safetensors file, whole or not at all."""
+    atomic_write(path, lambda place: save_file(arrays, place, metadata=metadata))
 
 
 def load_weights(path: str | os.PathLike[str], like: T, *, group: str = "ema") -> T:

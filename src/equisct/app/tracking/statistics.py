@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._base.files import replace_file
+from ..._base.files import atomic_write
 
 _PER_BIN = {"consistency_per_bin": "count_per_bin", "denoising_per_bin": "head_count_per_bin"}
 _PARTS = ("consistency_gradient_norm", "denoising_gradient_norm")
@@ -230,7 +230,7 @@ class StageMoments:
 
     def write_stages(self, path: pathlib.Path) -> None:
         """Writes the summary, such as to `folder / "stages.json"`; the old file or the new one is there, whole."""
-        replace_file(path, (json.dumps(self.summary(), indent=2, allow_nan=False) + "\n").encode())
+        atomic_write(path, json.dumps(self.summary(), indent=2, allow_nan=False) + "\n")
 
     def to_json(self) -> dict[str, Any]:
         """The state, exactly."""
