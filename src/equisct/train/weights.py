@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from .._base.files import atomic_write
+from .._base.tree import path_name
 
 T = TypeVar("T")
 
@@ -23,22 +24,20 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be read or does not fit the model."""
 
 
-def _name(path: tuple[Any, ...]) -> str:
-    return "/".join(str(getattr(entry, "name", getattr(entry, "idx", getattr(entry, "key", entry)))) for entry in path)
-
-
 def _is_array(leaf: Any) -> bool:
     return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
 
 
 def named_arrays(tree: Any) -> dict[str, Any]:
     """Every array of a tree (or shape, from `eqx.filter_eval_shape`) by its path."""
-    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if _is_array(leaf)}
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if _is_array(leaf)}
 
 
 def with_arrays(tree: T, arrays: dict[str, Any]) -> T:
     """The tree with every array (or shape) replaced by that of its name."""
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: arrays[_name(path)] if _is_array(leaf) else leaf, tree)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: arrays[path_name(path)] if _is_array(leaf) else leaf, tree
+    )
 
 
 def save_weights(path: str | os.PathLike[str], *, model: Any, ema: Any, metadata: dict[str, str] | None = None) -> None:

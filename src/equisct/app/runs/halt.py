@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..._base.tree import global_norm
+from ..._base.tree import global_norm, path_name
 from ..._base.types import Key
 from ...objectives.terms import SplitObjective
 from ...train import Recipe, TrainState
@@ -56,10 +56,7 @@ def write_report(
     if isinstance(objective, SplitObjective):
         draws = objective.draw(jnp.asarray(batch), step, key=key)
         losses = eqx.filter_jit(objective.sample_losses)(state.given, draws)
-        levels = {
-            "/".join(str(getattr(entry, "name", entry)) for entry in path): _plain(leaf)
-            for path, leaf in jax.tree_util.tree_leaves_with_path(losses)
-        }
+        levels = {path_name(path): _plain(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(losses)}
     content = {
         "step": step,
         "sample_indices": _plain(indices),
@@ -78,8 +75,7 @@ def _per_block(tree: Any, depth: int = 4) -> dict[str, Any]:
     """The norm of the arrays below each path of `depth` names."""
     blocks: dict[str, list[Any]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(eqx.filter(tree, eqx.is_inexact_array)):
-        names = [str(getattr(entry, "name", getattr(entry, "idx", entry))) for entry in path]
-        blocks.setdefault("/".join(names[:depth]), []).append(leaf)
+        blocks.setdefault(path_name(path[:depth]), []).append(leaf)
     return {name: _plain(global_norm(leaves)) for name, leaves in blocks.items()}
 
 
