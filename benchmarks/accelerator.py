@@ -111,7 +111,9 @@ def ours(contestant: str, settings: Config, seconds: float) -> dict[str, Any]:
         draw(z).block_until_ready()
         first = time.perf_counter() - start
         return {"first call s": first, **timed(lambda: draw(z).block_until_ready(), lambda: None, seconds)}
-    recipe = train.Recipe(objective, build_optimiser(settings.optim, 400_000), ema_decay=0.9999, compute_dtype=dtype)
+    recipe = train.Recipe(
+        objective, build_optimiser(settings.optim, 400_000), average=train.ConstantDecay(0.9999), compute_dtype=dtype
+    )
     state = train.init_state(recipe, model)
     x, key, updates = jr.uniform(jr.key(2), (batch, *SHAPE), minval=-1, maxval=1), jr.key(3), 0
 

@@ -88,7 +88,7 @@ def equisct_contestant(case: Case, threads: int, *, sharded: bool, head: bool) -
     import jax.random as jr
 
     from equisct import count, train
-    from equisct.app.assembly.recipe import build_optimiser
+    from equisct.app.assembly.recipe import build_average, build_optimiser
 
     config = case.config
     if sharded:
@@ -104,7 +104,7 @@ def equisct_contestant(case: Case, threads: int, *, sharded: bool, head: bool) -
     pair: Any = system.model(jr.key(0))
     guided: Any = system.objective(None)
     objective, model = (guided, pair) if head else (guided.base, pair.cm)
-    recipe = train.Recipe(objective, build_optimiser(config.optim, config.run.steps), ema_decay=config.ema.decay)
+    recipe = train.Recipe(objective, build_optimiser(config.optim, config.run.steps), average=build_average(config.ema))
     state = train.init_state(recipe, model, mesh=train.data_mesh() if sharded else None)
     source, key = batches(case), jr.key(1)
 

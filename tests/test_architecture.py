@@ -287,7 +287,6 @@ WRONG_CALLS = {
     "straight_step": lambda: sct.straight_step(identity, X, untyped(3)),
     "teacher_weights": lambda: sct.teacher_weights(sct.WithTeacher(3, 3)),
     "nn.ddpm": lambda: nn.ddpm(width=untyped(8.5), key=KEY),
-    "balanced_head_weight": lambda: sct.balanced_head_weight(untyped(abs), 3),
     "consistency_loss": lambda: sct.consistency_loss(X, Y, jnp.ones(()), sct.L1()),
     "ConsistencyTraining": lambda: sct.ConsistencyTraining(curriculum=untyped(3)),
     "denoised_from_score": lambda: sct.denoised_from_score(X, Y, 1.0),

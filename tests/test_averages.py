@@ -5,14 +5,16 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catalogue import mlp_pair
 from equisct import Constant, ScoreGuidedTraining
-from equisct.train import Recipe
+from equisct.train import Recipe, init_state, train_step
 from equisct.train.averages import AbstractAverage, ConstantDecay, PowerFunction, RampedDecay, update_average
 from strategies import untyped
 from tolerances import FLOAT32_ROUNDING, FLOAT64_ROUNDING, LONG_RUN, half_unit
@@ -100,12 +102,15 @@ def test_a_ramped_average_halves_over_its_share_of_the_run_until_it_is_as_long_a
         np.testing.assert_allclose(float(average.share(step)), 1 - kept, rtol=FLOAT64_ROUNDING)
 
 
-def test_the_main_average_of_a_recipe_is_ramped_where_that_is_asked_for():
-    made = lambda **more: Recipe(ScoreGuidedTraining(curriculum=Constant(10)), optax.sgd(1.0), 0.9, **more)  # noqa: E731
-    assert made(ema_ramp=0.05).ema_rule == RampedDecay(0.9, 0.05)
-    assert made().ema_rule == ConstantDecay(0.9)
-    with pytest.raises(ValueError, match="ema_ramp: expected a finite number >= 0, found -0.1"):
-        made(ema_ramp=-0.1)
+@pytest.mark.parametrize("average", [ConstantDecay(0.75), RampedDecay(0.75, 2.0), PowerFunction(6.94)], ids=repr)
+def test_sampling_uses_the_average_that_the_recipe_names(average):
+    recipe = Recipe(ScoreGuidedTraining(curriculum=Constant(10)), optax.sgd(0.1), average, averages=(average,))
+    state = init_state(recipe, mlp_pair())
+    for step in range(4):
+        state, _ = train_step(recipe, state, jnp.ones((2, 2)), jr.fold_in(jr.key(0), step))
+    kept, beside = (jax.tree.leaves(eqx.filter(tree, eqx.is_array)) for tree in (state.ema, state.averages[0]))
+    assert all(jax.tree.map(lambda a, b: bool((a == b).all()), kept, beside))
+    assert any(bool((a != b).any()) for a, b in zip(kept, jax.tree.leaves(state.model), strict=False))
 
 
 def test_average_against_plain_loops(x64):

@@ -12,6 +12,7 @@ import pytest
 import tensorstore
 
 from catalogue import mlp_pair
+from equisct._base.files import partial_name
 from equisct.train import CheckpointError, CheckpointStore, data_mesh, read_checkpoint
 from equisct.train import manifest as manifest_file
 from equisct.train.manifest import DamagedError, read_manifest, write_manifest
@@ -242,7 +243,7 @@ def test_what_a_killed_process_left_is_swept(saved):
     shutil.copytree(saved / "2", saved / "4")
     (saved / "4" / "MANIFEST.json").unlink()
     shutil.copytree(saved / "2", saved / "5")
-    (saved / "5" / "MANIFEST.json").rename(saved / "5" / "MANIFEST.json.tmp")
+    (saved / "5" / "MANIFEST.json").rename(partial_name(saved / "5" / "MANIFEST.json"))
     told: list[str] = []
     store = CheckpointStore(saved, warn=told.append)
     assert store.steps() == [1, 2]

@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import os
+import stat
 import sys
 import types
 import typing
@@ -14,7 +16,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from equisct._base.files import writing_whole
+from equisct._base.files import atomic_write, partial_name
 from equisct.app import presets
 from equisct.app.assembly.sampling import draw_samples
 from equisct.app.cli import evaluate, sample, train
@@ -236,17 +238,32 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "file.npz"
     path.write_text("before")
 
-    def fail():
-        with writing_whole(path) as place:
-            place.write_text("half")
-            raise OSError("full")
+    def fail(place):
+        place.write_text("half")
+        raise OSError("full")
 
     with pytest.raises(OSError, match="full"):
-        fail()
+        atomic_write(path, fail)
     assert {found.name: found.read_text() for found in tmp_path.iterdir()} == {"file.npz": "before"}
-    with writing_whole(path) as place:
-        place.write_text("after")
-    assert {found.name: found.read_text() for found in tmp_path.iterdir()} == {"file.npz": "after"}
+    for content in ("after", b"bytes", lambda place: place.write_text("a function")):
+        partial_name(path).write_text("what a killed process left")
+        atomic_write(path, content)
+        assert [found.name for found in tmp_path.iterdir()] == ["file.npz"]
+    assert path.read_text() == "a function"
+
+
+def test_a_file_is_readable_for_whom_new_files_are(tmp_path):
+    def private(place):
+        place.unlink()
+        place.touch(0o600)
+
+    before = os.umask(0o027)
+    try:
+        atomic_write(tmp_path / "a", "text")
+        atomic_write(tmp_path / "b", private)
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab"] == [0o640, 0o640]
 
 
 @pytest.mark.parametrize("part", PIPELINE)

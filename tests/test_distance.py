@@ -16,7 +16,6 @@ from equisct.distance import (
     PseudoHuberNorm,
     PseudoHuberRMS,
     SquaredL2,
-    balanced_head_weight,
 )
 from strategies import host_samples, samples, settings, untyped
 from tolerances import FLOAT32_ROUNDING, half_unit
@@ -177,13 +176,13 @@ def test_perceptual_is_the_mean_over_the_features():
 
 
 def test_balanced_head_weight():
-    assert balanced_head_weight(PseudoHuber(), 3072) == 0.3
-    assert balanced_head_weight(PseudoHuberRMS(), 3072) == 0.3
-    norm = balanced_head_weight(PseudoHuberNorm(), 3072)
+    assert PseudoHuber().balanced_head_weight(3072) == 0.3
+    assert PseudoHuberRMS().balanced_head_weight(3072) == 0.3
+    norm = PseudoHuberNorm().balanced_head_weight(3072)
     assert norm is not None
     assert abs(norm - 16.6) <= half_unit("16.6")
     for other in (SquaredL2(), L1(), Perceptual(features, PseudoHuber())):
-        assert balanced_head_weight(other, 3072) is None
+        assert other.balanced_head_weight(3072) is None
 
 
 @given(samples(SHAPE), samples(SHAPE))
@@ -191,12 +190,13 @@ def test_balanced_weights_keep_the_ratio_of_the_gradients(a, b):
     """Norm and root-mean-square form are one distance up to sqrt(d), and so are their head weights."""
     root_d = math.sqrt(a.size)
     np.testing.assert_allclose(PseudoHuberNorm()(a, b), root_d * PseudoHuberRMS()(a, b), rtol=4 * FLOAT32_ROUNDING)
-    assert balanced_head_weight(PseudoHuberNorm(), a.size) == root_d * 0.3
+    assert PseudoHuberNorm().balanced_head_weight(a.size) == root_d * 0.3
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda: PseudoHuber().balanced_head_weight(untyped(2.5)), TypeError, "size"),
         (lambda: PseudoHuber(0.0), ValueError, r"c: expected .* > 0, found 0.0"),
         (lambda: PseudoHuberRMS(-1.0), ValueError, r"c_per_root_dim: expected .* > 0, found -1.0"),
         (lambda: PseudoHuberNorm(math.inf), ValueError, r"c_per_root_dim: expected .* found inf"),

@@ -48,7 +48,7 @@ from equisct import (
 )
 from equisct.objectives.slots import DenoiserVelocity, one_sample_velocity
 from equisct.objectives.terms import bin_edges, named_terms
-from equisct.train import Recipe, init_state, train_step
+from equisct.train import ConstantDecay, Recipe, init_state, train_step
 from strategies import untyped
 from tolerances import FLOAT32_CANCELLING, FLOAT32_ROUNDING
 
@@ -420,7 +420,7 @@ class MeanFlow(eqx.Module):
 def test_objectives_of_the_bare_contract_train(name):
     net = eqx.nn.MLP(4, 2, 8, 1, key=KEY)
     objective, model = {"sCM": (SCM(), mlp_pair().cm), "MeanFlow": (MeanFlow(), net)}[name]
-    recipe = Recipe(objective, optax.adam(1e-2), ema_decay=0.5)
+    recipe = Recipe(objective, optax.adam(1e-2), average=ConstantDecay(0.5))
     state = init_state(recipe, model)
     for step in range(3):
         state, report = train_step(recipe, state, BATCH, jr.fold_in(KEY, step))

@@ -17,14 +17,14 @@ from equisct import ConsistencyModel, Doubling, ScoreGuidedModel, ScoreGuidedTra
 from equisct.model import Readout, in_precision
 from equisct.nn import HeadMLP, HeadUNet, Lowered, TorsoMLP, ncsnpp
 from equisct.nn.precision import lower
-from equisct.train import Recipe, init_state, train_step
+from equisct.train import ConstantDecay, Recipe, init_state, train_step
 from equisct.train.gradient import batch_gradient
 from strategies import untyped
 from tolerances import BFLOAT16_NETWORK, FLOAT32_NETWORK, FLOAT32_ROUNDING, FLOAT64_ROUNDING
 
 KEY = jr.key(7)
 OBJECTIVE = ScoreGuidedTraining(curriculum=Doubling(first=10, last=40, period=2))
-RECIPE = Recipe(OBJECTIVE, optax.radam(1e-3), ema_decay=0.5)
+RECIPE = Recipe(OBJECTIVE, optax.radam(1e-3), average=ConstantDecay(0.5))
 LOWER = dataclasses.replace(RECIPE, compute_dtype=jnp.bfloat16)
 SMALL = {"torso_channels": 4, "torso_embedding": 16}
 IMAGES = np.asarray(jr.normal(KEY, (8, 1, 4, 4)))

@@ -595,10 +595,10 @@ def call(folder, *words, **variables):
 def test_edms_average_is_short_at_first_and_reaches_back_half_a_million_images():
     edm = presets.PRESETS["cifar10-edm"][1]
     system = SMALL.method.build(SMALL, (2,))
-    rule = build_recipe(dataclasses.replace(SMALL, ema=edm.ema), system, None).ema_rule
+    rule = build_recipe(dataclasses.replace(SMALL, ema=edm.ema), system, None).average
     assert rule == RampedDecay(0.99929, 0.05)
     np.testing.assert_allclose(0.5 ** (edm.run.batch / 500_000), 0.99929, atol=1e-5)
-    assert build_recipe(SMALL, system, None).ema_rule == ConstantDecay(SMALL.ema.decay)
+    assert build_recipe(SMALL, system, None).average == ConstantDecay(SMALL.ema.decay)
 
 
 def test_a_restarted_optimiser_is_a_fresh_one():

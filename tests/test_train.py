@@ -12,7 +12,17 @@ import pytest
 
 from catalogue import mlp_pair
 from equisct import BoundaryPreconditioning, ConsistencyTraining, Doubling, ScoreGuidedTraining, trainable
-from equisct.train import NonFiniteError, Recipe, data_mesh, fit, init_state, load_weights, save_weights, train_step
+from equisct.train import (
+    ConstantDecay,
+    NonFiniteError,
+    Recipe,
+    data_mesh,
+    fit,
+    init_state,
+    load_weights,
+    save_weights,
+    train_step,
+)
 from equisct.train.step import _update
 from equisct.train.weights import CheckpointError
 from strategies import untyped
@@ -21,7 +31,7 @@ from tolerances import FLOAT32_CANCELLING
 KEY = jr.key(7)
 CURRICULUM = Doubling(first=10, last=40, period=2)
 OBJECTIVE = ScoreGuidedTraining(curriculum=CURRICULUM)
-RECIPE = Recipe(OBJECTIVE, optax.radam(1e-2), ema_decay=0.5)
+RECIPE = Recipe(OBJECTIVE, optax.radam(1e-2), average=ConstantDecay(0.5))
 BATCH = np.asarray(jr.normal(KEY, (4, 2)))
 BAD_BATCH = np.full_like(BATCH, np.nan)
 
@@ -68,7 +78,7 @@ def test_state_is_donated_and_the_model_given_is_not():
 
 
 def test_training_fits_a_batch():
-    recipe = Recipe(OBJECTIVE, optax.adam(1e-2), ema_decay=0.5)
+    recipe = Recipe(OBJECTIVE, optax.adam(1e-2), average=ConstantDecay(0.5))
     state, first = steps(recipe, init_state(recipe, mlp_pair()), 1)
     last = first
     for _ in range(15):
@@ -169,7 +179,7 @@ def loop(**options):
 
 
 BAD = {
-    "ema": (lambda: Recipe(OBJECTIVE, optax.sgd(1.0), ema_decay=1.0), r"ema_decay: .* \[0, 1\), found 1.0"),
+    "ema": (lambda: Recipe(OBJECTIVE, optax.sgd(1.0), average=ConstantDecay(1.0)), r"decay: .* \[0, 1\), found 1.0"),
     "steps": (
         lambda: list(fit(RECIPE, init_state(RECIPE, mlp_pair()), [], key=KEY, steps=-1)),
         "steps: .* >= 0, found -1",

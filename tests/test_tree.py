@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equisct._base.check import check_at_least, check_finite, check_fraction, check_levels, check_positive
-from equisct._base.tree import Frozen, count, cut, global_norm, lerp, trainable
+from equisct._base.tree import Frozen, count, cut, global_norm, lerp, path_name, trainable
 from strategies import samples
 from tolerances import FLOAT32_ROUNDING
 
@@ -70,6 +70,12 @@ def test_trainable_selects_the_trained_arrays_only():
     trained, rest = eqx.partition(tree, mask)
     assert len(jax.tree.leaves(trained)) == 1
     assert eqx.tree_equal(eqx.combine(trained, rest), tree)
+
+
+def test_a_leaf_is_named_by_attributes_keys_and_places():
+    tree = {"cm": [network(jnp.ones(3)), {3: jnp.zeros(())}]}
+    names = [path_name(path) for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if eqx.is_array(leaf)]
+    assert names == ["cm/0/weight", "cm/0/frequencies/value", "cm/0/updates", "cm/1/3"]
 
 
 @given(st.integers(0, 5), st.integers(1, 5))

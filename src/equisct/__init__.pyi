@@ -35,7 +35,6 @@ from .distance import PseudoHuber as PseudoHuber
 from .distance import PseudoHuberNorm as PseudoHuberNorm
 from .distance import PseudoHuberRMS as PseudoHuberRMS
 from .distance import SquaredL2 as SquaredL2
-from .distance import balanced_head_weight as balanced_head_weight
 from .level_sampling import AbstractLevelLaw as AbstractLevelLaw
 from .level_sampling import AbstractLevels as AbstractLevels
 from .level_sampling import AbstractSingleLevel as AbstractSingleLevel

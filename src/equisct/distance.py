@@ -28,6 +28,13 @@ class AbstractDistance(eqx.Module):
     def __call__(self, a: Sample, b: Sample) -> Scalar:
         """The distance between `a` and `b`."""
 
+    def balanced_head_weight(self, size: int) -> float | None:
+        """The head's weight that keeps the paper's balance of the two losses, for samples of `size` elements.
+
+        0.3 belongs to `PseudoHuber`, whose gradient's norm is below 1 / sqrt(size); the weight grows with that ceiling.
+        None: no weight follows from the ceiling (`SquaredL2`, `L1`, `Perceptual`, one of your own), tune it.
+        """
+
 
 def _pseudo_huber(square: Array, c: float) -> Array:
     return square / (jnp.sqrt(square + c**2) + c)  # sqrt(s + c^2) - c would cancel
@@ -51,6 +58,9 @@ class PseudoHuber(AbstractDistance):
     def __call__(self, a: Sample, b: Sample) -> Scalar:
         return jnp.mean(_pseudo_huber(jnp.square(a - b), self.c))
 
+    def balanced_head_weight(self, size: int) -> float:
+        return 0.3
+
 
 class PseudoHuberRMS(AbstractDistance):
     """iCT's distance divided by sqrt(d): `(sqrt(sum_i D_i^2 + C^2) - C) / sqrt(d)`, `C = c_per_root_dim sqrt(d)`.
@@ -69,6 +79,9 @@ class PseudoHuberRMS(AbstractDistance):
 
     def __call__(self, a: Sample, b: Sample) -> Scalar:
         return _pseudo_huber(jnp.mean(jnp.square(a - b)), self.c_per_root_dim)
+
+    def balanced_head_weight(self, size: int) -> float:
+        return 0.3
 
 
 class PseudoHuberNorm(AbstractDistance):
@@ -89,16 +102,19 @@ class PseudoHuberNorm(AbstractDistance):
     def __call__(self, a: Sample, b: Sample) -> Scalar:
         return _pseudo_huber(jnp.sum(jnp.square(a - b)), self.c_per_root_dim * math.sqrt(a.size))
 
+    def balanced_head_weight(self, size: int) -> float:
+        return 0.3 * math.sqrt(size)
+
 
 class SquaredL2(AbstractDistance):
-    """`mean_i(D_i^2)`."""
+    """`mean_i(D_i^2)`: a mean over elements, as in the codes of consistency models, not the norm's square."""
 
     def __call__(self, a: Sample, b: Sample) -> Scalar:
         return jnp.mean(jnp.square(a - b))
 
 
 class L1(AbstractDistance):
-    """`mean_i(|D_i|)`."""
+    """`mean_i(|D_i|)`: a mean over elements, not a sum."""
 
     def __call__(self, a: Sample, b: Sample) -> Scalar:
         residual = a - b
@@ -122,18 +138,3 @@ class Perceptual(AbstractDistance):
             raise ValueError("features: expected at least one array, found an empty tree")
         distances = [self.distance(x, y) for x, y in zip(of_a, of_b, strict=True)]
         return jnp.mean(jnp.stack(distances))
-
-
-def balanced_head_weight(distance: AbstractDistance, size: int) -> float | None:
-    """The head's weight that keeps the paper's balance of the two losses, for samples of `size` elements.
-
-    0.3 belongs to `PseudoHuber`, whose gradient's norm is below 1 / sqrt(size); the weight grows with that ceiling.
-    None: no weight follows from the ceiling (`SquaredL2`, `L1`, `Perceptual`, one of your own), tune it.
-    """
-    match distance:
-        case PseudoHuber() | PseudoHuberRMS():
-            return 0.3
-        case PseudoHuberNorm():
-            return 0.3 * math.sqrt(size)
-        case _:
-            return None

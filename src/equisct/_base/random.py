@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import jax.random as jr
 from jax import Array
+from jaxtyping import ArrayLike, Int
 
 from .types import Key
 
@@ -12,6 +13,12 @@ from .types import Key
 def draw_normal(shape: Sequence[int], *, key: Key) -> Array:
     """Unit Gaussian noise."""
     return jr.normal(key, (math.prod(shape),)).reshape(shape)
+
+
+def draw_start(shape: Sequence[int], index: Int[ArrayLike, ""], *, key: Key) -> tuple[Array, Key]:
+    """The unit Gaussian noise that the sample of this number starts from, and the key for its sampler."""
+    z_key, sampler_key = jr.split(jr.fold_in(key, index))
+    return jr.normal(z_key, shape), sampler_key
 
 
 def draw_uniform(shape: Sequence[int], *, bound: float, key: Key) -> Array:

@@ -1,4 +1,4 @@
-"""Verbs on pytrees: `cut`, `lerp`, `trainable`, `count`; and `Frozen`, the mark of an array that is never trained."""
+"""Verbs on pytrees, such as `cut`, `lerp` and `trainable`; and `Frozen`, the mark of an array that is never trained."""
 
 import importlib
 from typing import Any, TypeVar
@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.tree_util import KeyPath
 
 from .types import Scalar
 
@@ -72,6 +73,11 @@ def global_norm(tree: Any) -> Scalar:
     leaves = [leaf for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
     squares = [jnp.sum(jnp.square(leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)))) for leaf in leaves]
     return jnp.sqrt(sum(squares, jnp.zeros(())))
+
+
+def path_name(path: KeyPath) -> str:
+    """The name of a leaf, such as `cm/torso/layers/0/weight`, from its path."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def in_short(tree: Any, words: str) -> Any:

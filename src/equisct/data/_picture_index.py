@@ -3,13 +3,13 @@
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from .._base.files import atomic_write
 from ._files import FilePath, refused
 from ._picture_files import FolderFiles, ZipFiles
 from ._pictures import PictureError, decode
@@ -108,13 +108,10 @@ def default_index(path: pathlib.Path) -> pathlib.Path:
 
 
 def write_index(entries: Sequence[PictureEntry], path: FilePath) -> None:
-    """Writes an index under a temporary name and renames it."""
+    """Writes an index, whole or not at all."""
     rows = [[*dataclasses.astuple(entry)[:4], entry.shape and list(entry.shape), entry.reason] for entry in entries]
-    place = pathlib.Path(path)
-    part = place.with_name(f".{place.name}.{os.getpid()}.part")
     lines = ",\n".join(json.dumps(row) for row in rows)
-    part.write_text(f'{{"format": "{FORMAT}", "version": {VERSION}, "files": [\n{lines}\n]}}\n', encoding="ascii")
-    part.replace(place)
+    atomic_write(pathlib.Path(path), f'{{"format": "{FORMAT}", "version": {VERSION}, "files": [\n{lines}\n]}}\n')
 
 
 def read_index(path: FilePath) -> dict[str, PictureEntry]:

@@ -4,6 +4,7 @@ Record 0 is a JSON header, records 1 to n are the pictures: uint8, row by row, c
 compresses them (zstd) and keeps a checksum of every record.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int, UInt8
 
+from .._base.files import atomic_write
 from ._files import FilePath, existing, refused
 from ._pictures import PIXELS
 from .errors import DataError, describe
@@ -104,7 +106,7 @@ class ArrayRecordSet:
 
 
 def write_array_record(path: FilePath, images: Iterable[UInt8[np.ndarray, "n h w c"]], *, count: int) -> None:
-    """Writes a new file, under a temporary name until it is whole.
+    """Writes a new file, whole or not at all.
 
     Args:
         path: Where; nothing may be there yet.
@@ -117,19 +119,15 @@ def write_array_record(path: FilePath, images: Iterable[UInt8[np.ndarray, "n h w
     place = pathlib.Path(path)
     if place.exists():
         raise DataError(place, "a file that is there already", "a new name")
-    part = place.with_name(f".{place.name}.{os.getpid()}.part")
-    writer = _module().ArrayRecordWriter(os.fspath(part), WRITING)
-    try:
-        _write(writer, images, count)
-        writer.close()
-        part.rename(place)
-    finally:
-        if writer.is_open():
-            writer.close()
-        part.unlink(missing_ok=True)
+    atomic_write(place, lambda part: _write(part, images, count))
 
 
-def _write(writer: Any, images: Iterable[np.ndarray], count: int) -> None:
+def _write(part: pathlib.Path, images: Iterable[np.ndarray], count: int) -> None:
+    with contextlib.closing(_module().ArrayRecordWriter(os.fspath(part), WRITING)) as writer:
+        _write_records(writer, images, count)
+
+
+def _write_records(writer: Any, images: Iterable[np.ndarray], count: int) -> None:
     shape, written = None, 0
     for piece in images:
         shape = shape or piece.shape[1:]

@@ -5,10 +5,11 @@ import hashlib
 import os
 import pathlib
 import zipfile
+from typing import Any
 
 import numpy as np
 
-from .._base.files import writing_whole
+from .._base.files import atomic_write
 from .features import FeatureNetwork
 
 FORMAT = "equisct-reference-1"
@@ -56,15 +57,9 @@ class Reference:
 
 def save_reference(path: str | os.PathLike[str], reference: Reference) -> None:
     """Writes the file that `load_reference` reads; whole or not at all."""
-    with writing_whole(pathlib.Path(path)) as place:
-        np.savez(
-            place,
-            format=np.array(FORMAT),
-            data=np.array(reference.data),
-            network=np.array(reference.network),
-            weights=np.array(reference.weights),
-            features=reference.features,
-        )
+    texts = {"format": FORMAT, "data": reference.data, "network": reference.network, "weights": reference.weights}
+    arrays: dict[str, Any] = {**texts, "features": reference.features}
+    atomic_write(pathlib.Path(path), lambda place: np.savez(place, **arrays))
 
 
 def load_reference(path: str | os.PathLike[str]) -> Reference:

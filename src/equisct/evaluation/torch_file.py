@@ -42,7 +42,7 @@ class _Storage(NamedTuple):
 
     key: str
     kind: str
-    count: int
+    size: int
 
 
 class _Tensor(NamedTuple):
@@ -54,13 +54,13 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
     def array(self, storages: dict[str, bytes]) -> np.ndarray:
-        key, kind, count = self.storage
-        numbers = np.frombuffer(storages[key], kind, count=count)
+        key, kind, size = self.storage
+        numbers = np.frombuffer(storages[key], kind, count=size)
         last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         if 0 in self.shape:
             return np.zeros(self.shape, kind)
-        if min(self.offset, *self.strides, 0) < 0 or max(last + 1, math.prod(self.shape)) > count:
-            raise ValueError(f"a tensor of shape {self.shape} beyond its storage of {count}")
+        if min(self.offset, *self.strides, 0) < 0 or max(last + 1, math.prod(self.shape)) > size:
+            raise ValueError(f"a tensor of shape {self.shape} beyond its storage of {size}")
         bytes_of = [s * numbers.itemsize for s in self.strides]
         return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, bytes_of).copy()
 
@@ -79,10 +79,10 @@ class _Reader(pickle.Unpickler):
         raise ValueError(f"{module}.{name}, which no file of weights needs")
 
     def persistent_load(self, pid: Any, /) -> _Storage:
-        tag, kind, key, _, count, *_ = pid
+        tag, kind, key, _, size, *_ = pid
         if tag != "storage" or kind not in _STORAGES.values():
             raise ValueError(f"a storage of the kind {tag!r}")
-        return _Storage(str(key), kind, int(count))
+        return _Storage(str(key), kind, int(size))
 
 
 def _read(stream: io.BytesIO) -> Any:
@@ -91,7 +91,7 @@ def _read(stream: io.BytesIO) -> Any:
     for opcode, argument, _ in pickletools.genops(stream):
         if opcode.name.startswith("EXT"):  # numbers for what other code registered: not asked of `find_class`
             raise ValueError(f"the instruction {opcode.name}, which no file of weights needs")
-        if opcode.name in ("PUT", "LONG_BINPUT") and int(argument) > stream.tell():
+        if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > stream.tell():
             raise ValueError(f"place {argument} in a memory, for which Python would make a table of that length")
     stream.seek(start)
     return _Reader(stream).load()

@@ -14,7 +14,7 @@ from .._base.random import draw_normal
 from .._base.types import Examples, Key, Step
 from ..curriculum import AbstractCurriculum
 from ..diffusion import perturb
-from ..distance import AbstractDistance, balanced_head_weight
+from ..distance import AbstractDistance
 from ..level_sampling import AbstractLevelLaw, AbstractSingleLevel
 from ..losses import denoising_loss
 from ..model import ScoreGuidedModel, student_of
@@ -28,7 +28,7 @@ IMBALANCE = 10.0
 
 
 def _warn_of_imbalance(distance: AbstractDistance, head_weight: float, size: int) -> None:
-    balanced = balanced_head_weight(distance, size)
+    balanced = distance.balanced_head_weight(size)
     if balanced is None or head_weight == 0 or abs(math.log(head_weight / balanced)) < math.log(IMBALANCE):
         return
     warnings.warn(

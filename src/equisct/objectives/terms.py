@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
+from .._base.tree import path_name
 from .._base.types import Batch, Key, Level, Scalar, Step
 
 BINS = 8
@@ -36,7 +37,7 @@ class PerLevel(eqx.Module):
     edges: Float[Array | np.ndarray, " bins+1"]
 
     @staticmethod
-    def of(values: Float[Array, " batch"], levels: Float[Array, " batch"], edges: Float[Array, " edges"]) -> "PerLevel":
+    def of(values: Float[Array, " batch"], levels: Any, edges: Any) -> "PerLevel":
         """The sums of one value per sample."""
         bins = len(edges) - 1
         member = jax.nn.one_hot(jnp.searchsorted(edges[1:-1], levels, side="right"), bins)
@@ -99,20 +100,16 @@ def named_terms(terms: Any) -> tuple[dict[str, Any], dict[str, PerLevel]]:
     per_level: dict[str, PerLevel] = {}
     is_leaf = lambda node: isinstance(node, Terms | PerLevel)  # noqa: E731
     for path, leaf in jax.tree_util.tree_leaves_with_path(terms, is_leaf=is_leaf):
-        names = [name_of(entry) for entry in path]
+        name = path_name(path)
+        below = f"{name}/" if name else ""
         if isinstance(leaf, Terms):
-            scalars |= {"/".join([*names, name]): part.value for name, part in leaf.parts.items()}
-            per_level |= {"/".join([*names, name]): sums for name, sums in leaf.per_level.items()}
+            scalars |= {below + inner: part.value for inner, part in leaf.parts.items()}
+            per_level |= {below + inner: sums for inner, sums in leaf.per_level.items()}
         elif isinstance(leaf, PerLevel):
-            per_level["/".join(names) or "term"] = leaf
+            per_level[name or "term"] = leaf
         elif eqx.is_array_like(leaf) and jnp.shape(leaf) == () and not jnp.iscomplexobj(leaf):
-            scalars["/".join(names) or "term"] = leaf
+            scalars[name or "term"] = leaf
     return scalars, per_level
-
-
-def name_of(entry: Any) -> str:
-    """One entry of a leaf's path in words: a field's name, a key, an index."""
-    return str(getattr(entry, "name", getattr(entry, "key", getattr(entry, "idx", entry))))
 
 
 @runtime_checkable

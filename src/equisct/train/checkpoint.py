@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from .._base.check import check_at_least
+from .._base.files import partial_name
 from .manifest import DamagedError, FormatError, read_manifest, write_manifest
 from .reading import checked_checkpoint, load_tree, steps_in
 from .weights import CheckpointError, named_arrays
@@ -165,7 +166,7 @@ class CheckpointStore:
         for path in self._folder.iterdir():
             unfinished = ".orbax-checkpoint-tmp" in path.name or path.name.endswith(".deleting")
             if path.name.isdecimal() and not (path / "MANIFEST.json").is_file():
-                unfinished = unfinished or (path / "MANIFEST.json.tmp").is_file()  # killed while it was written
+                unfinished = unfinished or partial_name(path / "MANIFEST.json").is_file()  # killed while it was written
             if unfinished or (path.name.isdecimal() and path.is_dir() and not any(path.iterdir())):
                 _remove(path)
             elif path.name.isdecimal() and not (path / "MANIFEST.json").is_file():

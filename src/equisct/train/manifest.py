@@ -9,7 +9,7 @@ import json
 import pathlib
 from typing import Any
 
-from .._base.files import replace_file
+from .._base.files import atomic_write, partial_name
 
 NAME = "MANIFEST.json"
 FORMAT = 1
@@ -32,7 +32,7 @@ def write_manifest(folder: pathlib.Path, notes: dict[str, Any]) -> None:
     """
     files = {str(path.relative_to(folder)): _describe(path) for path in _files(folder)}
     content = {"format": FORMAT, "files": files, "notes": notes}
-    replace_file(folder / NAME, json.dumps(content | {"digest": _digest(content)}, indent=1))
+    atomic_write(folder / NAME, json.dumps(content | {"digest": _digest(content)}, indent=1))
 
 
 def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
@@ -93,7 +93,8 @@ def _checked(files: Any) -> dict[str, dict[str, Any]]:
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (NAME, NAME + ".tmp"))
+    own = (NAME, partial_name(folder / NAME).name)
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in own)
 
 
 def _describe(path: pathlib.Path) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from jax import Array
 from jax.sharding import Mesh
 from jaxtyping import Int
 
-from .._base.check import check_at_least, check_fraction
+from .._base.check import check_at_least
 from .._base.tree import count, in_short, trainable
 from .._base.types import Scalar, Step
 from ..model import WithTeacher
 from ..objectives.terms import AbstractSplitObjective, Objective, SplitObjective
-from .averages import AbstractAverage, ConstantDecay, RampedDecay
+from .averages import AbstractAverage, ConstantDecay
 from .placement import place
 
 
@@ -26,10 +26,8 @@ class Recipe(eqx.Module):
     Args:
         objective: `(model, batch, step, *, key) -> (loss, terms)`.
         optimiser: an optax transformation over the model's trainable arrays.
-        ema_decay: share of the old average kept at each update, in [0, 1); sampling uses the average.
-        ema_ramp: keep it short at first: a half-life of at most this share of the updates done (`RampedDecay`), >= 0;
-            0: as long from the start.
-        averages: further weight averages to keep beside it, such as `PowerFunction(6.94)`.
+        average: of the weights, for sampling: `TrainState.ema`.
+        averages: further ones to keep beside it, such as `PowerFunction(6.94)`: `TrainState.averages`.
         teacher_share: keep a teacher, which the objective gets beside the model (`WithTeacher`): the share of the
             newest weights that it takes in at the end of each update, `step -> [0, 1]`, such as a curriculum's
             `teacher_share`; at exactly 1 it becomes the model, also where the update itself was not finite.
@@ -43,17 +41,14 @@ class Recipe(eqx.Module):
 
     objective: Objective
     optimiser: optax.GradientTransformation
-    ema_decay: float = 0.9999
+    average: AbstractAverage = ConstantDecay()
     averages: tuple[AbstractAverage, ...] = ()
     teacher_share: Callable[[Step], Scalar] | None = None
     gradient_parts: bool = eqx.field(static=True, default=False)
     microbatches: int = eqx.field(static=True, default=1)
     compute_dtype: Any = eqx.field(static=True, default=jnp.float32)
-    ema_ramp: float = eqx.field(static=True, default=0.0)
 
     def __check_init__(self) -> None:
-        check_fraction("ema_decay", self.ema_decay)
-        check_at_least("ema_ramp", self.ema_ramp, 0)
         check_at_least("microbatches", self.microbatches, 1)
         splits = isinstance(self.objective, SplitObjective)
         for name, asked in (("gradient_parts", self.gradient_parts), ("microbatches", self.microbatches > 1)):
@@ -61,18 +56,13 @@ class Recipe(eqx.Module):
                 found = type(self.objective).__name__
                 raise ValueError(f"{name}: expected an objective with draw, sample_losses and reduce, found {found}")
 
-    @property
-    def ema_rule(self) -> AbstractAverage:
-        """How the main average takes in the newest weights."""
-        return RampedDecay(self.ema_decay, self.ema_ramp) if self.ema_ramp else ConstantDecay(self.ema_decay)
-
 
 class TrainState(eqx.Module):
     """What changes from update to update.
 
-    `averages` are those of `Recipe.averages`, in their order; `teacher` is None without `Recipe.teacher_share`. `step`
-    counts updates, skipped ones too; `skipped` those whose loss or gradient was not finite, `skipped_in_row` the last
-    of them in a row.
+    `ema` is the average of `Recipe.average`, `averages` those of `Recipe.averages`, in their order; `teacher` is None
+    without `Recipe.teacher_share`. `step` counts updates, skipped ones too; `skipped` those whose loss or gradient was
+    not finite, `skipped_in_row` the last of them in a row.
     """
 
     model: Any

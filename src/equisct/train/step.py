@@ -62,7 +62,7 @@ def _advance(constants: tuple[Recipe, Batch, Key], state: TrainState) -> tuple[T
     finite = jnp.isfinite(norms).all()
     model = eqx.apply_updates(state.model, updates)
     rules = zip(recipe.averages, state.averages, strict=True)
-    ema = update_average(recipe.ema_rule, state.ema, model, state.step)
+    ema = update_average(recipe.average, state.ema, model, state.step)
     averages = tuple(update_average(rule, old, model, state.step) for rule, old in rules)
     taken = _where(
         finite,

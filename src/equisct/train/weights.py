@@ -1,6 +1,6 @@
 """The weights of a run in one safetensors file: named by their place in the model, checked on the way in.
 
-A file holds two groups, `model/` and `ema/`; nothing in it can run code. It is written to a temporary name and renamed.
+A file holds two groups, `model/` and `ema/`; nothing in it can run code.
 """
 
 import os
@@ -14,15 +14,14 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from .._base.files import atomic_write
+from .._base.tree import path_name
+
 T = TypeVar("T")
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read or does not fit the model."""
-
-
-def _name(path: tuple[Any, ...]) -> str:
-    return "/".join(str(getattr(entry, "name", getattr(entry, "idx", getattr(entry, "key", entry)))) for entry in path)
 
 
 def _is_array(leaf: Any) -> bool:
@@ -31,12 +30,14 @@ def _is_array(leaf: Any) -> bool:
 
 def named_arrays(tree: Any) -> dict[str, Any]:
     """Every array of a tree (or shape, from `eqx.filter_eval_shape`) by its path."""
-    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if _is_array(leaf)}
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if _is_array(leaf)}
 
 
 def with_arrays(tree: T, arrays: dict[str, Any]) -> T:
     """The tree with every array (or shape) replaced by that of its name."""
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: arrays[_name(path)] if _is_array(leaf) else leaf, tree)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: arrays[path_name(path)] if _is_array(leaf) else leaf, tree
+    )
 
 
 def save_weights(path: str | os.PathLike[str], *, model: Any, ema: Any, metadata: dict[str, str] | None = None) -> None:
@@ -59,16 +60,8 @@ def save_weights(path: str | os.PathLike[str], *, model: Any, ema: Any, metadata
 
 
 def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None) -> None:
-    """Writes a safetensors file under a temporary name and renames it; readable for whom new files are readable."""
-    temporary = path.with_name(path.name + ".tmp")
-    umask = os.umask(0)
-    os.umask(umask)
-    try:
-        save_file(arrays, temporary, metadata=metadata)
-        temporary.chmod(0o666 & ~umask)  # safetensors makes it private
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Writes a safetensors file, whole or not at all."""
+    atomic_write(path, lambda place: save_file(arrays, place, metadata=metadata))
 
 
 def load_weights(path: str | os.PathLike[str], like: T, *, group: str = "ema") -> T:

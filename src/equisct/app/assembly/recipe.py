@@ -9,7 +9,7 @@ import optax
 
 from ...model import ScoreGuidedModel
 from ...oracle import ProductMixture
-from ...train import AbstractAverage, ConstantDecay, PowerFunction, Recipe, restarting
+from ...train import AbstractAverage, ConstantDecay, PowerFunction, RampedDecay, Recipe, restarting
 from ..settings.config import Config, Ema, Optim
 from ..settings.data import Mixture
 from ..settings.method import System
@@ -27,8 +27,7 @@ def build_recipe(config: Config, system: System, teacher: Any) -> Recipe:
     return Recipe(
         system.objective(teacher),
         build_optimiser(config.optim, config.run.steps, system.restarts),
-        ema_decay=config.ema.decay,
-        ema_ramp=config.ema.ramp,
+        average=build_average(config.ema),
         averages=build_averages(config.ema),
         teacher_share=system.teacher_share,
         gradient_parts=config.log.gradient_parts,
@@ -76,8 +75,13 @@ def _learning_rate(optim: Optim, lr: float, steps: int, restarts: tuple[int, ...
     return optax.join_schedules([rise, fall], [half])
 
 
+def build_average(ema: Ema) -> AbstractAverage:
+    """The average that sampling uses."""
+    return RampedDecay(ema.decay, ema.ramp) if ema.ramp else ConstantDecay(ema.decay)
+
+
 def build_averages(ema: Ema) -> tuple[AbstractAverage, ...]:
-    """The averages beside the main one: those of constant rate, then those of power-function shape."""
+    """The averages beside it: those of constant rate, then those of power-function shape."""
     return (*map(ConstantDecay, ema.decays), *map(PowerFunction.from_std, ema.stds))
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jax import Array
 
+from ..._base.random import draw_start
 from ..._base.types import Key
 from ...samplers import AbstractSampler
 
@@ -17,18 +17,17 @@ CHUNK = 256
 
 
 @eqx.filter_jit
-def _draw_chunk(sampler: AbstractSampler, model: Any, shape: tuple[int, ...], keys: Key) -> Array:
-    def one(key: Key) -> Array:
-        z_key, sampler_key = jr.split(key)
-        return sampler(model, jr.normal(z_key, shape), key=sampler_key)
+def _draw_chunk(sampler: AbstractSampler, model: Any, shape: tuple[int, ...], key: Key, indices: Array) -> Array:
+    def one(index: Array) -> Array:
+        z, sampler_key = draw_start(shape, index, key=key)
+        return sampler(model, z, key=sampler_key)
 
-    return jax.vmap(one)(keys)
+    return jax.vmap(one)(indices)
 
 
 def draw_noise(shape: tuple[int, ...], n: int, *, key: Key) -> np.ndarray:
     """The unit Gaussian noise that the `n` samples of `draw_samples` start from, `(n, *shape)`."""
-    one = lambda i: jr.normal(jr.split(jr.fold_in(key, i))[0], shape)  # noqa: E731
-    return np.asarray(jax.jit(jax.vmap(one))(jnp.arange(n)))
+    return np.asarray(jax.jit(jax.vmap(lambda i: draw_start(shape, i, key=key)[0]))(jnp.arange(n)))
 
 
 def draw_samples(
@@ -45,10 +44,8 @@ def draw_samples(
     `between` is called before each chunk; it may raise to stop.
     """
     chunk = min(n, CHUNK)
-    padded = -(-n // chunk) * chunk
-    keys = jax.vmap(lambda i: jr.fold_in(key, i))(jnp.arange(padded))
     chunks = []
-    for i in range(0, padded, chunk):
+    for i in range(0, n, chunk):
         between()
-        chunks.append(np.asarray(_draw_chunk(sampler, model, shape, keys[i : i + chunk])))
+        chunks.append(np.asarray(_draw_chunk(sampler, model, shape, key, jnp.arange(i, i + chunk))))
     return np.concatenate(chunks)[:n]

@@ -1,12 +1,13 @@
 """The work of `equisct-data`; free of JAX."""
 
 import contextlib
-import os
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
+from ..._base.files import atomic_write
 from ...data import DataError, Dataset, ImageFolder, Loader, VectorSet, float_to_images, write_array_record
 from ...data._picture_files import picture_files
 from ...data._picture_index import default_index, scan, survey, write_index
@@ -120,15 +121,6 @@ def pack(options: PackOptions) -> None:
 
 
 def _write_npz(out: pathlib.Path, images: Iterator[np.ndarray], labels: np.ndarray | None) -> None:
-    """An archive that `load_npz` reads, under a temporary name until it is whole."""
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    whole = np.concatenate(list(images))
-    try:
-        with part.open("wb") as stream:
-            if labels is None:
-                np.savez_compressed(stream, images=whole)
-            else:
-                np.savez_compressed(stream, images=whole, labels=labels)
-        part.rename(out)
-    finally:
-        part.unlink(missing_ok=True)
+    """An archive that `load_npz` reads."""
+    arrays: dict[str, Any] = {"images": np.concatenate(list(images))} | ({} if labels is None else {"labels": labels})
+    atomic_write(out, lambda place: np.savez_compressed(place, **arrays))

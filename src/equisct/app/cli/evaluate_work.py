@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.random as jr
 
-from ..._base.files import replace_file
+from ..._base.files import atomic_write
 from ...evaluation import (
     Extracted,
     FeatureNetwork,
@@ -88,7 +88,7 @@ def _tell(record: dict[str, Any], out: Path | None) -> None:
             name: {key: value for key, value in each.items() if value == value}
             for name, each in record["figures"].items()
         }  # JSON has no NaN: of a single run there is no spread
-        replace_file(out, json.dumps(record, indent=2, allow_nan=False) + "\n")
+        atomic_write(out, json.dumps(record, indent=2, allow_nan=False) + "\n")
         print(f"wrote {out}")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax.random as jr
 import numpy as np
 
-from ..._base.files import writing_whole
+from ..._base.files import atomic_write
 from ...data import save_pairs
 from ...samplers import DDIM, AbstractSampler, Ancestral
 from ...train import PowerFunction, reconstruct
@@ -88,11 +88,9 @@ def draw(options: Options) -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     if options.pairs:
         z = draw_noise(stored.shape, options.n, key=jr.key(options.seed))
-        with writing_whole(options.out) as place:
-            save_pairs(place, z, samples, weights_hash(model))
+        atomic_write(options.out, lambda place: save_pairs(place, z, samples, weights_hash(model)))
     elif options.out.suffix == ".npz":
-        with writing_whole(options.out) as place:
-            np.savez(place, samples=samples)
+        atomic_write(options.out, lambda place: np.savez(place, samples=samples))
     elif len(stored.shape) == 3:
         facts: dict[str, Any] = {"sampler": sampler.name, "seed": options.seed, "step": stored.step}
         draw_grids({title: samples}, options.out, notes={name: str(fact) for name, fact in facts.items()})

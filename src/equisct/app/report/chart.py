@@ -12,7 +12,7 @@ from xml.dom import minidom
 
 import numpy as np
 
-from ..._base.files import replace_file
+from ..._base.files import atomic_write
 
 Numbers = Sequence[float] | np.ndarray
 
@@ -177,5 +177,5 @@ def write_chart(chart: Chart, folder: pathlib.Path) -> list[pathlib.Path]:
     paths = []
     for ending, content in contents.items():
         paths.append(folder / f"{chart.name}.{ending}")
-        replace_file(paths[-1], content)
+        atomic_write(paths[-1], content)
     return paths

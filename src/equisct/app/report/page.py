@@ -6,7 +6,7 @@ import html
 import pathlib
 from collections.abc import Sequence
 
-from ..._base.files import replace_file
+from ..._base.files import atomic_write
 from .chart import Chart, chart_csv, panel_svg
 
 STYLE = """
@@ -138,4 +138,4 @@ def page(title: str, words: str, sections: Sequence[Section], footer: str) -> st
 
 def write_page(path: pathlib.Path, title: str, words: str, sections: Sequence[Section], footer: str) -> None:
     """Writes the page, whole or not at all."""
-    replace_file(path, page(title, words, sections, footer).encode())
+    atomic_write(path, page(title, words, sections, footer))

@@ -10,6 +10,7 @@ import jax.random as jr
 import numpy as np
 from jax.sharding import Mesh
 
+from ..._base.random import draw_start
 from ...evaluation import Extracted, FeatureNetwork
 from ...evaluation.features import Quantise, check_shape, see
 from ...samplers import AbstractSampler, count_evaluations
@@ -41,8 +42,8 @@ def _chunk(
     model = keep_whole(model, mesh)
 
     def one(index: Any) -> Any:
-        z_key, sampler_key = jr.split(jr.fold_in(key, index))
-        return see(network, sampler(model, jr.normal(z_key, shape), key=sampler_key), quantise)
+        z, sampler_key = draw_start(shape, index, key=key)
+        return see(network, sampler(model, z, key=sampler_key), quantise)
 
     return keep_whole(jax.vmap(one)(indices), mesh)
 

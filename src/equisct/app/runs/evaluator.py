@@ -8,7 +8,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from ..._base.files import replace_file
+from ..._base.files import atomic_write
 from ...data import Dataset
 from ...evaluation import Reference, load_reference, measure
 from ...evaluation.features import check_shape
@@ -102,7 +102,7 @@ def note_pipeline(folder: pathlib.Path, pipeline: dict[str, Any], *, warn: Calla
         parts = ", ".join(name for name in pipeline if before.get(name) != pipeline[name])
         warn(f"evaluation: from now on {parts} differ: figures from before are no longer comparable")
     if before != pipeline:
-        replace_file(path, json.dumps(noted, indent=2) + "\n")
+        atomic_write(path, json.dumps(noted, indent=2) + "\n")
 
 
 def read_pipeline(folder: pathlib.Path) -> dict[str, Any] | None:

@@ -14,14 +14,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..._base.files import replace_file
+from ..._base.files import atomic_write, partial_name
 from ..settings.codec import from_json, to_json
 from ..settings.config import Config
 from ..tracking import redact
 
 CONFIG, STATUS, LOCK = "config.json", "STATUS.json", "LOCK"
 
-_BEFORE = (LOCK, CONFIG + ".tmp")
+_BEFORE = (LOCK, partial_name(pathlib.Path(CONFIG)).name)
 """What a run that was killed before it began may have left."""
 
 FREE = (
@@ -236,5 +236,5 @@ def read_status(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes a file under a temporary name and renames it, so that it is there whole or not at all."""
-    replace_file(path, json.dumps(content, indent=2) + "\n")
+    """Writes a JSON file, whole or not at all."""
+    atomic_write(path, json.dumps(content, indent=2) + "\n")

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..._base.tree import global_norm
+from ..._base.tree import global_norm, path_name
 from ..._base.types import Batch, Key
 from ...data import GrainLoader, Loader
-from ...objectives.terms import SplitObjective, name_of
+from ...objectives.terms import SplitObjective
 from ...train import NonFiniteError, Recipe, TrainState
 from ...train.gradient import batch_gradient
 from ..settings.config import Config
@@ -70,9 +70,7 @@ def _write_report(
     if isinstance(objective, SplitObjective):
         draws = objective.draw(arrays, step, key=key)
         losses = eqx.filter_jit(objective.sample_losses)(model, draws)
-        levels = {
-            "/".join(map(name_of, path)): _plain(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(losses)
-        }
+        levels = {path_name(path): _plain(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(losses)}
     content = {
         "step": step,
         "sample_indices": _plain(indices),
@@ -95,7 +93,7 @@ def _per_block(tree: Any, depth: int = 4) -> dict[str, Any]:
     """The norm of the arrays below each path of `depth` names."""
     blocks: dict[str, list[Any]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(eqx.filter(tree, eqx.is_inexact_array)):
-        blocks.setdefault("/".join(map(name_of, path[:depth])), []).append(leaf)
+        blocks.setdefault(path_name(path[:depth]), []).append(leaf)
     return {name: _plain(global_norm(leaves)) for name, leaves in blocks.items()}
 
 

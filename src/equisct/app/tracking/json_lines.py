@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._base.files import replace_file
+from ..._base.files import atomic_write
 from ._values import plain
 from .protocol import Values
 from .redaction import redact
@@ -126,7 +126,7 @@ def _keep(path: pathlib.Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
     lines = [line for line, row in _lines(path) if row is not None and wanted(row)]
     content = b"".join(line + b"\n" for line in lines)
     if content != path.read_bytes():
-        replace_file(path, content)
+        atomic_write(path, content)
 
 
 def _open(path: pathlib.Path) -> io.FileIO:

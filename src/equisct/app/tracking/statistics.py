@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._base.files import replace_file
+from ..._base.files import atomic_write
 
 _ROW = ("step", "points", "loss", "gradient_norm", "gradient_norm_std", "skipped", "stage")
 
@@ -155,8 +155,8 @@ class Window:
                 kept.setdefault(name, Moments()).add(known(value))
         for name, sums in update.per_level.items():
             edges = [float(str(edge)) for edge in np.asarray(sums.edges)]  # 0.002, not float32's nearest in all digits
-            old = self._bins.get(name, {"edges": None})
-            if old["edges"] != edges:
+            old = self._bins.get(name)
+            if old is None or old["edges"] != edges:
                 old = {"edges": edges, "total": [0.0] * (len(edges) - 1), "count": [0.0] * (len(edges) - 1)}
             new = {"total": sums.total, "count": sums.count} if update.finite else {}
             added = {
@@ -254,7 +254,7 @@ class StageMoments:
 
     def write_stages(self, path: pathlib.Path) -> None:
         """Writes the summary, such as to `folder / "stages.json"`; the old file or the new one is there, whole."""
-        replace_file(path, (json.dumps(self.summary(), indent=2, allow_nan=False) + "\n").encode())
+        atomic_write(path, json.dumps(self.summary(), indent=2, allow_nan=False) + "\n")
 
     def to_json(self) -> dict[str, Any]:
         """The state, exactly."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._base.files import replace_file
+from ..._base.files import atomic_write
 from ._values import flat_numbers
 from .protocol import Values
 from .redaction import redact
@@ -95,7 +95,7 @@ class WandB:
             self._run.finish()
             self._run = None
             for path in logs.glob("*.log"):  # they name the folder
-                replace_file(path, redact(path.read_text()).encode())
+                atomic_write(path, redact(path.read_text()))
 
     def _started(self) -> Any:
         if self._run is None:
@@ -106,5 +106,5 @@ class WandB:
 def _run_id(path: pathlib.Path, *, fresh: bool) -> str:
     """The id stored in a file; a new one if there is none or the run begins afresh."""
     if fresh or not path.exists():
-        replace_file(path, (secrets.token_hex(4) + "\n").encode())
+        atomic_write(path, secrets.token_hex(4) + "\n")
     return path.read_text().strip()
