@@ -14,6 +14,7 @@ from jax import Array
 from jaxtyping import Int
 
 from ._base.check import check_at_least, check_fraction, check_positive
+from ._base.defaults import CT_DECAY, CT_LAST, FIRST_INTERVALS, LAST_INTERVALS
 from ._base.types import Scalar, Step
 
 
@@ -57,8 +58,8 @@ class Doubling(AbstractCurriculum):
         period: steps between doublings (K').
     """
 
-    first: int = eqx.field(default=10, static=True)
-    last: int = eqx.field(default=1280, static=True)
+    first: int = eqx.field(default=FIRST_INTERVALS, static=True)
+    last: int = eqx.field(default=LAST_INTERVALS, static=True)
     period: int = eqx.field(static=True, kw_only=True)
     points: tuple[int, ...] = eqx.field(init=False, static=True)
 
@@ -70,7 +71,7 @@ class Doubling(AbstractCurriculum):
         self.points = (*(n + 1 for n in below), self.last + 1)
 
     @staticmethod
-    def from_total(total_steps: int, first: int = 10, last: int = 1280) -> "Doubling":
+    def from_total(total_steps: int, first: int = FIRST_INTERVALS, last: int = LAST_INTERVALS) -> "Doubling":
         """The curriculum whose period is iCT's `K' = floor(K / (log2(floor(last / first)) + 1))` for K `total_steps`.
 
         Raises:
@@ -100,10 +101,10 @@ class SquareRoot(AbstractCurriculum):
         initial_decay: mu_0, the teacher's averaging rate at `first` intervals; in (0, 1).
     """
 
-    first: int = eqx.field(default=2, static=True)
-    last: int = eqx.field(default=150, static=True)
+    first: int = eqx.field(default=CT_FIRST, static=True)
+    last: int = eqx.field(default=CT_LAST, static=True)
     total_steps: int = eqx.field(static=True, kw_only=True)
-    initial_decay: float = 0.9
+    initial_decay: float = CT_DECAY
     points: tuple[int, ...] = eqx.field(init=False, static=True)
     starts: tuple[int, ...] = eqx.field(init=False, static=True)
 

@@ -9,11 +9,12 @@ import numpy as np
 from jaxtyping import Float64
 
 from ._base.check import check_at_least, check_levels, check_positive
+from ._base.defaults import RHO, SIGMA_MAX, SIGMA_MIN
 from ._base.types import Level
 
 
 def karras_grid(
-    points: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+    points: int, *, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX, rho: float = RHO
 ) -> Float64[np.ndarray, " points"]:
     """The ascending grid `t_i = (a + i / (points - 1) (b - a))^rho`, `a = sigma_min^(1/rho)`, `b = sigma_max^(1/rho)`.
 

@@ -20,6 +20,7 @@ from jax.scipy.special import ndtri
 from jaxtyping import Float, Float64
 
 from ._base.check import check_at_least, check_finite, check_levels, check_positive
+from ._base.defaults import ECT_NARROWING, ECT_WIDENING, ICT_LAW_MEAN, ICT_LAW_STD, RHO, SIGMA_MAX, SIGMA_MIN
 from ._base.types import Key, Scalar, Step
 from .curriculum import AbstractCurriculum
 from .discretization import LevelPair, karras_grid
@@ -87,8 +88,8 @@ class LogNormal(AbstractLevelLaw, AbstractSingleLevel):
         std: P_std, > 0.
     """
 
-    mean: float = -1.1
-    std: float = 2.0
+    mean: float = ICT_LAW_MEAN
+    std: float = ICT_LAW_STD
 
     def __check_init__(self) -> None:
         check_finite("mean", self.mean)
@@ -147,10 +148,10 @@ class ShrinkingPairs(AbstractLevels):
 
     curriculum: AbstractCurriculum
     law: LogNormal = LogNormal()
-    k: float = 8.0
-    b: float = 1.0
-    lowest: float = 0.002
-    highest: float = 80.0
+    k: float = ECT_WIDENING
+    b: float = ECT_NARROWING
+    lowest: float = SIGMA_MIN
+    highest: float = SIGMA_MAX
 
     def __check_init__(self) -> None:
         check_levels(self.lowest, self.highest)
@@ -199,9 +200,9 @@ class LevelTable(AbstractLevels):
         curriculum: AbstractCurriculum,
         law: AbstractLevelLaw,
         *,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
-        rho: float = 7.0,
+        sigma_min: float = SIGMA_MIN,
+        sigma_max: float = SIGMA_MAX,
+        rho: float = RHO,
     ) -> "LevelTable":
         """The tables of every stage of `curriculum` on Karras grids.
 

@@ -13,6 +13,7 @@ from jax import Array
 from jaxtyping import Float
 
 from ._base.batch import given
+from ._base.defaults import SIGMA_DATA
 from ._base.tree import cut
 from ._base.types import Key, Level, Sample
 from .diffusion import score_from_denoised
@@ -85,7 +86,7 @@ class ScoreHead(eqx.Module):
     cut_features: bool = eqx.field(static=True, default=False)
     cut_embedding: bool = eqx.field(static=True, default=False)
     endpoint_scaling: EndpointScaling = eqx.field(static=True, default=EndpointScaling.INPUT)
-    sigma_data: float = 0.5
+    sigma_data: float = SIGMA_DATA
 
     def __call__(self, x_t: Sample, sigma: Level, readout: Readout, *, key: Key | None = None) -> Sample:
         scalings = self.preconditioning.scalings(sigma)

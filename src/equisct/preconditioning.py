@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ._base.check import check_positive
 from ._base.concrete import check_array
+from ._base.defaults import SIGMA_DATA, SIGMA_MIN
 from ._base.types import Level, Sample, Scalar
 from .variance_preserving import VPSchedule
 
@@ -57,8 +58,9 @@ class BoundaryPreconditioning(AbstractPreconditioning):
         sigma_min: the lowest level, where the PF-ODE ends; > 0.
     """
 
-    sigma_data: float = 0.5
-    sigma_min: float = eqx.field(default=0.002, converter=float)  # a NumPy float64 would drag sigma - sigma_min along
+    sigma_data: float = SIGMA_DATA
+    # A NumPy float64 would drag sigma - sigma_min along.
+    sigma_min: float = eqx.field(default=SIGMA_MIN, converter=float)
 
     def __check_init__(self) -> None:
         check_positive("sigma_data", self.sigma_data)
@@ -87,7 +89,7 @@ class EDMPreconditioning(AbstractPreconditioning):
         sigma_data: standard deviation of the data, > 0.
     """
 
-    sigma_data: float = 0.5
+    sigma_data: float = SIGMA_DATA
 
     def __check_init__(self) -> None:
         check_positive("sigma_data", self.sigma_data)

@@ -10,6 +10,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from ._base.check import check_positive
+from ._base.defaults import SIGMA_DATA
 from ._base.types import Level, Scalar
 from .discretization import LevelPair
 
@@ -66,7 +67,7 @@ class EDMWeighting(AbstractLevelWeighting):
         sigma_data: standard deviation of the data, > 0.
     """
 
-    sigma_data: float = 0.5
+    sigma_data: float = SIGMA_DATA
 
     def __check_init__(self) -> None:
         check_positive("sigma_data", self.sigma_data)

@@ -14,6 +14,7 @@ import numpy as np
 
 from .._base.batch import given
 from .._base.concrete import concrete
+from .._base.defaults import RHO, SIGMA_MAX, SIGMA_MIN
 from .._base.tree import cut
 from .._base.types import Examples, Key, Step
 from ..curriculum import AbstractCurriculum
@@ -96,9 +97,9 @@ def ConsistencyTraining(  # noqa: N802  (reads as the method's name, like the cl
     distance: AbstractDistance | None = None,
     law: AbstractLevelLaw | None = None,
     weighting: AbstractWeighting | None = None,
-    sigma_min: float = 0.002,
-    sigma_max: float = 80.0,
-    rho: float = 7.0,
+    sigma_min: float = SIGMA_MIN,
+    sigma_max: float = SIGMA_MAX,
+    rho: float = RHO,
     stratify: bool = False,
     share_dropout: bool = True,
 ) -> Consistency:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from .._base.batch import as_example, given
 from .._base.check import check_levels
+from .._base.defaults import EDM_LAW_MEAN, EDM_LAW_STD, SIGMA_DATA, SIGMA_MAX, SIGMA_MIN
 from .._base.random import draw_normal
 from .._base.types import Examples, Key, Level, Sample, Scalar, Step
 from ..augmentation import Augmentation
@@ -52,8 +53,8 @@ class Denoising(AbstractSplitObjective):
     law: AbstractSingleLevel
     weighting: AbstractLevelWeighting
     stratify: bool = eqx.field(static=True, default=False)
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    sigma_min: float = SIGMA_MIN
+    sigma_max: float = SIGMA_MAX
     augment: Augmentation | None = None
 
     def __check_init__(self) -> None:
@@ -92,12 +93,12 @@ class Denoising(AbstractSplitObjective):
 
 def EDMTraining(  # noqa: N802
     *,
-    sigma_data: float = 0.5,
+    sigma_data: float = SIGMA_DATA,
     law: LogNormal | None = None,
     stratify: bool = False,
     augment: Augmentation | None = None,
-    sigma_min: float = 0.002,
-    sigma_max: float = 80.0,
+    sigma_min: float = SIGMA_MIN,
+    sigma_max: float = SIGMA_MAX,
 ) -> Denoising:
     """EDM's objective (Karras et al. 2022, eq. 8): log-normal levels, the weight 1 / c_out^2.
 
@@ -109,7 +110,9 @@ def EDMTraining(  # noqa: N802
         sigma_min: lower end of the bins of the reported loss per level; bounds no level.
         sigma_max: their upper end.
     """
-    return Denoising(law or LogNormal(-1.2, 1.2), EDMWeighting(sigma_data), stratify, sigma_min, sigma_max, augment)
+    return Denoising(
+        law or LogNormal(EDM_LAW_MEAN, EDM_LAW_STD), EDMWeighting(sigma_data), stratify, sigma_min, sigma_max, augment
+    )
 
 
 def DDPMTraining(*, schedule: VPSchedule | None = None, stratify: bool = False) -> Denoising:  # noqa: N802

@@ -1,5 +1,6 @@
 """Consistency distillation (Song et al. 2023): the small step follows a denoiser instead of one noisy sample."""
 
+from .._base.defaults import RHO, SIGMA_MAX, SIGMA_MIN
 from .._base.types import Denoiser
 from ..curriculum import AbstractCurriculum, Constant
 from ..distance import AbstractDistance, SquaredL2
@@ -18,9 +19,9 @@ def ConsistencyDistillation(  # noqa: N802  (reads as the method's name, like th
     weighting: AbstractWeighting | None = None,
     step: Stepper = heun_correction,
     bootstrap: Bootstrap = same_weights,
-    sigma_min: float = 0.002,
-    sigma_max: float = 80.0,
-    rho: float = 7.0,
+    sigma_min: float = SIGMA_MIN,
+    sigma_max: float = SIGMA_MAX,
+    rho: float = RHO,
     stratify: bool = False,
 ) -> Consistency:
     """CD (Song et al. 2023, Algorithm 2): one Heun step of a denoiser from `t` to `r` between 18 levels.

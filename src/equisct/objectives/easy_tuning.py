@@ -1,5 +1,6 @@
 """Easy consistency tuning (ECT, Geng et al. 2024): from denoising to consistency by a gap that shrinks in stages."""
 
+from .._base.defaults import ECT_NARROWING, ECT_WIDENING, SIGMA_MAX, SIGMA_MIN
 from ..curriculum import AbstractCurriculum
 from ..distance import AbstractDistance, PseudoHuberNorm
 from ..level_sampling import LogNormal, ShrinkingPairs
@@ -13,10 +14,10 @@ def EasyConsistencyTuning(  # noqa: N802  (reads as the method's name, like the 
     distance: AbstractDistance | None = None,
     law: LogNormal | None = None,
     weighting: AbstractWeighting | None = None,
-    k: float = 8.0,
-    b: float = 1.0,
-    sigma_min: float = 0.002,
-    sigma_max: float = 80.0,
+    k: float = ECT_WIDENING,
+    b: float = ECT_NARROWING,
+    sigma_min: float = SIGMA_MIN,
+    sigma_max: float = SIGMA_MAX,
     stratify: bool = False,
 ) -> Consistency:
     """ECT: continuous levels, a relative gap of `(1 + k sigmoid(-b t)) / intervals`, weight 1 / gap.

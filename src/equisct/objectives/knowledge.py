@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from .._base.batch import Pair
 from .._base.check import check_positive
+from .._base.defaults import SIGMA_MAX
 from .._base.types import Key, Scalar, Step
 from ..distance import L1, AbstractDistance
 from .terms import AbstractSplitObjective, SampleLoss, Terms, collect_terms
@@ -34,7 +35,7 @@ class KnowledgeDistillation(AbstractSplitObjective):
         distance: between the two samples; by default L1, the paper's.
     """
 
-    sigma_max: float = 80.0
+    sigma_max: float = SIGMA_MAX
     distance: AbstractDistance = L1()
 
     def __check_init__(self) -> None:

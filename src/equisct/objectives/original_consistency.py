@@ -1,5 +1,6 @@
 """Consistency training as first published (Song et al. 2023): a moving-average teacher, uniform levels, weight 1."""
 
+from .._base.defaults import RHO, SIGMA_MAX, SIGMA_MIN
 from ..curriculum import SquareRoot
 from ..distance import AbstractDistance, SquaredL2
 from ..level_sampling import LevelTable, Uniform
@@ -12,9 +13,9 @@ def OriginalConsistencyTraining(  # noqa: N802  (reads as the method's name, lik
     *,
     curriculum: SquareRoot,
     distance: AbstractDistance | None = None,
-    sigma_min: float = 0.002,
-    sigma_max: float = 80.0,
-    rho: float = 7.0,
+    sigma_min: float = SIGMA_MIN,
+    sigma_max: float = SIGMA_MAX,
+    rho: float = RHO,
     stratify: bool = False,
 ) -> Consistency:
     """CT (Song et al. 2023, Algorithm 3); train it with `Recipe(..., teacher_share=curriculum.teacher_share)`.

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .._base.batch import given
+from .._base.defaults import RHO, SIGMA_MAX, SIGMA_MIN
 from .._base.tree import cut
 from .._base.types import Examples, Key, Sample, Scalar, Step
 from ..curriculum import Halving
@@ -51,7 +52,7 @@ class ProgressiveDistillation(AbstractSplitObjective):
     curriculum: Halving
     levels: LevelTable
     weighting: AbstractLevelWeighting
-    rho: float = 7.0
+    rho: float = RHO
     stratify: bool = eqx.field(static=True, default=False)
 
     @staticmethod
@@ -59,9 +60,9 @@ class ProgressiveDistillation(AbstractSplitObjective):
         curriculum: Halving,
         *,
         weighting: AbstractLevelWeighting | None = None,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
-        rho: float = 7.0,
+        sigma_min: float = SIGMA_MIN,
+        sigma_max: float = SIGMA_MAX,
+        rho: float = RHO,
         stratify: bool = False,
     ) -> "ProgressiveDistillation":
         """The objective on Karras grids, by default with the paper's weight `max(1 / t^2, 1)`."""

@@ -10,6 +10,7 @@ import jax.random as jr
 
 from .._base.batch import as_example, given
 from .._base.check import check_at_least
+from .._base.defaults import HEAD_WEIGHT, RHO, SIGMA_MAX, SIGMA_MIN
 from .._base.random import draw_normal
 from .._base.types import Examples, Key, Step
 from ..curriculum import AbstractCurriculum
@@ -113,14 +114,14 @@ def ScoreGuidedTraining(  # noqa: N802  (reads as the method's name, like the cl
     *,
     curriculum: AbstractCurriculum,
     distance: AbstractDistance | None = None,
-    head_weight: float = 0.3,
+    head_weight: float = HEAD_WEIGHT,
     head_weighting: AbstractLevelWeighting | None = None,
     head_law: AbstractSingleLevel | None = None,
     law: AbstractLevelLaw | None = None,
     weighting: AbstractWeighting | None = None,
-    sigma_min: float = 0.002,
-    sigma_max: float = 80.0,
-    rho: float = 7.0,
+    sigma_min: float = SIGMA_MIN,
+    sigma_max: float = SIGMA_MAX,
+    rho: float = RHO,
     stratify: bool = False,
     share_dropout: bool = True,
 ) -> ScoreGuided:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from .._base.check import check_positive
 from .._base.concrete import check_array, concrete
+from .._base.defaults import SIGMA_MAX, SIGMA_MIN
 from .._base.types import Denoiser, Key, Level, Sample, Scalar
 from .interface import AbstractSampler, Walk, descending_levels, levels_below
 
@@ -33,7 +34,7 @@ def renoise_full(tau: Level, sigma_min: Level) -> Scalar:
     return jnp.asarray(tau)
 
 
-def one_step(endpoint: Denoiser, z: Sample, *, sigma_max: float = 80.0) -> Sample:
+def one_step(endpoint: Denoiser, z: Sample, *, sigma_max: float = SIGMA_MAX) -> Sample:
     """`endpoint(sigma_max z, sigma_max)`: one evaluation."""
     return endpoint(sigma_max * z, sigma_max)
 
@@ -44,7 +45,7 @@ def multistep(
     levels: Float[Array | np.ndarray, "steps"],
     *,
     key: Key,
-    sigma_min: float = 0.002,
+    sigma_min: float = SIGMA_MIN,
     renoise: Renoise = renoise_to_level,
     clip: float | None = None,
 ) -> Sample:
@@ -99,8 +100,8 @@ class Multistep(AbstractSampler):
         clip: clamps the sample to [-clip, clip] before each renoising.
     """
 
-    levels: tuple[float, ...] = eqx.field(static=True, converter=descending_levels, default=(80.0,))
-    sigma_min: float = eqx.field(static=True, default=0.002)
+    levels: tuple[float, ...] = eqx.field(static=True, converter=descending_levels, default=(SIGMA_MAX,))
+    sigma_min: float = eqx.field(static=True, default=SIGMA_MIN)
     renoise: Renoise = eqx.field(static=True, default=renoise_to_level)
     clip: float | None = eqx.field(static=True, default=None)
 

@@ -19,6 +19,7 @@ from jaxtyping import ArrayLike, Float
 
 from .._base.check import check_at_least
 from .._base.concrete import check_array, concrete
+from .._base.defaults import KARRAS_POINTS
 from .._base.types import Denoiser, Key, Sample, Scalar
 from ..diffusion import euler_step, heun_step, pf_drift
 from ..discretization import karras_grid
@@ -134,7 +135,7 @@ def _grid(levels: ArrayLike | None, z: Array) -> Array:
 
 
 def _edm_levels() -> tuple[float, ...]:
-    return descending_levels(karras_grid(18)[::-1])
+    return descending_levels(karras_grid(KARRAS_POINTS)[::-1])
 
 
 class AbstractSolver(AbstractSampler):

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from .._base.check import check_at_least, check_fraction, check_positive
+from .._base.defaults import EMA_DECAY
 from .._base.tree import lerp
 from .._base.types import Scalar, Step
 
@@ -50,7 +51,7 @@ class ConstantDecay(AbstractAverage):
         decay: share of the old average kept at each later update, in [0, 1).
     """
 
-    decay: float = 0.9999
+    decay: float = EMA_DECAY
 
     def __check_init__(self) -> None:
         check_fraction("decay", self.decay)
@@ -73,7 +74,7 @@ class RampedDecay(AbstractAverage):
         ramp: half-life in units of the updates done, > 0; EDM's is 0.05.
     """
 
-    decay: float = 0.9999
+    decay: float = EMA_DECAY
     ramp: float = 0.05
 
     def __check_init__(self) -> None:

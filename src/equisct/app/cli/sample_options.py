@@ -7,8 +7,9 @@ from typing import Literal, Protocol
 import tyro
 
 from ..._base.check import check_at_least
+from ..._base.defaults import KARRAS_POINTS
 
-HEUN_STEPS, DDIM_STEPS = 18, 50
+HEUN_STEPS, DDIM_STEPS = KARRAS_POINTS, 50
 """Where none are given."""
 
 SamplerName = Literal["one-step", "two-step", "multistep", "heun", "euler", "ddim", "ancestral"]

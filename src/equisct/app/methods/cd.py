@@ -5,6 +5,7 @@ import pathlib
 from typing import Any, Literal
 
 from ..._base.check import check_at_least
+from ..._base.defaults import HEAD_WEIGHT, KARRAS_POINTS
 from ..settings.config import Config
 from ..settings.method import System
 from .consistency import AbstractConsistency, Distance, HeadWeighting, from_network_of, head_weighting
@@ -18,11 +19,11 @@ class CD(AbstractConsistency):
     """Distance between student and teacher; the paper's best is lpips."""
     teacher: pathlib.Path | None = None
     """Folder of a denoiser's run; training starts from its averaged weights. None: a score head, trained beside it."""
-    points: int = 18
+    points: int = KARRAS_POINTS
     """Grid points."""
     solver: Literal["heun", "euler"] = "heun"
     """How the small step follows the denoiser."""
-    head_weight: float = 0.3
+    head_weight: float = HEAD_WEIGHT
     """Factor of the denoising loss of the score head, >= 0; without a teacher."""
     head_weighting: HeadWeighting = "edm"
     """Weighting of that loss over noise levels."""

@@ -7,6 +7,7 @@ import pathlib
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..._base.check import check_at_least, check_positive
+from ..._base.defaults import FIRST_INTERVALS, ICT_LAW_MEAN, ICT_LAW_STD, LAST_INTERVALS
 from ..settings.config import Config
 from ..settings.method import Method
 
@@ -72,13 +73,13 @@ class AbstractConsistency(Method, abc.ABC):
 class AbstractDoubling(AbstractConsistency, abc.ABC):
     """A consistency method on a grid that doubles, with log-normal levels: iCT and those that are built on it."""
 
-    first: int = 10
+    first: int = FIRST_INTERVALS
     """Grid intervals of the curriculum's first stage."""
-    last: int = 1280
+    last: int = LAST_INTERVALS
     """Grid intervals of its last stage."""
-    law_mean: float = -1.1
+    law_mean: float = ICT_LAW_MEAN
     """Mean of ln sigma in the law of the noise level."""
-    law_std: float = 2.0
+    law_std: float = ICT_LAW_STD
     """Standard deviation of ln sigma in the law of the noise level."""
     period: int | None = None
     """Updates between doublings of the grid; default run.steps divided by the number of stages."""

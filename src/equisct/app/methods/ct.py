@@ -3,6 +3,7 @@
 import dataclasses
 
 from ..._base.check import check_at_least, check_fraction, check_positive
+from ..._base.defaults import CT_DECAY, CT_FIRST, CT_LAST
 from ..settings.config import Config
 from ..settings.method import System
 from .consistency import AbstractConsistency, Distance
@@ -14,11 +15,11 @@ class CT(AbstractConsistency):
 
     distance: Distance = "squared-l2"
     """Distance between student and teacher; the paper's best is lpips."""
-    first: int = 2
+    first: int = CT_FIRST
     """Grid points at the start."""
-    last: int = 150
+    last: int = CT_LAST
     """Grid intervals at the end of the run."""
-    initial_decay: float = 0.9
+    initial_decay: float = CT_DECAY
     """Averaging rate of the teacher's weights at the start, in (0, 1)."""
 
     @property

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 from ..._base.check import check_at_least
+from ..._base.defaults import ECT_NARROWING, ECT_WIDENING
 from ..settings.config import Config
 from ..settings.method import System
 from .consistency import AbstractDoubling, Distance, from_network_of
@@ -23,9 +24,9 @@ class ECT(AbstractDoubling):
     """Inverse of the relative gap in the first stage, the authors' q."""
     last: int = 256
     """Inverse of the relative gap in the last stage."""
-    widening: float = 8.0
+    widening: float = ECT_WIDENING
     """How many times the gap is wider at low levels than at high ones, less one; >= 0. The authors' k."""
-    narrowing: float = 1.0
+    narrowing: float = ECT_NARROWING
     """How fast it narrows with the level, >= 0. The authors' b."""
 
     def check(self, config: Config) -> None:

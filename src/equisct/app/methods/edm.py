@@ -3,6 +3,7 @@
 import dataclasses
 
 from ..._base.check import check_fraction, check_positive
+from ..._base.defaults import EDM_LAW_MEAN, EDM_LAW_STD
 from ..settings.config import Config
 from ..settings.method import Method, System
 
@@ -11,9 +12,9 @@ from ..settings.method import Method, System
 class EDM(Method):
     """EDM: a denoiser alone, log-normal levels, EDM's weighting (Karras et al. 2022)."""
 
-    law_mean: float = -1.2
+    law_mean: float = EDM_LAW_MEAN
     """Mean of ln sigma in the law of the noise level."""
-    law_std: float = 1.2
+    law_std: float = EDM_LAW_STD
     """Standard deviation of ln sigma in the law of the noise level."""
     stratify: bool = False
     """Spread each batch's noise levels evenly over the law."""

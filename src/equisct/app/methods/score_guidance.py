@@ -3,6 +3,7 @@
 import dataclasses
 
 from ..._base.check import check_at_least
+from ..._base.defaults import HEAD_WEIGHT
 from ..settings.config import Config
 from ..settings.method import System
 from .consistency import AbstractDoubling, HeadWeighting, head_weighting
@@ -12,7 +13,7 @@ from .consistency import AbstractDoubling, HeadWeighting, head_weighting
 class ScoreGuidance(AbstractDoubling):
     """The paper's: improved consistency training plus the head's denoising."""
 
-    head_weight: float = 0.3
+    head_weight: float = HEAD_WEIGHT
     """Factor of the denoising loss, >= 0."""
     head_weighting: HeadWeighting = "edm"
     """Weighting of the denoising loss over noise levels: EDM's (the released code), or none (the paper's text)."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import tyro
 
+from ..._base.defaults import EMA_DECAY, KARRAS_POINTS, RHO, SIGMA_DATA, SIGMA_MAX, SIGMA_MIN
 from .data import Data
 from .features import Eval
 from .method import Method
@@ -68,13 +69,13 @@ class Head:
 class Noise:
     """Noise levels, in data units."""
 
-    sigma_min: float = 0.002
+    sigma_min: float = SIGMA_MIN
     """Lowest noise level."""
-    sigma_max: float = 80.0
+    sigma_max: float = SIGMA_MAX
     """Highest noise level."""
-    rho: float = 7.0
+    rho: float = RHO
     """Curvature of the grid of levels."""
-    sigma_data: float = 0.5
+    sigma_data: float = SIGMA_DATA
     """Standard deviation of the data."""
 
     @property
@@ -109,7 +110,7 @@ class Optim:
 class Ema:
     """Moving averages of the weights."""
 
-    decay: float = 0.9999
+    decay: float = EMA_DECAY
     """Share of the average kept at each update, in [0, 1); samples are drawn with this average."""
     ramp: float = 0.0
     """Keep it short at first: a half-life of at most this share of the updates done, >= 0 (EDM: 0.05); 0: as long at
@@ -206,7 +207,7 @@ class Sample:
     """Samples per sampler, with the same noise for each; 0 draws no picture, of the curves neither."""
     mid_sigma: float = 0.661
     """Noise level of the second of two steps."""
-    heun_steps: int = 18
+    heun_steps: int = KARRAS_POINTS
     """Levels of the Heun sampler through the score head (twice that minus one evaluations)."""
     every: int = 0
     """Updates between one- and two-step grids while training, always from the same noise; 0 draws at the end only."""
