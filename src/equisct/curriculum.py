@@ -14,7 +14,7 @@ from jax import Array
 from jaxtyping import Int
 
 from ._base.check import check_at_least, check_fraction, check_positive
-from ._base.defaults import CT_DECAY, CT_LAST, FIRST_INTERVALS, LAST_INTERVALS
+from ._base.defaults import CT_DECAY, CT_FIRST, CT_LAST, FIRST_INTERVALS, LAST_INTERVALS
 from ._base.types import Scalar, Step
 
 
