@@ -1,15 +1,19 @@
 """The actions of a run: those of one's own, errors that come of a signal, the trace for a profiler."""
 
 import os
+import pathlib
+import re
 import signal
 
+import equinox as eqx
 import numpy as np
 import pytest
 
 from equisct.app.cli import train
 from equisct.app.runs import actions
 from equisct.app.runs import evaluator as evaluation
-from equisct.train import Every
+from equisct.app.runs.stored import load_run
+from equisct.train import Every, load_weights
 from equisct.train import loop as library
 from reliability import harness
 from test_cli_evaluate import call
@@ -55,6 +59,18 @@ def test_an_action_of_ones_own_sees_the_run_and_changes_nothing(words, unbroken,
     assert call(train.main, *words, "--run.dir", tmp_path / "run").code == 0
     assert seen == [(3, 3, 3, 8), (6, 6, 6, 8), (9, 9, 9, 8)]
     assert_same(tmp_path / "run", unbroken)
+
+
+def test_the_pages_action_runs(words, tmp_path, monkeypatch):
+    page = (pathlib.Path(__file__).parent.parent / "docs" / "extend.md").read_text()
+    (code,) = re.findall(r'^```py title="kept.py"\n(.*?)^```$', page, re.MULTILINE | re.DOTALL)
+    monkeypatch.setattr(actions, "MORE", [])
+    exec(code.replace("1_000", "5"), {"__name__": "kept"})  # noqa: S102  (our own page)
+    assert call(train.main, *words, "--run.dir", tmp_path / "run").code == 0
+    kept = load_run(tmp_path / "run", 10)
+    assert [path.name[-16:-12] for path in sorted((tmp_path / "run").glob("weights_*"))] == ["0005", "0010"]
+    found = load_weights(tmp_path / "run" / "weights_00000010.safetensors", kept.ema)
+    assert eqx.tree_equal(found, kept.ema)
 
 
 def broken_action(monkeypatch):

@@ -189,14 +189,14 @@ def test_updates_at_fault_before_the_loop_began_count():
     assert (end.value.step, int(end.value.state.step)) == (1, 2)
 
 
-def told_by_the_loop(steps, *actions, bad=(), patience=5):
+def told_by_the_loop(steps, *actions):
     """What happens in a loop, in order: batches taken, actions done, updates yielded."""
     happened = []
 
     def batches():
         for step in range(steps):
             happened.append(f"batch {step}")
-            yield BAD_BATCH if step in bad else BATCH
+            yield BATCH
 
     def noting(name, late):
         def action(now):
@@ -210,8 +210,7 @@ def told_by_the_loop(steps, *actions, bad=(), patience=5):
         return action
 
     listed = [Every(n, noting(name, late), also=also, late=late) for name, n, also, late in actions]
-    given = {"key": KEY, "steps": steps, "patience": patience, "actions": listed}
-    for state, _ in fit(RECIPE, init_state(RECIPE, mlp_pair()), batches(), **given):
+    for state, _ in fit(RECIPE, init_state(RECIPE, mlp_pair()), batches(), key=KEY, steps=steps, actions=listed):
         happened.append(f"yield {int(state.step)}")
     return happened
 
@@ -263,10 +262,6 @@ def test_a_loader_is_asked_for_the_batches_of_the_states_step():
     *_, (state, _) = fit(RECIPE, init_state(RECIPE, mlp_pair()), loader, key=KEY, steps=2)
     *_, (state, _) = fit(RECIPE, state, loader, key=KEY, steps=4)
     assert equal(state, whole)
-
-
-def loop(**options):
-    return fit(RECIPE, init_state(RECIPE, mlp_pair()), [], key=KEY, **options)
 
 
 BAD = {

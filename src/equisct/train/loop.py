@@ -50,14 +50,14 @@ class Every:
     Args:
         n: done after update numbers n, 2 n, ... of the whole run, counted from 1; 0: only where `also` says so.
         action: called with the `Moment`; what it raises ends the loop.
-        also: whether it is done after that many updates too.
+        also: says whether it is done after so many updates too.
         late: done while the next update runs, so that the device waits for nothing; for what needs no state.
     """
 
     n: int
     action: Callable[[Moment], object]
     _: dataclasses.KW_ONLY
-    also: Callable[[int], bool] = lambda step: False
+    also: Callable[[int], bool] | None = None
     late: bool = False
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class Every:
 
     def is_due(self, step: int) -> bool:
         """Whether it is done after so many updates."""
-        return (self.n > 0 and step % self.n == 0) or self.also(step)
+        return (self.n > 0 and step % self.n == 0) or (self.also is not None and self.also(step))
 
 
 @runtime_checkable
