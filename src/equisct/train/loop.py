@@ -109,7 +109,7 @@ def fit(
     """
     check_at_least("steps", steps, 0)
     check_at_least("patience", patience, 1)
-    start, bad = int(state.step), int(state.skipped_in_row)
+    start, bad = int(state.step), 0  # in a row, as the report last looked at has it
     source = batches.since(start) if isinstance(batches, Loads) else iter(batches)
     waiting: Moment | None = None
 
