@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
-import json
+import types
 from typing import Any
 
 import equinox as eqx
@@ -21,7 +21,7 @@ import equisct as sct
 from catalogue import BOUNDARY, mlp_pair
 from equisct import Example, Pair
 from equisct._base.tree import batch_size
-from equisct.app.runs.halt import _write_report
+from equisct.app.runs.halt import _report
 from equisct.data import DataError, Dataset, GrainLoader, ImageSet, Loader, PairSet
 from equisct.train import Recipe, compile_step, data_mesh, fit, init_state, train_step
 from equisct.train.placement import shard_batch
@@ -333,12 +333,13 @@ def test_a_tree_of_ones_own_reaches_an_objective_of_ones_own_unharmed():
     assert compile_step(recipe, state, kinds, KEY).memory_analysis() is not None
 
 
-def test_a_report_about_an_update_looks_at_every_array(tmp_path):
+def test_a_report_about_an_update_looks_at_every_array():
     recipe = Recipe(sct.EDMTraining(), optax.sgd(1e-2))
     bad = np.where(NUMBERS[:, None] == 2, np.nan, X)
     batch = Example(bad, {"class": np.arange(4) % CLASSES, "more": np.array([0.0, np.inf, 0.0, 0.0], np.float32)})
-    path = _write_report(recipe, init_state(recipe, denoising(TORSO)), batch, NUMBERS, KEY, tmp_path, step=0)
-    assert json.loads(path.read_text())["samples_not_finite"] == [1, 2]
+    loader = untyped(types.SimpleNamespace(batch=lambda step: batch, indices=lambda step: NUMBERS))
+    job = untyped(types.SimpleNamespace(recipe=recipe, train_key=KEY))
+    assert _report(job, 0, init_state(recipe, denoising(TORSO)), loader)["samples_not_finite"] == [1, 2]
 
 
 def test_images_and_their_labels_make_examples():

@@ -70,6 +70,7 @@ def test_starting_at_k_equals_skipping_k(folder):
     assert np.array_equal(loader.batch(7), whole[7])
     assert np.array_equal(loader.indices(7), Loader(dataset, 3, **SETTINGS).indices(7))
     assert same(list(itertools.islice(loader, 2)), list(itertools.islice(loader, 2)))
+    assert same(list(itertools.islice(loader.since(5), 3)), whole[5:8])
     loader.close()
     assert (loader.start, loader.dataset) == (2, dataset)
 

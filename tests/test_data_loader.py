@@ -51,6 +51,7 @@ def test_random_access_in_any_order_equals_iteration(seed, size, data):
     start = data.draw(st.integers(0, 50))
     iterated = list(itertools.islice(Loader(numbered(size), batch, seed=seed, start=start), 5))
     fresh = Loader(numbered(size), batch, seed=seed)
+    assert np.array_equal(next(fresh.since(start + 1)), iterated[1])
     for k in data.draw(st.permutations(range(5))):
         assert np.array_equal(fresh.batch(start + k), iterated[k])
         assert np.array_equal(fresh.indices(start + k), iterated[k][:, 0])

@@ -12,8 +12,10 @@ import pytest
 
 from catalogue import mlp_pair
 from equisct import BoundaryPreconditioning, ConsistencyTraining, Doubling, ScoreGuidedTraining, trainable
+from equisct.data import Loader, VectorSet
 from equisct.train import (
     ConstantDecay,
+    Every,
     NonFiniteError,
     Recipe,
     data_mesh,
@@ -174,8 +176,100 @@ def test_loop_halts_when_updates_stay_not_finite_and_forgives_single_ones():
         list(fit(RECIPE, init_state(RECIPE, mlp_pair()), [BATCH] + [BAD_BATCH] * 9, key=KEY, steps=9, patience=3))
 
 
-def loop(**options):
-    return fit(RECIPE, init_state(RECIPE, mlp_pair()), [], key=KEY, **options)
+@pytest.mark.parametrize("patience", [1, 2, 3])
+def test_the_state_of_the_error_is_that_after_the_update_it_names(patience):
+    """The batch after those at fault is good again: it must not be in."""
+    batches = [BATCH, BATCH, *[BAD_BATCH] * patience, BATCH, BATCH]
+    with pytest.raises(NonFiniteError) as end:
+        list(fit(RECIPE, init_state(RECIPE, mlp_pair()), batches, key=KEY, steps=9, patience=patience))
+    before, _ = steps(RECIPE, init_state(RECIPE, mlp_pair()), 2)
+    found = end.value.state
+    assert end.value.step == patience + 1
+    assert (int(found.step), int(found.skipped), int(found.skipped_in_row)) == (patience + 2, patience, patience)
+    for part in ("model", "ema", "optimiser_state"):
+        assert equal(getattr(found, part), getattr(before, part)), part
+
+
+def test_updates_at_fault_before_the_loop_began_count():
+    state, _ = train_step(RECIPE, init_state(RECIPE, mlp_pair()), BAD_BATCH, KEY)
+    with pytest.raises(NonFiniteError) as end:
+        list(fit(RECIPE, state, [BAD_BATCH, BATCH, BATCH], key=KEY, steps=4, patience=2))
+    assert (end.value.step, int(end.value.state.step)) == (1, 2)
+
+
+def told_by_the_loop(steps, *actions):
+    """What happens in a loop, in order: batches taken, actions done, updates yielded."""
+    happened = []
+
+    def batches():
+        for step in range(steps):
+            happened.append(f"batch {step}")
+            yield BATCH
+
+    def noting(name, late):
+        def action(now):
+            if late:
+                assert now.state is None
+            else:
+                assert int(now.state.step) == now.step
+            assert now.report.loss.shape == ()
+            happened.append(f"{name} {now.step}")
+
+        return action
+
+    listed = [Every(n, noting(name, late), also=also, late=late) for name, n, also, late in actions]
+    for state, _ in fit(RECIPE, init_state(RECIPE, mlp_pair()), batches(), key=KEY, steps=steps, actions=listed):
+        happened.append(f"yield {int(state.step)}")
+    return happened
+
+
+def never(step):
+    return False
+
+
+def test_an_action_without_the_state_is_one_update_late():
+    found = told_by_the_loop(4, ("log", 1, never, True))
+    assert found == ["batch 0", "log 1", "yield 1", "batch 1", "yield 2", "batch 2", "log 2", "yield 3", "batch 3",
+                     "log 3", "yield 4", "log 4"]  # fmt: skip
+
+
+def test_actions_are_done_in_their_order_with_the_state_before_the_next_update():
+    found = told_by_the_loop(
+        5, ("save", 2, lambda step: step == 5, False), ("draw", 2, never, False), ("log", 1, never, True)
+    )
+    assert [line for line in found if not line.startswith("batch")] == [
+        "log 1", "yield 1", "log 2", "save 2", "draw 2", "yield 2", "yield 3", "log 3", "log 4", "save 4", "draw 4",
+        "yield 4", "log 5", "save 5", "yield 5"]  # fmt: skip
+    assert told_by_the_loop(2, ("never", 0, never, False), ("late", 0, never, True)) == told_by_the_loop(2)
+
+
+def test_nothing_is_done_with_a_state_at_fault():
+    happened = []
+    actions = [
+        Every(1, lambda now: happened.append(("save", now.step))),
+        Every(1, lambda now: happened.append(("log", now.step)), late=True),
+    ]
+    batches = [BATCH, BAD_BATCH, BAD_BATCH, BATCH]
+    with pytest.raises(NonFiniteError):
+        list(fit(RECIPE, init_state(RECIPE, mlp_pair()), batches, key=KEY, steps=4, patience=2, actions=actions))
+    assert happened == [("log", 1), ("save", 1), ("log", 2), ("save", 2), ("log", 3)]
+
+
+def test_what_an_action_raises_ends_the_loop():
+    def stop(now):
+        raise KeyError(now.step)
+
+    with pytest.raises(KeyError, match="2"):
+        list(fit(RECIPE, init_state(RECIPE, mlp_pair()), [BATCH] * 3, key=KEY, steps=3, actions=[Every(2, stop)]))
+
+
+def test_a_loader_is_asked_for_the_batches_of_the_states_step():
+    points = np.random.default_rng(0).normal(size=(24, 2)).astype(np.float32)
+    loader = Loader(VectorSet(points, name="points"), 4, seed=0)
+    *_, (whole, _) = fit(RECIPE, init_state(RECIPE, mlp_pair()), loader, key=KEY, steps=4)
+    *_, (state, _) = fit(RECIPE, init_state(RECIPE, mlp_pair()), loader, key=KEY, steps=2)
+    *_, (state, _) = fit(RECIPE, state, loader, key=KEY, steps=4)
+    assert equal(state, whole)
 
 
 BAD = {
@@ -188,6 +282,7 @@ BAD = {
         lambda: list(fit(RECIPE, init_state(RECIPE, mlp_pair()), [], key=KEY, steps=1)),
         "batches: expected one per update until step 1, found none for step 0",
     ),
+    "n": (lambda: Every(-1, print), "n: .* >= 0, found -1"),
     "devices": (lambda: data_mesh(99), r"devices: expected 1 to \d+ \(those there are\), found 99"),
     "indivisible": (
         lambda: train_step(RECIPE, init_state(RECIPE, mlp_pair(), mesh=data_mesh(2)), BATCH[:3], KEY),

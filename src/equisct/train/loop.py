@@ -48,14 +48,14 @@ class Every:
     Args:
         n: done after update numbers n, 2 n, ... of the whole run, counted from 1; 0: only where `also` says so.
         action: called with the `Moment`; what it raises ends the loop.
-        also: whether it is done after that many updates too.
+        also: says whether it is done after so many updates too.
         late: done while the next update runs, so that the device waits for nothing; for what needs no state.
     """
 
     n: int
     action: Callable[[Moment], object]
     _: dataclasses.KW_ONLY
-    also: Callable[[int], bool] = lambda step: False
+    also: Callable[[int], bool] | None = None
     late: bool = False
 
     def __post_init__(self) -> None:
@@ -63,7 +63,7 @@ class Every:
 
     def is_due(self, step: int) -> bool:
         """Whether it is done after so many updates."""
-        return (self.n > 0 and step % self.n == 0) or self.also(step)
+        return (self.n > 0 and step % self.n == 0) or (self.also is not None and self.also(step))
 
 
 @runtime_checkable
@@ -107,7 +107,7 @@ def fit(
     """
     check_at_least("steps", steps, 0)
     check_at_least("patience", patience, 1)
-    start, bad = int(state.step), int(state.skipped_in_row)
+    start, bad = int(state.step), 0  # in a row, as the report last looked at has it
     source = batches.since(start) if isinstance(batches, Loads) else iter(batches)
     waiting: Moment | None = None
 

@@ -30,7 +30,7 @@ def list_actions(run: Running) -> list[Every]:
         Every(0, lambda _: run.tracing.close(), also=lambda step: step == end),
         Every(config.ema.snapshot_every, lambda now: snapshot(run, now)),
         evaluation(run),
-        Every(config.run.save_every, run.saves.save, also=is_last),
+        Every(config.run.save_every, run.save, also=is_last),
         Every(config.sample.every, lambda now: is_last(now.step) or draw(run, now)),  # the last comes with `finish`
         *(make(run) for make in MORE),
         Every(0, run.stop, also=run.interruption.told),

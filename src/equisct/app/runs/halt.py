@@ -9,15 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..._base.tree import global_norm, path_name
-from ..._base.types import Batch, Key
 from ...data import GrainLoader, Loader
 from ...objectives.terms import SplitObjective
-from ...train import NonFiniteError, Recipe, TrainState
+from ...train import NonFiniteError, TrainState
 from ...train.gradient import batch_gradient
 from ..settings.config import Config
 from ..tracking import read_rows
 from .folder import write_json
-from .job import Running
+from .job import Job, Running
 
 TRIES = 2
 """Halts at one update after which the run is not started again without skipping it."""
@@ -39,39 +38,30 @@ def check_halts(config: Config, folder: pathlib.Path) -> None:
 
 
 def note_halt(run: Running, error: NonFiniteError, loader: Loader | GrainLoader) -> None:
-    """Notes the update at fault and writes a report about it."""
-    job, step = run.job, error.step
-    run.recorder.event("halt", step=step)
+    """Notes the update at fault; one process alone writes `nan_report_NNNNNNNN.json`: its samples and levels, norms."""
+    run.recorder.event("halt", step=error.step)
     if jax.process_count() == 1:
-        key = jax.random.fold_in(job.train_key, step)
-        batch, indices = loader.batch(step), loader.indices(step)
-        path = _write_report(job.recipe, error.state, batch, indices, key, job.folder, step=step)
+        path = run.job.folder / f"nan_report_{error.step:08d}.json"
+        write_json(path, _report(run.job, error.step, error.state, loader))
         run.recorder.warn(f"a report about the last of these updates is in {path}")
 
 
-def _write_report(
-    recipe: Recipe, state: TrainState, batch: Batch, indices: Any, key: Key, folder: pathlib.Path, *, step: int
-) -> pathlib.Path:
-    """Writes `nan_report_NNNNNNNN.json` about the update at fault: its samples and levels, weights and gradients.
-
-    Args:
-        recipe: of the run.
-        state: with the weights before the update, which are those after it too.
-        batch: of the update, as the loader gave it.
-        indices: of its samples in the data set.
-        key: of the update.
-        folder: of the run.
-        step: number of the update.
-    """
-    objective, arrays = recipe.objective, jax.tree.map(jnp.asarray, batch)
-    model = state.objective_model
+def _report(job: Job, step: int, state: TrainState, loader: Loader | GrainLoader) -> dict[str, Any]:
+    """About one update, whose weights are those before and after it."""
+    batch, indices = loader.batch(step), loader.indices(step)
+    arrays, model, key = (
+        jax.tree.map(jnp.asarray, batch),
+        state.objective_model,
+        jax.random.fold_in(job.train_key, step),
+    )
+    recipe, objective = job.recipe, job.recipe.objective
     found = eqx.filter_jit(batch_gradient)(recipe, model, arrays, jnp.int32(step), key=key)
     levels: dict[str, Any] = {}
     if isinstance(objective, SplitObjective):
         draws = objective.draw(arrays, step, key=key)
         losses = eqx.filter_jit(objective.sample_losses)(model, draws)
         levels = {path_name(path): _plain(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(losses)}
-    content = {
+    return {
         "step": step,
         "sample_indices": _plain(indices),
         "samples_not_finite": _plain(np.flatnonzero(np.any([_not_finite(leaf) for leaf in jax.tree.leaves(batch)], 0))),
@@ -80,9 +70,6 @@ def _write_report(
         "gradient_norm_per_block": _per_block(found.gradient),
         "weight_norm_per_block": _per_block(state.model),
     }
-    path = folder / f"nan_report_{step:08d}.json"
-    write_json(path, content)
-    return path
 
 
 def _not_finite(leaf: np.ndarray) -> Any:

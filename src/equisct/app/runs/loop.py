@@ -77,7 +77,7 @@ def finish(run: Running, state: TrainState) -> None:
     """The last checkpoint is whole; then curves, samples, and for a mixture the distance from the truth."""
     job, now = run.job, Moment(int(state.step), state)
     run.step = now.step
-    run.saves.save_surely(now)
+    run.save_surely(now)
     with run.stopping(now):
         if job.leads and job.config.sample.n:
             rows = read_rows(job.folder / "metrics.jsonl")

@@ -30,7 +30,6 @@ from .interrupt import Interrupted, Interruption, listening
 from .job import Job, Running
 from .loop import finish, to_the_end
 from .recorder import Recorder
-from .saves import Saves
 from .stored import Teacher, load_teacher
 
 
@@ -115,10 +114,8 @@ def _run(job: Job, start: TrainState, interruption: Interruption) -> None:
         try:
             step, state, notes = _begin(job, store, start)
             recorder = _recorder(job, log, step, notes, left_aside)
-            saves = Saves(store, recorder, job.notes, asked.batch, saved=step)
-            run = Running(
-                job, saves, recorder, interruption, step, tracing=ending.enter_context(contextlib.ExitStack())
-            )
+            run = Running(job, store, recorder, interruption, step)
+            ending.callback(run.tracing.close)
             finish(run, to_the_end(run, state))
             status, code = "finished", 0
         except Interrupted:
