@@ -42,7 +42,7 @@ class _Storage(NamedTuple):
 
     key: str
     kind: str
-    count: int
+    length: int
 
 
 class _Tensor(NamedTuple):
@@ -91,7 +91,7 @@ def _read(stream: io.BytesIO) -> Any:
     for opcode, argument, _ in pickletools.genops(stream):
         if opcode.name.startswith("EXT"):  # numbers for what other code registered: not asked of `find_class`
             raise ValueError(f"the instruction {opcode.name}, which no file of weights needs")
-        if opcode.name in ("PUT", "LONG_BINPUT") and int(argument) > stream.tell():
+        if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > stream.tell():
             raise ValueError(f"place {argument} in a memory, for which Python would make a table of that length")
     stream.seek(start)
     return _Reader(stream).load()
