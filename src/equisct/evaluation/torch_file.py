@@ -42,7 +42,7 @@ class _Storage(NamedTuple):
 
     key: str
     kind: str
-    size: int
+    length: int
 
 
 class _Tensor(NamedTuple):
