@@ -27,7 +27,7 @@ import optax
 from catalogue import BOUNDARY
 from equisct import ConsistencyModel, ConsistencyTraining, Doubling, ScoreGuidedModel, ScoreGuidedTraining, ScoreHead
 from equisct.nn import HeadMLP, HeadUNet, TorsoMLP, ncsnpp
-from equisct.train import Recipe, TrainState, data_mesh, init_state
+from equisct.train import ConstantDecay, Recipe, TrainState, data_mesh, init_state
 from equisct.train.step import _arguments, _update  # what `train_step` is made of, to see the very program that ran
 from strategies import untyped
 
@@ -67,9 +67,8 @@ def unet() -> ScoreGuidedModel:
 
 def recipe(model: object, microbatches: int = 1) -> Recipe:
     made = ScoreGuidedTraining if isinstance(model, ScoreGuidedModel) else ConsistencyTraining
-    return Recipe(
-        made(curriculum=Doubling(first=10, last=40, period=5)), optax.radam(1e-3), 0.9, microbatches=microbatches
-    )
+    objective = made(curriculum=Doubling(first=10, last=40, period=5))
+    return Recipe(objective, optax.radam(1e-3), ConstantDecay(0.9), microbatches=microbatches)
 
 
 def losses_and_program(

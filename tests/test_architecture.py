@@ -152,6 +152,24 @@ def test_annotations_are_evaluated_and_no_outside_folder_is_read():
         assert [text for text in paths if outside in text.split("/")] == [], path
 
 
+def any_in_signatures(path: pathlib.Path) -> list[str]:
+    """Parameters and returns of a file that are annotated by `Any` alone."""
+    found = []
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            asked = [each for each in ast.walk(node.args) if isinstance(each, ast.arg)]
+            pairs = [*((each.arg, each.annotation) for each in asked), ("return", node.returns)]
+            found += [f"{path.name}:{node.name}:{name}" for name, annotation in pairs
+                      if annotation is not None and ast.unparse(annotation).split(".")[-1] == "Any"]  # fmt: skip
+    return found
+
+
+def test_few_signatures_of_the_library_take_or_give_anything():
+    found = [name for path in FILES if not unit(path).startswith("app") for name in any_in_signatures(path)]
+    assert len(found) < 20, found
+    assert any(any_in_signatures(path) for path in FILES), "none found anywhere: the test is blind"
+
+
 # --- modules: abstract or final ---
 
 

@@ -1,13 +1,12 @@
 """How far a trained model is from the truth, where the truth is known: against a closed-form law and its PF-ODE."""
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.random as jr
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from ._base.types import Key
 from .diffusion import perturb
@@ -36,7 +35,7 @@ def _distances(a: Float[Array, "n *shape"], b: Float[Array, "n *shape"]) -> tupl
 
 @eqx.filter_jit
 def measure_agreement(
-    model: Any, oracle: AbstractOracle, levels: Float[Array, " levels"], *, samples: int, sigma_min: float, key: Key
+    model: PyTree, oracle: AbstractOracle, levels: Float[Array, " levels"], *, samples: int, sigma_min: float, key: Key
 ) -> Agreement:
     """Agreement of a model with an oracle on `samples` points `x + sigma z` per level.
 

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
+from jax.typing import DTypeLike
+from jaxtyping import Float, PyTree
 
 from ._base.tree import cut
 from ._base.types import Key, Level, Sample
@@ -155,12 +156,12 @@ class Taught(eqx.Module):
     teacher: Any
 
 
-def student_of(model: Any) -> Any:
+def student_of(model: PyTree) -> PyTree:
     """The model that is trained: a `Taught` one's student, any other itself."""
     return model.student if isinstance(model, Taught) else model
 
 
-def consistency_part(model: Any) -> Any:
+def consistency_part(model: PyTree) -> PyTree:
     """The consistency model of a pair, of a `Taught` model's student, or the model itself."""
     student = student_of(model)
     return student.cm if isinstance(student, ScoreGuidedModel) else student
@@ -169,7 +170,7 @@ def consistency_part(model: Any) -> Any:
 T = TypeVar("T", ConsistencyModel, ScoreGuidedModel, DenoisingModel)
 
 
-def in_precision(model: T, dtype: Any) -> T:
+def in_precision(model: T, dtype: DTypeLike) -> T:
     """The same model with its networks computed in `dtype` (see `nn.Lowered`); float32 gives the model itself.
 
     Parameters stay as they are: cast at the moment of use, so differentiate through this call.

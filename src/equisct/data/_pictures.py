@@ -6,9 +6,14 @@ No other decoder of Pillow is ever reached. What cannot be used raises `PictureE
 import contextlib
 import importlib
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+else:
+    Picture: TypeAlias = Any
 
 FILE_BYTES = 2**26
 """The longest file that is read."""
@@ -40,7 +45,7 @@ class PictureError(ValueError):
     """Why one picture cannot be used."""
 
 
-def decode(content: bytes) -> Any:
+def decode(content: bytes) -> Picture:
     """A Pillow image of mode L (grey) or RGB (colour), turned upright.
 
     16 bits a channel become 8 by rounding `v / 257` (grey) or by their high byte (colour, Pillow's own reader);
@@ -58,7 +63,7 @@ def decode(content: bytes) -> Any:
         raise PictureError(f"cannot be decoded ({type(error).__name__}: {text})") from error
 
 
-def fit(picture: Any, size: int | None, channels: int) -> np.ndarray:
+def fit(picture: Picture, size: int | None, channels: int) -> np.ndarray:
     """The pixels, uint8 (h, w, c): the middle square reduced to `size` if that is given, else as they are.
 
     The filter is Lanczos, by which EDM's tool prepares its sets, so that figures compare with theirs.
@@ -73,20 +78,21 @@ def fit(picture: Any, size: int | None, channels: int) -> np.ndarray:
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
-def _decode(content: bytes) -> Any:
+def _decode(content: bytes) -> Picture:
     if not content:
         raise PictureError("an empty file")
     picture = _opened(content)
     width, height = picture.size
     if width * height > PIXELS:
         raise PictureError(f"claims {width} x {height} pixels, more than {PIXELS:,}")
-    if getattr(picture, "n_frames", 1) > 1:
-        raise PictureError(f"an animation of {picture.n_frames} frames")
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1:
+        raise PictureError(f"an animation of {frames} frames")
     picture.load()
     return _upright(_eight_bits(picture), _orientation(picture))
 
 
-def _opened(content: bytes) -> Any:
+def _opened(content: bytes) -> Picture:
     """The header alone is read here."""
     for start, signature, module, reader in SIGNATURES:
         if content[start : start + len(signature)] == signature:
@@ -94,7 +100,7 @@ def _opened(content: bytes) -> Any:
     raise PictureError(f"not PNG, JPEG or WEBP: begins with {content[:8].hex(' ')}")
 
 
-def _eight_bits(picture: Any) -> Any:
+def _eight_bits(picture: Picture) -> Picture:
     image = importlib.import_module("PIL.Image")
     if picture.mode == "I;16":  # Pillow's own conversion would cut at 255
         wide = np.asarray(picture).astype(np.uint32)
@@ -108,12 +114,12 @@ def _eight_bits(picture: Any) -> Any:
     return picture.convert(kind)
 
 
-def _orientation(picture: Any) -> int:
+def _orientation(picture: Picture) -> int:
     with contextlib.suppress(Exception):  # broken camera data is common, and says nothing about the pixels
         return picture.getexif().get(ORIENTATION, 1)
     return 1
 
 
-def _upright(picture: Any, orientation: int) -> Any:
+def _upright(picture: Picture, orientation: int) -> Picture:
     turn = TURNS.get(orientation)
     return picture.transpose(importlib.import_module("PIL.Image").Transpose[turn]) if turn else picture

@@ -64,7 +64,7 @@ class _Tensor:
         return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, bytes_of).copy()
 
 
-def _rebuild(storage: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *rest: Any) -> _Tensor:
+def _rebuild(storage: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *rest: object) -> _Tensor:
     del rest  # whether it needs a gradient, and hooks
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
@@ -77,7 +77,9 @@ _KNOWN: dict[str, Any] = {
 """All that a file of weights may name."""
 
 
-def _storage(tag: Any, kind: Any, key: Any, device: Any, count: Any, *view: Any) -> tuple[str, _Kind, int]:
+def _storage(
+    tag: object, kind: object, key: object, device: object, count: Any, *view: object
+) -> tuple[str, _Kind, int]:
     del device, view
     if tag != "storage" or not isinstance(kind, _Kind):
         raise ValueError(f"a storage of the kind {tag!r}")
@@ -170,7 +172,7 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise ValueError(f"weights: expected a PyTorch checkpoint of named tensors, found {place} ({error})") from None
 
 
-def _tensor(name: Any, value: Any) -> _Tensor:
+def _tensor(name: object, value: object) -> _Tensor:
     if not isinstance(value, _Tensor):
         raise ValueError(f"{name!r}: a {type(value).__name__}")  # noqa: TRY004
     return value

@@ -5,7 +5,6 @@ five slots are `levels`, `velocity`, `step`, `bootstrap`, and `distance` with `w
 """
 
 import warnings
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from .._base.concrete import concrete
 from .._base.types import Key, Sample, Scalar, Step
@@ -58,7 +57,7 @@ class Consistency(AbstractSplitObjective):
         """The noise, level pair and model key of every sample (a batched `Draw`)."""
         return draw_pairs(self.levels, self.curriculum.stage(step), batch, stratify=self.stratify, key=key)
 
-    def check(self, model: Any) -> None:
+    def check(self, model: PyTree) -> None:
         """Warns if the level at which the model's endpoint is x itself is not the grid's lowest."""
         cm, lowest = consistency_part(model), concrete(self.levels.sigma_min)
         form = cm.preconditioning if isinstance(cm, ConsistencyModel) else None
@@ -69,7 +68,7 @@ class Consistency(AbstractSplitObjective):
                 stacklevel=2,
             )
 
-    def sample_loss(self, model: Any, draw: Draw) -> tuple[Scalar, Sample, Readout]:
+    def sample_loss(self, model: PyTree, draw: Draw) -> tuple[Scalar, Sample, Readout]:
         """One sample's loss, its noisy version `x_t`, and what the student read out there."""
         student_key, teacher_key = draw.key, draw.key if self.share_dropout else jr.split(draw.key)[0]
         x_t = perturb(draw.x, draw.z, draw.pair.t)
@@ -79,7 +78,7 @@ class Consistency(AbstractSplitObjective):
         loss = consistency_loss(student.endpoint, teacher.endpoint, self.weighting(draw.pair), self.distance)
         return loss, x_t, student
 
-    def sample_losses(self, model: Any, draws: Draw) -> SampleLosses:
+    def sample_losses(self, model: PyTree, draws: Draw) -> SampleLosses:
         """The losses of a batch of draws, sample by sample."""
         losses, _, _ = jax.vmap(lambda draw: self.sample_loss(model, draw))(draws)
         t = jnp.asarray(draws.pair.t)

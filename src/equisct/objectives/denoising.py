@@ -1,13 +1,11 @@
 """Denoising score matching: a diffusion model alone, as EDM and as DDPM train it."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from .._base.check import check_levels
 from .._base.random import draw_normal
@@ -69,7 +67,7 @@ class Denoising(AbstractSplitObjective):
             batch, labels = jax.vmap(lambda x, key: augment(x, key=key))(batch, keys)
         return jax.vmap(NoisedSample)(batch, z, sigma, jr.split(model_key, len(batch)), labels)
 
-    def sample_losses(self, model: Any, draws: NoisedSample) -> SampleLosses:
+    def sample_losses(self, model: PyTree, draws: NoisedSample) -> SampleLosses:
         """The losses of a batch of draws, sample by sample."""
 
         def loss(draw: NoisedSample) -> Scalar:

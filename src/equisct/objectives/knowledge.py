@@ -1,13 +1,11 @@
 """Knowledge distillation (Luhman & Luhman 2021): regress the samples that a teacher's sampler made from known noise."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from .._base.check import check_positive
 from .._base.types import Key, Scalar, Step
@@ -51,7 +49,7 @@ class KnowledgeDistillation(AbstractSplitObjective):
             raise ValueError(f"batch: expected pairs of noise and sample, (batch, 2, *shape), found {batch.shape}")
         return jax.vmap(NoisePair)(batch[:, 0], batch[:, 1], jr.split(key, len(batch)))
 
-    def sample_losses(self, model: Any, draws: NoisePair) -> SampleLosses:
+    def sample_losses(self, model: PyTree, draws: NoisePair) -> SampleLosses:
         """The losses of a batch of pairs, pair by pair."""
 
         def loss(pair: NoisePair) -> Scalar:

@@ -1,7 +1,5 @@
 """Progressive distillation (Salimans & Ho 2022): a student learns two of its teacher's steps as one, then teaches."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,7 +7,7 @@ from jax import Array
 from jaxtyping import Float
 
 from .._base.tree import cut
-from .._base.types import Key, Sample, Scalar, Step
+from .._base.types import Denoiser, Key, Sample, Scalar, Step
 from ..curriculum import Halving
 from ..diffusion import euler_step, perturb, pf_drift
 from ..discretization import LevelPair
@@ -21,7 +19,7 @@ from .slots import Draw, draw_pairs
 from .terms import AbstractSplitObjective, Parts, SampleLosses, Terms, collect_terms
 
 
-def two_step_target(denoise: Any, x_t: Sample, pair: LevelPair, rho: float) -> Sample:
+def two_step_target(denoise: Denoiser, x_t: Sample, pair: LevelPair, rho: float) -> Sample:
     """The clean sample that a denoiser must give at `x_t` for one Euler step to `r` to end where two of `denoise` do.
 
     The two meet half-way in the grid's index, at `((t^(1/rho) + r^(1/rho)) / 2)^rho`.

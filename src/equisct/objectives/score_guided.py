@@ -2,13 +2,12 @@
 
 import math
 import warnings
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from .._base.check import check_at_least
 from .._base.types import Key, Step
@@ -68,7 +67,7 @@ class ScoreGuided(AbstractSplitObjective):
         _warn_of_imbalance(self.consistency.distance, self.head_weight, math.prod(batch.shape[1:]))
         return self.consistency.draw(batch, step, key=key)
 
-    def check(self, model: Any) -> None:
+    def check(self, model: PyTree) -> None:
         """As that of the consistency objective.
 
         Raises:
@@ -80,7 +79,7 @@ class ScoreGuided(AbstractSplitObjective):
             raise TypeError(f"model: expected a ScoreGuidedModel, whose head is trained too, found {found}")
         self.consistency.check(model)
 
-    def _sample_loss(self, model: Any, draw: Draw) -> SampleLosses:
+    def _sample_loss(self, model: PyTree, draw: Draw) -> SampleLosses:
         """Both losses of one sample."""
         head_key, level_key, noise_key, torso_key = jr.split(jr.fold_in(draw.key, 1), 4)
         pair = student_of(model)
@@ -94,7 +93,7 @@ class ScoreGuided(AbstractSplitObjective):
         denoising = denoising_loss(denoised, draw.x, self.head_weighting.at(sigma))
         return SampleLosses(consistency=loss, denoising=denoising, t=jnp.asarray(draw.pair.t), head_t=sigma)
 
-    def sample_losses(self, model: Any, draws: Draw) -> SampleLosses:
+    def sample_losses(self, model: PyTree, draws: Draw) -> SampleLosses:
         """Both losses of a batch of draws, sample by sample, the denoising before the head's weight."""
         self.check(model)
         return jax.vmap(lambda draw: self._sample_loss(model, draw))(draws)

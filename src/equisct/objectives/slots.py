@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 import jax.random as jr
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from .._base.random import draw_normal
 from .._base.tree import cut
@@ -57,7 +57,7 @@ Bootstrap: TypeAlias = Callable[[Any], Judge]
 # --- velocities ---
 
 
-def one_sample_velocity(model: Any, draw: Draw) -> Field:
+def one_sample_velocity(model: PyTree, draw: Draw) -> Field:
     """Consistency training's unbiased estimate of the PF-ODE's velocity: the noise `z` of this very sample."""
     del model
     return lambda x_t, sigma: draw.z
@@ -72,12 +72,12 @@ class DenoiserVelocity(eqx.Module):
 
     denoise: Denoiser
 
-    def __call__(self, model: Any, draw: Draw) -> Field:
+    def __call__(self, model: PyTree, draw: Draw) -> Field:
         del model, draw
         return lambda x_t, sigma: pf_drift(self.denoise(x_t, sigma), x_t, sigma)
 
 
-def head_velocity(model: Any, draw: Draw) -> Field:
+def head_velocity(model: PyTree, draw: Draw) -> Field:
     """The velocity of the model's own score head, cut: distillation of what is being trained beside it.
 
     Raises:
@@ -109,12 +109,12 @@ def heun_correction(field: Field, x_t: Sample, pair: LevelPair) -> Sample:
 # --- bootstraps ---
 
 
-def same_weights(model: Any) -> Judge:
+def same_weights(model: PyTree) -> Judge:
     """The current weights, cut (improved consistency training has no moving-average teacher)."""
     return cut(consistency_part(model))
 
 
-def teacher_weights(model: Any) -> Judge:
+def teacher_weights(model: PyTree) -> Judge:
     """The weights of the teacher that training keeps beside the model (`train.Recipe.teacher_share`), cut.
 
     Raises:

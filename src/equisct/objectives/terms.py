@@ -1,14 +1,14 @@
 """What an objective returns beside its loss: the parts that add up to it, and the terms for logging."""
 
 import abc
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from .._base.types import Key, Level, Scalar, Step
 
@@ -78,7 +78,9 @@ def collect_terms(losses: SampleLosses, sigma_min: Level, sigma_max: Level) -> T
 class Objective(Protocol):
     """What training needs: a batch in, `(loss, terms)` out; the objective owns the randomness."""
 
-    def __call__(self, model: Any, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> tuple[Scalar, Any]:
+    def __call__(
+        self, model: PyTree, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
+    ) -> tuple[Scalar, PyTree]:
         """The loss of one batch at optimiser update `step`, and anything to log."""
         ...
 
@@ -90,15 +92,15 @@ class SplitObjective(Objective, Protocol):
     `objective(model, batch, step, key=key)` equals `reduce(sample_losses(model, draw(batch, step, key=key)))`.
     """
 
-    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Any:
+    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> PyTree:
         """Everything random and given about the batch; every array's first axis is the batch."""
         ...
 
-    def sample_losses(self, model: Any, draws: Any) -> Any:
+    def sample_losses(self, model: PyTree, draws: PyTree) -> PyTree:
         """What the samples of some draws contribute, each alone; every array's first axis is that of the draws."""
         ...
 
-    def reduce(self, losses: Any) -> tuple[Parts, Any]:
+    def reduce(self, losses: PyTree) -> tuple[Parts, PyTree]:
         """The loss in its parts (means over the samples), and anything to log."""
         ...
 
@@ -106,21 +108,23 @@ class SplitObjective(Objective, Protocol):
 class AbstractSplitObjective(eqx.Module):
     """A `SplitObjective` of which only the three steps are left to write."""
 
-    def check(self, model: Any) -> None:
+    def check(self, model: PyTree) -> None:
         """Raises or warns where a model is none that this can train; `train.init_state` asks before anything runs."""
 
     @abc.abstractmethod
-    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Any:
+    def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> PyTree:
         """See `SplitObjective`."""
 
     @abc.abstractmethod
-    def sample_losses(self, model: Any, draws: Any) -> Any:
+    def sample_losses(self, model: PyTree, draws: PyTree) -> PyTree:
         """See `SplitObjective`."""
 
     @abc.abstractmethod
-    def reduce(self, losses: Any) -> tuple[Parts, Any]:
+    def reduce(self, losses: PyTree) -> tuple[Parts, PyTree]:
         """See `SplitObjective`."""
 
-    def __call__(self, model: Any, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> tuple[Scalar, Any]:
+    def __call__(
+        self, model: PyTree, batch: Float[Array, "batch *shape"], step: Step, *, key: Key
+    ) -> tuple[Scalar, PyTree]:
         parts, terms = self.reduce(self.sample_losses(model, self.draw(batch, step, key=key)))
         return parts.total(), terms

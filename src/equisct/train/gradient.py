@@ -1,13 +1,13 @@
 """The gradient of one batch: in one piece or in microbatches, as a whole or part by part, in the chosen precision."""
 
-from typing import Any
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from .._base.tree import global_norm, trainable
 from .._base.types import Key, Scalar, Step
@@ -20,24 +20,30 @@ from .state import Recipe
 class Gradient(eqx.Module):
     """A batch's gradient over the trainable arrays, its loss and terms, and norms of parts over the torso or None."""
 
-    gradient: Any
+    gradient: PyTree
     loss: Scalar
-    terms: Any
+    terms: PyTree
     consistency_norm: Scalar | None = None
     denoising_norm: Scalar | None = None
 
 
 def batch_gradient(
-    recipe: Recipe, model: Any, batch: Float[Array, "batch *shape"], step: Step, *, key: Key, mesh: Mesh | None = None
+    recipe: Recipe,
+    model: PyTree,
+    batch: Float[Array, "batch *shape"],
+    step: Step,
+    *,
+    key: Key,
+    mesh: Mesh | None = None,
 ) -> Gradient:
     """The gradient of the recipe's objective over one batch, laid out on `mesh`; of a `Taught` model, the student's."""
     parameters, rest = eqx.partition(student_of(model), trainable(student_of(model)))
 
-    def prepared(model: Any) -> Any:
+    def prepared(model: PyTree) -> PyTree:
         model = keep_whole(model, mesh)
         return model if recipe.compute_dtype == jnp.float32 else in_precision(model, recipe.compute_dtype)
 
-    def whole(parameters: Any) -> Any:
+    def whole(parameters: PyTree) -> PyTree:
         student = prepared(eqx.combine(parameters, rest))
         return Taught(student, prepared(model.teacher)) if isinstance(model, Taught) else student
 
@@ -49,19 +55,21 @@ def batch_gradient(
         parts, terms = objective.reduce(losses)
         return _collect(recipe, gradients, parts, terms)
 
-    def loss_of(parameters: Any) -> tuple[Scalar, Any]:
+    def loss_of(parameters: PyTree) -> tuple[Scalar, PyTree]:
         return objective(whole(parameters), batch, step, key=key)
 
     (loss, terms), gradient = jax.value_and_grad(loss_of, has_aux=True)(parameters)
     return Gradient(gradient, loss, terms)
 
 
-def _parts(objective: SplitObjective, model: Any, draws: Any) -> tuple[Parts, Any]:
+def _parts(objective: SplitObjective, model: PyTree, draws: PyTree) -> tuple[Parts, PyTree]:
     losses = objective.sample_losses(model, draws)
     return objective.reduce(losses)[0], losses
 
 
-def _gradients(recipe: Recipe, parts_of: Any, parameters: Any, draws: Any) -> tuple[tuple[Any, ...], Any]:
+def _gradients(
+    recipe: Recipe, parts_of: Callable[[PyTree, PyTree], tuple[Parts, PyTree]], parameters: PyTree, draws: PyTree
+) -> tuple[tuple[PyTree, ...], PyTree]:
     """The gradient of the loss, or of each of its two parts if the recipe asks, and every sample's losses."""
     parts, pullback, losses = jax.vjp(lambda parameters: parts_of(parameters, draws), parameters, has_aux=True)
     one, zero = jnp.ones_like(parts.consistency), jnp.zeros_like(parts.consistency)
@@ -70,8 +78,12 @@ def _gradients(recipe: Recipe, parts_of: Any, parameters: Any, draws: Any) -> tu
 
 
 def _accumulate(
-    recipe: Recipe, parts_of: Any, parameters: Any, draws: Any, mesh: Mesh | None
-) -> tuple[tuple[Any, ...], Any]:
+    recipe: Recipe,
+    parts_of: Callable[[PyTree, PyTree], tuple[Parts, PyTree]],
+    parameters: PyTree,
+    draws: PyTree,
+    mesh: Mesh | None,
+) -> tuple[tuple[PyTree, ...], PyTree]:
     """`_gradients` of the whole batch, in microbatches one after the other: their mean, and the losses in order."""
     count = recipe.microbatches
     if count == 1:
@@ -83,7 +95,7 @@ def _accumulate(
         # Microbatch m is samples m, m + count, ...: each device goes through samples that it holds already.
         return jnp.moveaxis(leaf.reshape(-1, count, *leaf.shape[1:]), 1, 0)
 
-    def add(total: Any, draws: Any) -> tuple[Any, Any]:
+    def add(total: PyTree, draws: PyTree) -> tuple[PyTree, PyTree]:
         gradients, losses = _gradients(recipe, parts_of, parameters, keep_divided(draws, mesh))
         return keep_placed(jax.tree.map(jnp.add, total, gradients), mesh), losses
 
@@ -93,7 +105,7 @@ def _accumulate(
     return jax.tree.map(lambda leaf: leaf / count, total), joined
 
 
-def _collect(recipe: Recipe, gradients: tuple[Any, ...], parts: Parts, terms: Any) -> Gradient:
+def _collect(recipe: Recipe, gradients: tuple[PyTree, ...], parts: Parts, terms: PyTree) -> Gradient:
     if not recipe.gradient_parts:
         return Gradient(gradients[0], parts.total(), terms)
     norms = [global_norm(consistency_part(gradient)) for gradient in gradients]

@@ -6,13 +6,14 @@ parameters are gathered: the arithmetic of a sample never spans devices.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import equinox as eqx
 import jax
 import numpy as np
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ def batch_sharding(mesh: Mesh, axis: int = 0) -> NamedSharding:
 def place(tree: T, mesh: Mesh) -> T:
     """The tree with every array laid out by `state_sharding`; the same in every process."""
 
-    def put(leaf: Any) -> Any:
+    def put(leaf: PyTree) -> PyTree:
         if not eqx.is_array(leaf):
             return leaf
         sharding = state_sharding(leaf.shape, mesh)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
+from jaxtyping import PyTree
 
 from .manifest import DamagedError, FormatError, read_manifest, read_notes
 from .weights import CheckpointError, check_same, named_arrays, with_arrays
@@ -34,7 +35,7 @@ def checkpoint_notes(folder: pathlib.Path, step: int | None = None) -> tuple[int
     raise CheckpointError(f"checkpoint: expected a whole one in {folder}, found {'; '.join(problems) or 'none'}")
 
 
-def check_fits(folder: pathlib.Path, like: Any) -> None:
+def check_fits(folder: pathlib.Path, like: PyTree) -> None:
     """Whether the newest checkpoint, if there is one, holds a tree such as `like` (arrays, shapes), by its list.
 
     Raises:
@@ -109,6 +110,6 @@ def steps_in(folder: pathlib.Path) -> list[int]:
     return sorted(int(path.name) for path in found if (path / "MANIFEST.json").is_file())
 
 
-def _target(leaf: Any) -> jax.ShapeDtypeStruct:
+def _target(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

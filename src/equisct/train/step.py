@@ -1,14 +1,12 @@
 """One optimiser update: a single jitted function that donates the state and is compiled once for a whole run."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, PyTree
 
 from .._base.tree import global_norm, trainable
 from .._base.types import Key, Scalar
@@ -28,7 +26,7 @@ class StepReport(eqx.Module):
     """
 
     loss: Scalar
-    terms: Any
+    terms: PyTree
     gradient_norm: Scalar
     consistency_gradient_norm: Scalar | None
     denoising_gradient_norm: Scalar | None
@@ -36,18 +34,18 @@ class StepReport(eqx.Module):
     skipped_in_row: Int[Array, ""]
 
 
-def _where(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
+def _where(condition: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(lambda n, o: jnp.where(condition, n, o) if eqx.is_array(n) else n, new, old)
 
 
-def _taught(recipe: Recipe, state: TrainState, model: Any, finite: Bool[Array, ""]) -> Any:
+def _taught(recipe: Recipe, state: TrainState, model: PyTree, finite: Bool[Array, ""]) -> PyTree:
     """The teacher after the update that led to `model`."""
     if recipe.teacher_share is None:
         return None
     share = recipe.teacher_share(state.step)
     share = jnp.where(finite | (share == 1), share, 0.0)
 
-    def mix(old: Any, new: Any) -> Any:
+    def mix(old: PyTree, new: PyTree) -> PyTree:
         # Unlike `lerp`, exact at both ends: a share of 0 leaves every bit, one of 1 takes every bit.
         return jnp.where(share == 0, old, (1 - share) * old + share * new) if eqx.is_inexact_array(old) else new
 
@@ -118,8 +116,10 @@ def train_step(
     return _update(_arguments(recipe, state, batch, key), state)
 
 
-def compile_step(recipe: Recipe, state: TrainState, batch: Float[Array | np.ndarray, "batch *shape"], key: Key) -> Any:
-    """The program that `train_step` runs for such arguments, compiled but not run (a `jax.stages.Compiled`).
+def compile_step(
+    recipe: Recipe, state: TrainState, batch: Float[Array | np.ndarray, "batch *shape"], key: Key
+) -> jax.stages.Compiled:
+    """The program that `train_step` runs for such arguments, compiled but not run.
 
     Its `memory_analysis()` says what one device needs, its `as_text()` what is communicated. `state` may be shapes
     (`jax.ShapeDtypeStruct`s with their shardings) instead of arrays.
@@ -128,12 +128,12 @@ def compile_step(recipe: Recipe, state: TrainState, batch: Float[Array | np.ndar
     constants, fixed = eqx.partition(_arguments(recipe, state, batch, key), eqx.is_array)
     arrays, rest = eqx.partition(state, dynamic)
 
-    def update(constants: Any, arrays: Any) -> Any:
+    def update(constants: PyTree, arrays: PyTree) -> PyTree:
         return eqx.filter(_advance(eqx.combine(constants, fixed), eqx.combine(arrays, rest)), eqx.is_array)
 
     return jax.jit(update, donate_argnums=1).lower(constants, arrays).compile()
 
 
-def _arguments(recipe: Recipe, state: TrainState, batch: Any, key: Key) -> tuple[Recipe, Array, Key]:
+def _arguments(recipe: Recipe, state: TrainState, batch: PyTree, key: Key) -> tuple[Recipe, Array, Key]:
     batch = batch if state.mesh is None else shard_batch(batch, state.mesh)
     return recipe, jnp.asarray(batch), key
