@@ -39,7 +39,7 @@ class Effect:
     @staticmethod
     def of(differences: Sequence[float] | np.ndarray) -> "Effect":
         """Of two seeds or more."""
-        from scipy import stats  # noqa: PLC0415  (a second that a worker does not need)
+        from scipy import stats
 
         values = np.asarray(differences, np.float64)
         std = float(values.std(ddof=1))
@@ -81,11 +81,11 @@ class Results:
 
 def collect(runs: Callable[[Arm], list[pathlib.Path]]) -> Results:
     """Reads the runs of every arm."""
-    from equisct.app.cli.report_work import read_run  # noqa: PLC0415  (imports JAX, after the first command's flags)
+    from equisct.app.cli.report_work import read_run
 
     rows = {arm: [read_run(path, path.name) for path in runs(arm)] for arm in ARMS}
     stages = {arm: [run.stages for run in found] for arm, found in rows.items()}
-    of = lambda arm, term, name: np.array([[s[term][name] for s in run] for run in stages[arm]])  # noqa: E731
+    of = lambda arm, term, name: np.array([[s[term][name] for s in run] for run in stages[arm]])
     return Results(
         {arm: {n: np.array([r.evaluations[-1][n] for r in found]) for n in found[0].evaluations[-1]}
          for arm, found in rows.items()},
@@ -175,7 +175,7 @@ def claims(found: Results, alignment: dict[str, np.ndarray]) -> Iterator[str]:
 
 def alignment_of(runs: Callable[[Arm], list[pathlib.Path]]) -> dict[str, np.ndarray]:
     """For each seed the head's mean cosine with its own consistency model less that with plain iCT's."""
-    from equisct.app.cli.report_models import align, load_models  # noqa: PLC0415
+    from equisct.app.cli.report_models import align, load_models
 
     found: dict[str, list[float]] = {"cosine": [], "centred": []}
     for own, other in zip(runs(CENTRE), runs(PLAIN), strict=True):
@@ -189,9 +189,9 @@ def alignment_of(runs: Callable[[Arm], list[pathlib.Path]]) -> dict[str, np.ndar
 
 def draw(runs: Callable[[Arm], list[pathlib.Path]], folder: pathlib.Path) -> None:
     """Figures 2, 3 and 4 as PNG."""
-    from equisct.app.cli.report_models import alignment_charts, load_models  # noqa: PLC0415
-    from equisct.app.cli.report_work import decides, read_run  # noqa: PLC0415
-    from equisct.app.report import ablation_chart, group_runs, training_chart, write_chart  # noqa: PLC0415
+    from equisct.app.cli.report_models import alignment_charts, load_models
+    from equisct.app.cli.report_work import decides, read_run
+    from equisct.app.report import ablation_chart, group_runs, training_chart, write_chart
 
     def groups(arms: Sequence[Arm]) -> list:
         return group_runs([read_run(path, path.name) for arm in arms for path in runs(arm)], decides)

@@ -170,6 +170,13 @@ def test_few_signatures_of_the_library_take_or_give_anything():
     assert any(any_in_signatures(path) for path in FILES), "none found anywhere: the test is blind"
 
 
+def test_every_rule_that_is_waived_says_why():
+    waived = [(path.name, found) for path in EVERYTHING
+              for found in re.findall(r"# (?:ruff: )?noqa(.*)", path.read_text())]  # fmt: skip
+    assert waived, "none found: the test is blind"
+    assert [each for each in waived if not re.fullmatch(r": [A-Z]+[0-9]+(, [A-Z]+[0-9]+)*  ?\(.+\)", each[1])] == []
+
+
 # --- modules: abstract or final ---
 
 
@@ -230,7 +237,7 @@ def test_stub_and_modules_agree():
             assert getattr(sct, alias.name) is getattr(home, alias.name), alias.name
     assert public_names() == {alias.name for node in imports for alias in node.names}
     with pytest.raises(AttributeError, match="nonsense"):
-        untyped(sct).nonsense  # noqa: B018
+        untyped(sct).nonsense  # noqa: B018  (that it raises is the test)
 
 
 def test_core_needs_none_of_the_extras():

@@ -315,7 +315,7 @@ def test_bootstrap_intervals_hold_the_truth_as_often_as_they_say():
 def test_the_interval_reflects_the_resamples_about_the_value():
     """Of a statistic that resampling biases upwards, the interval reaches further down."""
     rows = points(0, n=30, d=1)
-    statistic = lambda x: 1 / len(np.unique(x))  # noqa: E731
+    statistic = lambda x: 1 / len(np.unique(x))
     found = bootstrap(statistic, rows, resamples=50, level=0.8, seed=3)
     draw = np.random.default_rng(3)
     again = [statistic(rows[draw.integers(30, size=30)]) for _ in range(50)]

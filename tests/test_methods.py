@@ -198,7 +198,7 @@ def test_the_teacher_judges_and_learns_nothing_by_gradient():
     curriculum = SquareRoot(total_steps=40)
     objective = OriginalConsistencyTraining(curriculum=curriculum)
     student, teacher = mlp_pair(0).cm, mlp_pair(1).cm
-    value = lambda given: objective(given, DATA[:8], 39, key=KEY)[0]  # noqa: E731
+    value = lambda given: objective(given, DATA[:8], 39, key=KEY)[0]
     gradient = eqx.filter_grad(value)(Taught(student, teacher))
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(eqx.filter(gradient.teacher, eqx.is_array)))
     assert value(Taught(student, teacher)) != value(Taught(student, student))
@@ -325,7 +325,7 @@ def test_stages_hand_the_student_over_and_an_update_at_fault_does_too():
 def test_the_target_is_the_teachers_alone_and_gives_no_gradient():
     objective = ProgressiveDistillation.of(Halving(8, 1, starts=(0, 1, 2, 3)))
     a, b = mlp(0), mlp(1)
-    value = lambda given: objective(given, DATA[:8], 0, key=KEY)[0]  # noqa: E731
+    value = lambda given: objective(given, DATA[:8], 0, key=KEY)[0]
     assert not np.any(weights(eqx.filter_grad(value)(Taught(a, b)).teacher))
     draws = objective.draw(DATA[:8], 0, key=KEY)
     losses = objective.sample_losses(Taught(a, b), draws).denoising

@@ -52,7 +52,7 @@ INITIAL = {0.003: 0.413, 0.03: 0.311, 0.00054: 0.430}
 def test_losses_of_an_untrained_pair_have_their_known_values(c):
     """Raw outputs of zero in the boundary form, data of per-pixel second moment 0.25, the grid of 11 points."""
     model = mlp_pair()
-    zeros = lambda m: (m.cm.torso.out, m.head.network.out)  # noqa: E731
+    zeros = lambda m: (m.cm.torso.out, m.head.network.out)
     model = eqx.tree_at(zeros, model, replace_fn=lambda layer: jax.tree.map(jnp.zeros_like, layer))
     batch = 0.5 * jr.normal(KEY, (200_000, 2))
     objective = ScoreGuidedTraining(curriculum=Constant(11), distance=PseudoHuber(c), stratify=True)

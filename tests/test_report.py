@@ -172,7 +172,7 @@ def test_a_loss_that_a_method_does_not_have_is_not_drawn(groups):
     run = groups[0].runs[0]
     rows = [row | {"consistency_per_bin": [None, 0.0, 0.0]} for row in run.metrics]
     without = dataclasses.replace(groups[0], runs=(dataclasses.replace(run, metrics=rows),))
-    edges = lambda run: np.array([1.0, 4.0, 16.0, 64.0])  # noqa: E731
+    edges = lambda run: np.array([1.0, 4.0, 16.0, 64.0])
     assert [panel.title for panel in losses_chart([without], edges).panels] == ["Denoising loss"]
     assert len(losses_chart([without, groups[1]], edges).panels[0].lines) == 1
 

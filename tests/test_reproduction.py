@@ -68,7 +68,7 @@ def test_what_it_says_of_known_numbers():
     }
     lines = list(study.page(fabricated(), alignment, 2_000, 5))
     verdicts = {line.split("|")[1].strip(): line.split("|")[3].strip() for line in lines if "|" in line}
-    by = lambda words: next(verdict for claim, verdict in verdicts.items() if words in claim)  # noqa: E731
+    by = lambda words: next(verdict for claim, verdict in verdicts.items() if words in claim)
     assert by("lowers the variance") == "holds"
     assert by("coefficient of variation") == "not decided"
     assert by("One-step samples") == "holds"

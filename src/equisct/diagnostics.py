@@ -62,8 +62,8 @@ def measure_agreement(
 
     def at(sigma: Array) -> tuple[Array | None, ...]:
         x_t = perturb(x, z, sigma)
-        end = lambda x_t: solve_pf_ode(oracle.denoise, x_t, sigma, sigma_min)  # noqa: E731
-        mean = lambda x_t: oracle.denoise(x_t, sigma)  # noqa: E731
+        end = lambda x_t: solve_pf_ode(oracle.denoise, x_t, sigma, sigma_min)
+        mean = lambda x_t: oracle.denoise(x_t, sigma)
         return *compare("endpoint", end, x_t, sigma), *compare("denoise", mean, x_t, sigma)
 
     return Agreement(levels, *jax.lax.map(at, levels))
@@ -124,7 +124,7 @@ def measure_alignment(
 
     def at(sigma: Array) -> tuple[Array, Array, Array]:
         x_t = perturb(x, z, sigma)
-        a, b = (jax.vmap(lambda x_t: function(x_t, sigma))(x_t) for function in (f, g))  # noqa: B023
+        a, b = (jax.vmap(lambda x_t: function(x_t, sigma))(x_t) for function in (f, g))  # noqa: B023  (called at once)
         return cosine(a, b), cosine(a - centre, b - centre), _distances(a, b)[0]
 
     return Alignment(levels, *jax.lax.map(at, levels))

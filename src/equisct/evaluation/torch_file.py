@@ -174,7 +174,7 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def _tensor(name: object, value: object) -> _Tensor:
     if not isinstance(value, _Tensor):
-        raise ValueError(f"{name!r}: a {type(value).__name__}")  # noqa: TRY004
+        raise ValueError(f"{name!r}: a {type(value).__name__}")  # noqa: TRY004  (a wrong file, not a call)
     return value
 
 

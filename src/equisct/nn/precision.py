@@ -21,7 +21,7 @@ def lower(network: T, dtype: DTypeLike) -> T:
 
     Gradients with respect to the parameters before the cast are float32 again.
     """
-    keeps = lambda node: isinstance(node, Mapping | Frozen)  # noqa: E731
+    keeps = lambda node: isinstance(node, Mapping | Frozen)
 
     def cast(node: PyTree) -> PyTree:
         return node.astype(dtype) if eqx.is_array(node) and node.dtype == jnp.float32 else node

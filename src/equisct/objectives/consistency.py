@@ -90,7 +90,7 @@ class Consistency(AbstractSplitObjective):
         return Parts(consistency=terms.consistency, denoising=terms.denoising), terms
 
 
-def ConsistencyTraining(  # noqa: N802  (reads as the method's name, like the class it is a constructor of)
+def ConsistencyTraining(
     *,
     curriculum: AbstractCurriculum,
     distance: AbstractDistance | None = None,

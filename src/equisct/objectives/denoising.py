@@ -84,7 +84,7 @@ class Denoising(AbstractSplitObjective):
         return Parts(consistency=terms.consistency, denoising=terms.denoising), terms
 
 
-def EDMTraining(  # noqa: N802
+def EDMTraining(
     *,
     sigma_data: float = 0.5,
     law: LogNormal | None = None,
@@ -102,7 +102,7 @@ def EDMTraining(  # noqa: N802
     return Denoising(law or LogNormal(-1.2, 1.2), EDMWeighting(sigma_data), stratify, augment=augment)
 
 
-def DDPMTraining(*, schedule: VPSchedule | None = None, stratify: bool = False) -> Denoising:  # noqa: N802
+def DDPMTraining(*, schedule: VPSchedule | None = None, stratify: bool = False) -> Denoising:
     """DDPM's simple objective (Ho et al. 2020, eq. 14): every time alike, the squared error of the noise.
 
     In sigma's clock the error of the noise is that of the denoised estimate divided by sigma. The model wants

@@ -9,7 +9,7 @@ from .consistency import Consistency
 from .slots import Bootstrap, DenoiserVelocity, Stepper, head_velocity, heun_correction, same_weights
 
 
-def ConsistencyDistillation(  # noqa: N802  (reads as the method's name, like the class it is a constructor of)
+def ConsistencyDistillation(
     *,
     denoise: Denoiser | None,
     curriculum: AbstractCurriculum | None = None,

@@ -8,7 +8,7 @@ from .consistency import Consistency
 from .slots import teacher_weights
 
 
-def OriginalConsistencyTraining(  # noqa: N802  (reads as the method's name, like the class it is a constructor of)
+def OriginalConsistencyTraining(
     *,
     curriculum: SquareRoot,
     distance: AbstractDistance | None = None,

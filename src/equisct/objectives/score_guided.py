@@ -105,7 +105,7 @@ class ScoreGuided(AbstractSplitObjective):
         return Parts(consistency=terms.consistency, denoising=self.head_weight * terms.denoising), terms
 
 
-def ScoreGuidedTraining(  # noqa: N802  (reads as the method's name, like the class it is a constructor of)
+def ScoreGuidedTraining(
     *,
     curriculum: AbstractCurriculum,
     distance: AbstractDistance | None = None,

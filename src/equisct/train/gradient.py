@@ -50,7 +50,7 @@ def batch_gradient(
     objective = recipe.objective
     if isinstance(objective, SplitObjective):
         draws = keep_divided(objective.draw(batch, step, key=key), mesh)
-        parts_of = lambda parameters, draws: _parts(objective, whole(parameters), draws)  # noqa: E731
+        parts_of = lambda parameters, draws: _parts(objective, whole(parameters), draws)
         gradients, losses = _accumulate(recipe, parts_of, parameters, draws, mesh)
         parts, terms = objective.reduce(losses)
         return _collect(recipe, gradients, parts, terms)

@@ -90,7 +90,7 @@ def keep_divided(tree: T, mesh: Mesh | None, axis: int = 0) -> T:
 def _pin(tree: T, mesh: Mesh | None, layout: Callable[[Array, Mesh], NamedSharding]) -> T:
     if mesh is None:
         return tree
-    pin = lambda leaf: jax.lax.with_sharding_constraint(leaf, layout(leaf, mesh))  # noqa: E731
+    pin = lambda leaf: jax.lax.with_sharding_constraint(leaf, layout(leaf, mesh))
     return jax.tree.map(lambda leaf: pin(leaf) if eqx.is_array(leaf) else leaf, tree)
 
 

@@ -124,7 +124,7 @@ def compile_step(
     Its `memory_analysis()` says what one device needs, its `as_text()` what is communicated. `state` may be shapes
     (`jax.ShapeDtypeStruct`s with their shardings) instead of arrays.
     """
-    dynamic = lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)  # noqa: E731
+    dynamic = lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
     constants, fixed = eqx.partition(_arguments(recipe, state, batch, key), eqx.is_array)
     arrays, rest = eqx.partition(state, dynamic)
 

@@ -94,7 +94,7 @@ def _through_the_head(config: Config) -> dict[str, Sampler]:
 @build_system.register
 def _(method: methods.ScoreGuidance, config: Config, shape: Shape) -> System:
     curriculum = build_doubling(method, config.run.steps)
-    objective = lambda teacher: ScoreGuidedTraining(  # noqa: E731
+    objective = lambda teacher: ScoreGuidedTraining(
         curriculum=curriculum,
         distance=build_distance(method, shape),
         head_weight=method.head_weight,
@@ -115,7 +115,7 @@ def _(method: methods.ScoreGuidance, config: Config, shape: Shape) -> System:
 @build_system.register
 def _(method: methods.ICT, config: Config, shape: Shape) -> System:
     curriculum = build_doubling(method, config.run.steps)
-    objective = lambda teacher: ConsistencyTraining(  # noqa: E731
+    objective = lambda teacher: ConsistencyTraining(
         curriculum=curriculum,
         distance=build_distance(method, shape),
         law=LogNormal(mean=method.law_mean, std=method.law_std),
@@ -133,7 +133,7 @@ def _(method: methods.ICT, config: Config, shape: Shape) -> System:
 @build_system.register
 def _(method: methods.ECT, config: Config, shape: Shape) -> System:
     curriculum = build_doubling(method, config.run.steps)
-    objective = lambda teacher: EasyConsistencyTuning(  # noqa: E731
+    objective = lambda teacher: EasyConsistencyTuning(
         curriculum=curriculum,
         distance=build_distance(method, shape),
         law=LogNormal(mean=method.law_mean, std=method.law_std),
@@ -155,7 +155,7 @@ def _(method: methods.ECT, config: Config, shape: Shape) -> System:
 @build_system.register
 def _(method: methods.CT, config: Config, shape: Shape) -> System:
     curriculum = SquareRoot(method.first, method.last, total_steps=config.run.steps, initial_decay=method.initial_decay)
-    objective = lambda teacher: OriginalConsistencyTraining(  # noqa: E731
+    objective = lambda teacher: OriginalConsistencyTraining(
         curriculum=curriculum,
         distance=build_distance(method, shape),
         stratify=method.stratify,

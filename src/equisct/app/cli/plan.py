@@ -60,7 +60,7 @@ def _parameters(model: Any) -> str:
 
 def state_by_shape(recipe: Recipe, system: System, mesh: Mesh) -> TrainState:
     """The shapes of the state before the first update, each with its layout on the mesh."""
-    make = lambda key: init_state(recipe, system.model(key), mesh=mesh)  # noqa: E731
+    make = lambda key: init_state(recipe, system.model(key), mesh=mesh)
 
     def laid_out(leaf: Any) -> Any:
         if not isinstance(leaf, jax.ShapeDtypeStruct):
