@@ -279,7 +279,7 @@ def identity(x_t, sigma):
     return x_t
 
 
-DRAW = slots.Draw(X, X, sct.LevelPair.of(2.0, 1.0), KEY)
+DRAW = slots.Draw(X, X, sct.LevelPair.from_levels(2.0, 1.0), KEY)
 HALVING = sct.Halving(4, starts=(0, 1, 2))
 
 WRONG_CALLS = {
@@ -417,7 +417,7 @@ WRONG_METHODS = {
     "Recipe": lambda: train.Recipe(OBJECTIVE, untyped("sgd")),
     "DenoisingModel": lambda: sct.DenoisingModel(MODEL.cm.torso, BOUNDARY)(X, TWO),
     "Denoising": lambda: sct.EDMTraining()(identity, jnp.ones(2, int), 0, key=KEY),
-    "ProgressiveDistillation": lambda: sct.ProgressiveDistillation.of(HALVING)(
+    "ProgressiveDistillation": lambda: sct.ProgressiveDistillation.from_curriculum(HALVING)(
         untyped(MODEL), jnp.ones((2, 2)), 0, key=KEY
     ),
     "KnowledgeDistillation": lambda: sct.KnowledgeDistillation()(identity, jnp.ones(2, int), 0, key=KEY),

@@ -263,12 +263,12 @@ def jump(denoise, x_t, pair):
 
 @given(st.floats(0.01, 40), st.floats(1.1, 4.0))
 def test_one_step_to_the_target_is_two_steps_of_the_teacher(t, ratio):
-    pair = LevelPair.of(jnp.float32(t), jnp.float32(t / ratio))
+    pair = LevelPair.from_levels(jnp.float32(t), jnp.float32(t / ratio))
     x_t = jnp.array([0.3, -1.2])
     target = two_step_target(TRUTH.denoise, x_t, pair, 7.0)
     middle = ((t ** (1 / 7) + (t / ratio) ** (1 / 7)) / 2) ** 7
-    x_m = jump(TRUTH.denoise(x_t, t), x_t, LevelPair.of(t, middle))
-    x_r = jump(TRUTH.denoise(x_m, middle), x_m, LevelPair.of(middle, t / ratio))
+    x_m = jump(TRUTH.denoise(x_t, t), x_t, LevelPair.from_levels(t, middle))
+    x_r = jump(TRUTH.denoise(x_m, middle), x_m, LevelPair.from_levels(middle, t / ratio))
     np.testing.assert_allclose(jump(target, x_t, pair), x_r, rtol=1e-4, atol=1e-4)
 
 
@@ -289,7 +289,7 @@ def test_halving_keeps_the_map_of_the_exact_teacher(x64):
     def walk(denoise, intervals):
         grid, x_t = karras_grid(intervals + 1)[::-1], 80 * z
         for t, r in zip(grid[:-1], grid[1:], strict=True):
-            x_t = jump(denoise(x_t, t), x_t, LevelPair.of(t, r))
+            x_t = jump(denoise(x_t, t), x_t, LevelPair.from_levels(t, r))
         return x_t
 
     denoise, first = TRUTH.denoise, walk(TRUTH.denoise, 64)
@@ -298,7 +298,7 @@ def test_halving_keeps_the_map_of_the_exact_teacher(x64):
 
         def student(x_t, t, denoise=denoise, grid=grid):
             r = grid[int(np.argmin(np.abs(grid - t))) - 1]
-            return two_step_target(denoise, x_t, LevelPair.of(jnp.asarray(t), jnp.asarray(r)), 7.0)
+            return two_step_target(denoise, x_t, LevelPair.from_levels(jnp.asarray(t), jnp.asarray(r)), 7.0)
 
         denoise = student
         np.testing.assert_allclose(walk(denoise, intervals), first, rtol=1e-7)
@@ -306,10 +306,12 @@ def test_halving_keeps_the_map_of_the_exact_teacher(x64):
 
 
 def test_stages_hand_the_student_over_and_an_update_at_fault_does_too():
-    curriculum = Halving.with_periods(4, 1, period=2, last_period=3)
+    curriculum = Halving.from_periods(4, 1, period=2, last_period=3)
     assert curriculum.starts == (0, 2, 5)
     assert curriculum.points == (5, 3, 2)
-    recipe = Recipe(ProgressiveDistillation.of(curriculum), optax.sgd(1e-2), teacher_share=curriculum.teacher_share)
+    recipe = Recipe(
+        ProgressiveDistillation.from_curriculum(curriculum), optax.sgd(1e-2), teacher_share=curriculum.teacher_share
+    )
     state = init_state(recipe, mlp())
     for step in range(7):
         before = weights(state.teacher)
@@ -323,7 +325,7 @@ def test_stages_hand_the_student_over_and_an_update_at_fault_does_too():
 
 
 def test_the_target_is_the_teachers_alone_and_gives_no_gradient():
-    objective = ProgressiveDistillation.of(Halving(8, 1, starts=(0, 1, 2, 3)))
+    objective = ProgressiveDistillation.from_curriculum(Halving(8, 1, starts=(0, 1, 2, 3)))
     a, b = mlp(0), mlp(1)
     value = lambda given: objective(given, DATA[:8], 0, key=KEY)[0]
     assert not np.any(weights(eqx.filter_grad(value)(Taught(a, b)).teacher))

@@ -195,7 +195,7 @@ class LevelTable(AbstractLevels):
     gap: Float[np.ndarray, "stages intervals"]
 
     @staticmethod
-    def build(
+    def from_curriculum(
         curriculum: AbstractCurriculum,
         law: AbstractLevelLaw,
         *,

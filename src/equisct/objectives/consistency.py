@@ -115,7 +115,9 @@ def ConsistencyTraining(
         stratify: spread the batch's level draws evenly over the law.
         share_dropout: student and teacher see the same dropout bits.
     """
-    levels = LevelTable.build(curriculum, law or LogNormal(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
+    levels = LevelTable.from_curriculum(
+        curriculum, law or LogNormal(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho
+    )
     return Consistency(
         curriculum=curriculum,
         levels=levels,

@@ -40,7 +40,7 @@ def ConsistencyDistillation(
         stratify: spread the batch's level draws evenly over the law.
     """
     curriculum = curriculum or Constant(18)
-    levels = LevelTable.build(curriculum, law or Uniform(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
+    levels = LevelTable.from_curriculum(curriculum, law or Uniform(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
     return Consistency(
         curriculum=curriculum,
         levels=levels,

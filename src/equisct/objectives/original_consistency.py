@@ -29,7 +29,7 @@ def OriginalConsistencyTraining(
     """
     return Consistency(
         curriculum=curriculum,
-        levels=LevelTable.build(curriculum, Uniform(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho),
+        levels=LevelTable.from_curriculum(curriculum, Uniform(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho),
         distance=distance or SquaredL2(),
         weighting=ConstantWeighting(),
         bootstrap=teacher_weights,

@@ -40,7 +40,7 @@ class ProgressiveDistillation(AbstractSplitObjective):
 
     Args:
         curriculum: the student's steps in each stage.
-        levels: their grids, `LevelTable.build(curriculum, Uniform())`.
+        levels: their grids, `LevelTable.from_curriculum(curriculum, Uniform())`.
         weighting: of the student's level.
         rho: curvature of the grids.
         stratify: spread the batch's level draws evenly over the grid.
@@ -53,7 +53,7 @@ class ProgressiveDistillation(AbstractSplitObjective):
     stratify: bool = eqx.field(static=True, default=False)
 
     @staticmethod
-    def of(
+    def from_curriculum(
         curriculum: Halving,
         *,
         weighting: AbstractLevelWeighting | None = None,
@@ -63,7 +63,7 @@ class ProgressiveDistillation(AbstractSplitObjective):
         stratify: bool = False,
     ) -> "ProgressiveDistillation":
         """The objective on Karras grids, by default with the paper's weight `max(1 / t^2, 1)`."""
-        levels = LevelTable.build(curriculum, Uniform(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
+        levels = LevelTable.from_curriculum(curriculum, Uniform(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
         return ProgressiveDistillation(curriculum, levels, weighting or SNRWeighting(), rho, stratify)
 
     def draw(self, batch: Float[Array, "batch *shape"], step: Step, *, key: Key) -> Draw:

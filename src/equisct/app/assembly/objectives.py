@@ -48,4 +48,4 @@ def build_doubling(method: methods.ICT, steps: int) -> Doubling:
 def build_halving(method: methods.PD, steps: int) -> Halving:
     """The halving stages, their period as configured or such that they fill the run."""
     period = method.period or steps // method.units
-    return Halving.with_periods(method.first, method.last, period=period, last_period=2 * period)
+    return Halving.from_periods(method.first, method.last, period=period, last_period=2 * period)

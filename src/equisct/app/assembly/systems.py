@@ -226,7 +226,7 @@ def _(method: methods.DDPM, config: Config, shape: Shape) -> System:
 @build_system.register
 def _(method: methods.PD, config: Config, shape: Shape) -> System:
     curriculum = build_halving(method, config.run.steps)
-    objective = ProgressiveDistillation.of(curriculum, stratify=method.stratify, **_grid(config))
+    objective = ProgressiveDistillation.from_curriculum(curriculum, stratify=method.stratify, **_grid(config))
 
     def samplers(step: int) -> dict[str, Sampler]:
         steps = curriculum.points[int(curriculum.stage(max(step - 1, 0)))] - 1
