@@ -367,7 +367,7 @@ BAD = {
     "pairs": (lambda: KnowledgeDistillation()(mlp(), DATA[:4], 0, key=KEY), r"batch: expected pairs.*found \(4, 2\)"),
     "halves": (lambda: Halving(6, 1, starts=(0, 1, 2)), "first: expected last = 1 doubled.*found 6"),
     "starts": (lambda: Halving(4, 1, starts=(0, 2, 2)), "starts: expected 3 ascending steps"),
-    "levels": (lambda: ShrinkingPairs(Constant(3), lowest=2.0, highest=1.0), "sigma_min: expected less than"),
+    "levels": (lambda: ShrinkingPairs(Constant(3), sigma_min=2.0, sigma_max=1.0), "sigma_min: expected less than"),
     "k": (lambda: ShrinkingPairs(Constant(3), k=-1.0), "k: expected.*>= 0, found -1.0"),
     "sigma_max": (lambda: KnowledgeDistillation(sigma_max=0.0), "sigma_max: expected.*found 0.0"),
 }
