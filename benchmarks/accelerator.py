@@ -7,8 +7,6 @@ Every contestant is a process of its own, so that none holds another's memory, a
 waited for, by either library. Rows that no longer fit into the minutes are listed as left out, never dropped.
 """
 
-# ruff: noqa: PLC0415  (each process imports only its own contestant's framework)
-
 import argparse
 import collections
 import contextlib

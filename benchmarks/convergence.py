@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 import equisct as sct
 
-jax.config.update("jax_enable_x64", True)  # noqa: FBT003
+jax.config.update("jax_enable_x64", True)  # noqa: FBT003  (as JAX has it)
 
 KEY = jr.key(0)
 STEPS = (32, 64, 128, 256, 512, 1024)

@@ -93,5 +93,5 @@ def main(precision="float64"):
 
 
 if __name__ == "__main__":
-    with jax.enable_x64(True):  # noqa: FBT003
+    with jax.enable_x64(True):  # noqa: FBT003  (its only argument)
         main(*sys.argv[1:])

@@ -37,9 +37,9 @@ class Effect:
     size: float
 
     @staticmethod
-    def of(differences: Sequence[float] | np.ndarray) -> "Effect":
+    def from_values(differences: Sequence[float] | np.ndarray) -> "Effect":
         """Of two seeds or more."""
-        from scipy import stats  # noqa: PLC0415  (a second that a worker does not need)
+        from scipy import stats
 
         values = np.asarray(differences, np.float64)
         std = float(values.std(ddof=1))
@@ -81,11 +81,11 @@ class Results:
 
 def collect(runs: Callable[[Arm], list[pathlib.Path]]) -> Results:
     """Reads the runs of every arm."""
-    from equisct.app.cli.report_work import read_run  # noqa: PLC0415  (imports JAX, after the first command's flags)
+    from equisct.app.cli.report_work import read_run
 
     rows = {arm: [read_run(path, path.name) for path in runs(arm)] for arm in ARMS}
     stages = {arm: [run.stages for run in found] for arm, found in rows.items()}
-    of = lambda arm, term, name: np.array([[s[term][name] for s in run] for run in stages[arm]])  # noqa: E731
+    of = lambda arm, term, name: np.array([[s[term][name] for s in run] for run in stages[arm]])
     return Results(
         {arm: {n: np.array([r.evaluations[-1][n] for r in found]) for n in found[0].evaluations[-1]}
          for arm, found in rows.items()},
@@ -108,7 +108,7 @@ def stage_table(found: Results) -> Iterator[str]:
     yield "|" + "---|" * 7
     for i, points in enumerate(found.points):
         plain, guided = (found.variance[arm][:, i] for arm in (PLAIN, CENTRE))
-        effect = Effect.of(np.log(guided / plain))
+        effect = Effect.from_values(np.log(guided / plain))
         ratio = f"{np.exp(effect.mean):.2f} ({np.exp(effect.low):.2f} to {np.exp(effect.high):.2f})"
         cells = [f"{points - 1}", spread(plain, 4), spread(guided, 4), spread(found.parts[:, i], 4), ratio]
         cells += [spread(found.deviation[arm][:, i], 3) for arm in (PLAIN, CENTRE)]
@@ -125,7 +125,7 @@ def arm_table(found: Results, arms: Sequence[Arm], name: str) -> Iterator[str]:
     for arm in arms:
         quality, plain = found.quality[arm], found.quality[PLAIN]
         label = f"{arm.weight:g}" if arms is BY_WEIGHT else f"{arm.c:g}"
-        less = ["-", "-"] if arm == PLAIN else [interval(Effect.of(quality[n] - plain[n])) for n in (ONE, TWO)]
+        less = ["-", "-"] if arm == PLAIN else [interval(Effect.from_values(quality[n] - plain[n])) for n in (ONE, TWO)]
         shares = [spread(quality[f"one-step/{n}"]) for n in ("precision", "recall")]
         cells = [label, spread(quality[ONE]), less[0], spread(quality[TWO]), less[1], *shares]
         yield f"| {' | '.join(cells)} | {spread(found.variance[arm][:, -1], 3)} |"
@@ -140,7 +140,7 @@ def best(found: Results, arms: Sequence[Arm], claimed: Arm) -> tuple[str, str]:
     """Whether the claimed arm has the best one-step samples: against the best of the others, seed by seed."""
     means = {arm: found.quality[arm][ONE].mean() for arm in arms}
     rival = min((arm for arm in arms if arm != claimed), key=means.__getitem__)
-    effect = Effect.of(found.quality[claimed][ONE] - found.quality[rival][ONE])
+    effect = Effect.from_values(found.quality[claimed][ONE] - found.quality[rival][ONE])
     against = f"against weight {rival.weight:g}, c {rival.c:g}, the best of the others: {effect}"
     return against, effect.verdict(wanted=-1)
 
@@ -148,20 +148,20 @@ def best(found: Results, arms: Sequence[Arm], claimed: Arm) -> tuple[str, str]:
 def claims(found: Results, alignment: dict[str, np.ndarray]) -> Iterator[str]:
     """The paper's claims, one by one."""
     plain, guided = found.quality[PLAIN], found.quality[CENTRE]
-    variance = Effect.of(np.log(found.variance[CENTRE][:, -1] / found.variance[PLAIN][:, -1]))
-    deviation = Effect.of(found.deviation[CENTRE][:, -1] - found.deviation[PLAIN][:, -1])
+    variance = Effect.from_values(np.log(found.variance[CENTRE][:, -1] / found.variance[PLAIN][:, -1]))
+    deviation = Effect.from_values(found.deviation[CENTRE][:, -1] - found.deviation[PLAIN][:, -1])
     rows = [
         ("The head lowers the variance of the gradient norm in the last stage (Figure 2, left)",
          f"log of the ratio: {variance}", variance.verdict(wanted=-1)),
         ("... and its coefficient of variation", f"{deviation}", deviation.verdict(wanted=-1)),
     ]  # fmt: skip
     for name, words in ((ONE, "One-step"), (TWO, "Two-step")):
-        effect = Effect.of(guided[name] - plain[name])
+        effect = Effect.from_values(guided[name] - plain[name])
         rows.append(
             (f"{words} samples are better with the head", f"Fréchet distance: {effect}", effect.verdict(wanted=-1))
         )
     for kind, words in (("cosine", "cosine"), ("centred", "cosine about the data's mean")):
-        effect = Effect.of(alignment[kind])
+        effect = Effect.from_values(alignment[kind])
         said = f"mean {words} over the levels, own less other: {effect}"
         rows.append(
             (f"Head and model trained together are more alike ({words}; Figure 3)", said, effect.verdict(wanted=1))
@@ -175,7 +175,7 @@ def claims(found: Results, alignment: dict[str, np.ndarray]) -> Iterator[str]:
 
 def alignment_of(runs: Callable[[Arm], list[pathlib.Path]]) -> dict[str, np.ndarray]:
     """For each seed the head's mean cosine with its own consistency model less that with plain iCT's."""
-    from equisct.app.cli.report_models import align, load_models  # noqa: PLC0415
+    from equisct.app.cli.report_models import align, load_models
 
     found: dict[str, list[float]] = {"cosine": [], "centred": []}
     for own, other in zip(runs(CENTRE), runs(PLAIN), strict=True):
@@ -189,9 +189,9 @@ def alignment_of(runs: Callable[[Arm], list[pathlib.Path]]) -> dict[str, np.ndar
 
 def draw(runs: Callable[[Arm], list[pathlib.Path]], folder: pathlib.Path) -> None:
     """Figures 2, 3 and 4 as PNG."""
-    from equisct.app.cli.report_models import alignment_charts, load_models  # noqa: PLC0415
-    from equisct.app.cli.report_work import decides, read_run  # noqa: PLC0415
-    from equisct.app.report import ablation_chart, group_runs, training_chart, write_chart  # noqa: PLC0415
+    from equisct.app.cli.report_models import alignment_charts, load_models
+    from equisct.app.cli.report_work import decides, read_run
+    from equisct.app.report import ablation_chart, group_runs, training_chart, write_chart
 
     def groups(arms: Sequence[Arm]) -> list:
         return group_runs([read_run(path, path.name) for arm in arms for path in runs(arm)], decides)

@@ -5,8 +5,6 @@ of updates while the others sleep. So a machine that slows down slows all of the
 Every process may use the same cores, `--threads` of them.
 """
 
-# ruff: noqa: PLC0415  (each process imports only its own contestant's framework)
-
 import argparse
 import dataclasses
 import importlib.util

@@ -39,7 +39,7 @@ def spread(values: list[float], digits: int) -> str:
 
 def line(row: Row, digits: list[dict[str, Any]], mixture: list[dict[str, Any]]) -> str:
     """One row in Markdown."""
-    of = lambda found, name: [each[name] for each in found]  # noqa: E731
+    of = lambda found, name: [each[name] for each in found]
     cells = [
         row.name,
         f"{row.evaluations}",
@@ -105,7 +105,7 @@ def table(place: pathlib.Path, budget: float, seeds: int) -> Iterator[str]:
 
 def caption(updates: dict[str, int], seeds: int) -> str:
     """What was run, and what the best possible figures are."""
-    from equisct.evaluation import frechet_distance, precision_recall, sliced_wasserstein  # noqa: PLC0415
+    from equisct.evaluation import frechet_distance, precision_recall, sliced_wasserstein
 
     _, features, accuracy = classifier()
     half = np.arange(len(features)) % 2 > 0

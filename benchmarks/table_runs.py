@@ -149,7 +149,7 @@ def quietly(main: Callable[[list[str]], None], *words: str) -> None:
     except BaseException:
         print(out.getvalue())
         raise
-    import jax  # noqa: PLC0415  (the first command sets flags before JAX is imported)
+    import jax
 
     jax.clear_caches()
 
@@ -160,8 +160,8 @@ def quietly(main: Callable[[list[str]], None], *words: str) -> None:
 @functools.cache
 def classifier() -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray, float]:
     """Features of images (n, 1, 8, 8) in [-1, 1], those of all digits, and the accuracy on the fifth left out."""
-    from sklearn.datasets import load_digits  # noqa: PLC0415
-    from sklearn.neural_network import MLPClassifier  # noqa: PLC0415
+    from sklearn.datasets import load_digits
+    from sklearn.neural_network import MLPClassifier
 
     digits: Any = load_digits()
     images = digits.data / 8 - 1
@@ -179,7 +179,7 @@ def classifier() -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray, float]
 
 def measure_digits(samples: np.ndarray) -> dict[str, float]:
     """Fréchet distance, precision and recall in the classifier's features, against as many of the digits."""
-    from equisct.evaluation import frechet_distance, precision_recall  # noqa: PLC0415
+    from equisct.evaluation import frechet_distance, precision_recall
 
     features, data, _ = classifier()
     found = features(np.clip(samples, -1, 1))
@@ -189,14 +189,14 @@ def measure_digits(samples: np.ndarray) -> dict[str, float]:
 
 def measure_mixture(samples: np.ndarray, run: pathlib.Path) -> dict[str, float]:
     """Distance from where the exact PF-ODE ends, from the noise of these very samples; and that of the two laws."""
-    import jax  # noqa: PLC0415
-    import jax.numpy as jnp  # noqa: PLC0415
-    import jax.random as jr  # noqa: PLC0415
+    import jax
+    import jax.numpy as jnp
+    import jax.random as jr
 
-    from equisct.app.assembly.recipe import build_oracle  # noqa: PLC0415
-    from equisct.app.assembly.sampling import draw_noise  # noqa: PLC0415
-    from equisct.app.runs.folder import read_config  # noqa: PLC0415
-    from equisct.evaluation import sliced_wasserstein  # noqa: PLC0415
+    from equisct.app.assembly.recipe import build_oracle
+    from equisct.app.assembly.sampling import draw_noise
+    from equisct.app.runs.folder import read_config
+    from equisct.evaluation import sliced_wasserstein
 
     noise = read_config(run).noise
     z = draw_noise((2,), len(samples), key=jr.key(0))

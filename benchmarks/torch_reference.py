@@ -319,10 +319,10 @@ def check_same_function(config: Config, shape: tuple[int, ...], tolerance: float
     Raises:
         RuntimeError: if any differs by more than `tolerance` of its largest element.
     """
-    import equinox as eqx  # noqa: PLC0415  (no process that is timed may import JAX)
-    import jax  # noqa: PLC0415
+    import equinox as eqx  # here: no process that is timed may import JAX
+    import jax
 
-    import equisct as sct  # noqa: PLC0415
+    import equisct as sct
 
     generator, key = np.random.default_rng(0), jax.random.key(0)
     batch = jax.numpy.asarray(generator.uniform(-1, 1, (8, *shape)), np.float32)

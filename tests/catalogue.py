@@ -41,7 +41,7 @@ def unet_pair(seed: int = 0, *, dropout: float = 0.5, **head_options) -> ScoreGu
         ConsistencyModel(ncsnpp(**UNET, dropout=dropout, key=cm_key), BOUNDARY),
         ScoreHead(head, BOUNDARY, **head_options),
     )
-    enlarged = lambda m: (m.cm.torso.body.out.weight, m.head.network.body.out.weight)  # noqa: E731
+    enlarged = lambda m: (m.cm.torso.body.out.weight, m.head.network.body.out.weight)
     return eqx.tree_at(enlarged, model, replace_fn=lambda w: 1e5 * w)
 
 

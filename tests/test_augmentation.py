@@ -45,7 +45,7 @@ def test_the_wavelet_is_orthogonal_to_its_even_shifts():
 @given(st.integers(-7, 7), st.integers(-9, 9))
 def test_whole_pixels_move_exactly_and_the_border_is_a_mirror(down, right):
     rows, columns = np.arange(8) - down, np.arange(10) - right
-    mirrored = lambda places, n: np.abs((places + n - 1) % (2 * n - 2) - n + 1)  # noqa: E731
+    mirrored = lambda places, n: np.abs((places + n - 1) % (2 * n - 2) - n + 1)
     wanted = np.asarray(IMAGE)[:, mirrored(rows, 8)][:, :, mirrored(columns, 10)]
     with jax.enable_x64(True):
         image, linear, shift = (jnp.asarray(np.asarray(a), jnp.float64) for a in (IMAGE, EYE, [right, down]))
@@ -64,7 +64,7 @@ def test_a_smooth_image_is_the_function_at_the_mapped_points(angle, scale, shift
     """Away from the border, to what bilinear interpolation at twice the resolution leaves of a bump 4 pixels wide."""
     n, c, s = 32, math.cos(angle), math.sin(angle)
     right, down = np.meshgrid(*[np.arange(n) - (n - 1) / 2] * 2)
-    bump = lambda right, down: np.exp(-((right - 3) ** 2 + (down + 2) ** 2) / 40)  # noqa: E731
+    bump = lambda right, down: np.exp(-((right - 3) ** 2 + (down + 2) ** 2) / 40)
     linear = scale * np.array([[c, -s], [s, c]])
     points = np.einsum("ij,jhw->ihw", np.linalg.inv(linear), np.stack([right - shift, down - 2 * shift]))
     found = moved(
@@ -139,7 +139,7 @@ SMALL = {"channels": 1, "resolution": 4, "width": 4, "multipliers": (1,), "block
 def test_labels_of_zero_are_no_labels_and_others_are_seen():
     told, untold = (untyped(ddpmpp)(**SMALL, augment_labels=labels, key=KEY) for labels in (AUGMENT_LABELS, 0))
     x, labels = jnp.ones((1, 4, 4)), jnp.arange(1.0, 1 + AUGMENT_LABELS)
-    embedding = lambda net, **named: net.mapping(0.3, **named)  # noqa: E731
+    embedding = lambda net, **named: net.mapping(0.3, **named)
     np.testing.assert_array_equal(embedding(told), embedding(untold))
     np.testing.assert_array_equal(embedding(told, augment_labels=jnp.zeros(AUGMENT_LABELS)), embedding(told))
     by_hand = told.mapping.embedding(0.3) + labels @ untyped(told.mapping).augment_labels

@@ -211,7 +211,7 @@ METHODS = {
     "CD of itself": lambda a, b: (OWN, both(a)),
     "ECT": lambda a, b: (sct.EasyConsistencyTuning(curriculum=CURRICULUM), consistency(a)),
     "PD": lambda a, b: (
-        sct.ProgressiveDistillation.of(HALVING), sct.WithTeacher(denoising(a), denoising(b))
+        sct.ProgressiveDistillation.from_curriculum(HALVING), sct.WithTeacher(denoising(a), denoising(b))
     ),
 }  # fmt: skip
 POINTS = 0.5 * jr.normal(jr.fold_in(KEY, 4), (SIZE, 2))

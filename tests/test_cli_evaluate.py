@@ -152,7 +152,7 @@ def test_images_of_a_model_pass_through_eight_bits():
     for rounding in typing.get_args(Quantise):
         found = draw_features(sampler, Model(), (1, 2, 2), 7, pixels(), rounding, key=jr.key(1), mesh=data_mesh())
         plain = draw_samples(sampler, Model(), (1, 2, 2), 7, key=jr.key(1))
-        expected = jax.vmap(lambda x: quantised(x, rounding))(plain).reshape(7, -1)  # noqa: B023
+        expected = jax.vmap(lambda x: quantised(x, rounding))(plain).reshape(7, -1)  # noqa: B023  (called at once)
         np.testing.assert_allclose(found.features, expected, atol=1e-5)
 
 

@@ -34,18 +34,18 @@ def weights(grid=GRID):
             shapes |= {f"blocks.{i}.{name}.weight": shape, f"blocks.{i}.{name}.bias": shape[:1]}
         shapes |= {f"blocks.{i}.ls{k}.gamma": (WIDTH,) for k in (1, 2)}
     large = ("fc1.weight", "ls2.gamma")  # so that the kind of the GELU can be seen
-    scale = lambda name: 1.0 if name.endswith(large) else 0.1  # noqa: E731
+    scale = lambda name: 1.0 if name.endswith(large) else 0.1
     return {name: (scale(name) * draw.normal(size=shape)).astype(np.float32) for name, shape in shapes.items()}
 
 
 def in_numpy(x, arrays):
     """The formula in float64, for an image of 224 pixels."""
     w = {name: array.astype(np.float64) for name, array in arrays.items()}
-    norm = lambda h, name: (  # noqa: E731
+    norm = lambda h, name: (
         (h - h.mean(1, keepdims=True)) / np.sqrt(h.var(1, keepdims=True) + 1e-6) * w[f"{name}.weight"]
         + w[f"{name}.bias"]
     )
-    dense = lambda h, name: h @ w[f"{name}.weight"].T + w[f"{name}.bias"]  # noqa: E731
+    dense = lambda h, name: h @ w[f"{name}.weight"].T + w[f"{name}.bias"]
     h = ((x + 1) / 2 - np.reshape(MEAN, (3, 1, 1))) / np.reshape(SPREAD, (3, 1, 1))
     kernel = w["patch_embed.proj.weight"]
     tokens = [w["cls_token"][0, 0]]

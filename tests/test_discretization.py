@@ -63,9 +63,9 @@ def test_levels_of_the_two_step_samplers(index, printed):
         (lambda: karras_grid(9, sigma_min=3.0, sigma_max=2.0), ValueError, r"sigma_min: expected less than sigma_max"),
         (lambda: karras_grid(9, rho=-1.0), ValueError, r"rho: expected .* > 0, found -1"),
         (lambda: karras_grid(untyped(9.0)), TypeError, "points"),
-        (lambda: LevelPair.of(1.0, 2.0), ValueError, r"expected t > r >= 0, found t = 1.0, r = 2.0"),
+        (lambda: LevelPair.from_levels(1.0, 2.0), ValueError, r"expected t > r >= 0, found t = 1.0, r = 2.0"),
         (lambda: LevelPair(1.0, 1.0, 0.0), ValueError, "expected t > r"),
-        (lambda: LevelPair.of(1.0, -0.5), ValueError, "expected t > r >= 0"),
+        (lambda: LevelPair.from_levels(1.0, -0.5), ValueError, "expected t > r >= 0"),
         (lambda: LevelPair(jnp.ones(2), 0.5, 0.5), TypeError, "t"),
     ],
 )
@@ -77,16 +77,16 @@ def test_bad_calls(call, error, message):
 @given(level_pairs())
 def test_plain_pair_subtracts(levels):
     t, r = levels
-    pair = LevelPair.of(t, r)
+    pair = LevelPair.from_levels(t, r)
     assert (pair.t, pair.r, pair.gap) == (t, r, t - r)
 
 
 def test_pairs_to_zero_exist():
-    assert LevelPair.of(2, 0).gap == 2
+    assert LevelPair.from_levels(2, 0).gap == 2
 
 
 def test_many_pairs_by_vmap():
     grid = jnp.asarray(karras_grid(5))
     pairs = jax.vmap(LevelPair)(grid[1:], grid[:-1], jnp.diff(grid))
     assert jnp.shape(pairs.t) == jnp.shape(pairs.r) == jnp.shape(pairs.gap) == (4,)
-    np.testing.assert_array_equal(jax.vmap(LevelPair.of)(grid[1:], grid[:-1]).gap, pairs.gap)
+    np.testing.assert_array_equal(jax.vmap(LevelPair.from_levels)(grid[1:], grid[:-1]).gap, pairs.gap)

@@ -67,7 +67,7 @@ def test_code_runs_as_written(page, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.chdir(tmp_path)
     for line, code in code_of(page):
-        exec(compile("\n" * line + code, str(page), "exec"), vars(module))  # noqa: S102  (our own pages)
+        exec(compile("\n" * line + code, str(page), "exec"), vars(module))
 
 
 def test_hidden_code_and_blocks_are_found_in_order(tmp_path):
@@ -235,7 +235,7 @@ def explained_aliases(module: types.ModuleType) -> set[str]:
     """The assignments of a file that a string follows."""
     body = ast.parse(inspect.getsource(module)).body
     pairs = zip(body, body[1:], strict=False)
-    is_text = lambda node: isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)  # noqa: E731
+    is_text = lambda node: isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     return {ast.unparse(a.target) for a, b in pairs if isinstance(a, ast.AnnAssign) and is_text(b)}
 
 

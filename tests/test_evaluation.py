@@ -119,7 +119,7 @@ def test_large_sets_agree_with_small_ones():
 @given(st.integers(0, 10**6), st.lists(st.integers(1, 9), min_size=1, max_size=5))
 def test_moments_of_parts_add_up_in_any_order_and_give_the_same_distance(seed, sizes):
     whole = points(seed, n=sum(sizes) + 2) + 1e3
-    parts = [FeatureMoments.of(part) for part in np.split(whole, np.cumsum(sizes))]
+    parts = [FeatureMoments.from_features(part) for part in np.split(whole, np.cumsum(sizes))]
     for order in (parts, parts[::-1]):
         total = sum(order[1:], start=order[0])
         assert total.count == len(whole)
@@ -132,7 +132,7 @@ def test_moments_of_parts_add_up_in_any_order_and_give_the_same_distance(seed, s
 def test_moments_are_taken_in_float64():
     rows = (points(1, n=1000) + 4096).astype(np.float32)
     exact = rows.astype(np.float64)
-    np.testing.assert_allclose(FeatureMoments.of(rows).covariance, np.cov(exact, rowvar=False), rtol=1e-9)
+    np.testing.assert_allclose(FeatureMoments.from_features(rows).covariance, np.cov(exact, rowvar=False), rtol=1e-9)
 
 
 def test_fewer_samples_than_features():
@@ -315,7 +315,7 @@ def test_bootstrap_intervals_hold_the_truth_as_often_as_they_say():
 def test_the_interval_reflects_the_resamples_about_the_value():
     """Of a statistic that resampling biases upwards, the interval reaches further down."""
     rows = points(0, n=30, d=1)
-    statistic = lambda x: 1 / len(np.unique(x))  # noqa: E731
+    statistic = lambda x: 1 / len(np.unique(x))
     found = bootstrap(statistic, rows, resamples=50, level=0.8, seed=3)
     draw = np.random.default_rng(3)
     again = [statistic(rows[draw.integers(30, size=30)]) for _ in range(50)]
@@ -328,14 +328,16 @@ BAD = {
     "one row": (lambda: frechet_distance(np.zeros((1, 2)), np.zeros((3, 2))), "a: moments: expected two or more rows"),
     "nan": (lambda: frechet_distance(np.zeros((3, 2)), np.full((3, 2), np.nan)), "b: features: .* 3 not finite"),
     "columns": (
-        lambda: frechet_distance(FeatureMoments.of(np.ones((3, 2))), FeatureMoments.of(np.ones((3, 4)))),
+        lambda: frechet_distance(
+            FeatureMoments.from_features(np.ones((3, 2))), FeatureMoments.from_features(np.ones((3, 4)))
+        ),
         "b: expected 2 features, found 4",
     ),
     "moments": (
-        lambda: FeatureMoments.of(np.ones((2, 3))) + FeatureMoments.of(np.ones((2, 4))),
+        lambda: FeatureMoments.from_features(np.ones((2, 3))) + FeatureMoments.from_features(np.ones((2, 4))),
         "expected 3 features, found 4",
     ),
-    "no rows": (lambda: FeatureMoments.of(np.zeros((0, 3))), "features: expected one or more rows"),
+    "no rows": (lambda: FeatureMoments.from_features(np.zeros((0, 3))), "features: expected one or more rows"),
     "sizes": (lambda: frechet_at_infinity(points(0), points(1), sizes=[60, 60]), "sizes: expected different numbers"),
     "size": (lambda: frechet_at_infinity(points(0), points(1), sizes=[10, 61]), "sizes: expected .* 2 to the 60"),
     "few rows": (lambda: precision_recall(np.zeros((4, 2)), np.zeros((3, 2))), "samples: expected more than 3 rows"),

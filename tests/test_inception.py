@@ -43,7 +43,7 @@ def weights():
 def test_features_and_classes_are_those_of_the_reference_implementation(weights):
     expected = np.load(EXPECTED)
     x = jnp.asarray(images().astype(np.float32) / 127.5 - 1)
-    both = lambda net, x: (net.features(x), net.logits(x), net.logits_without_bias(x))  # noqa: E731
+    both = lambda net, x: (net.features(x), net.logits(x), net.logits_without_bias(x))
     run = eqx.filter_jit(lambda net, x: jax.vmap(lambda x: both(net, x))(x))
     for found, name in zip(run(inception_from(weights), x), ("features", "logits", "logits_without_bias"), strict=True):
         np.testing.assert_allclose(found, expected[name], rtol=0, atol=1e-5 * np.abs(expected[name]).max())

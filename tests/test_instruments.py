@@ -110,7 +110,7 @@ def test_a_row_holds_the_means_over_the_updates_taken(stream):
     row = window.row(step=5, points=21)
     taken = [update for update in stream if update.finite]
     assert (row["step"], row["points"], row["skipped"]) == (5, 21, len(stream) - len(taken))
-    numbers_of = lambda u: {  # noqa: E731
+    numbers_of = lambda u: {
         "loss": u.loss, "gradient_norm": u.gradient_norm, **u.terms,
         **{f"{name}_gradient_norm": norm for name, norm in u.gradient_norms.items()},
     }  # fmt: skip

@@ -16,7 +16,7 @@ from strategies import keys, settings, untyped
 from tolerances import FLOAT32_ROUNDING, FLOAT64_ROUNDING, half_unit
 
 ICT = Doubling(period=1)
-TABLE = LevelTable.build(ICT, LogNormal())
+TABLE = LevelTable.from_curriculum(ICT, LogNormal())
 BELOW_ONE = float(np.nextafter(np.float32(1), np.float32(0)))
 LAWS = {"ict": LogNormal(), "edm": LogNormal(mean=-1.2, std=1.2), "uniform": Uniform()}
 
@@ -106,7 +106,7 @@ def test_printed_law():
 def test_draws_follow_the_law_at_every_stage(name):
     """One draw from the middle of each of 2^14 slices: every interval gets its share to within two draws."""
     law, count = LAWS[name], 2**14
-    table = LevelTable.build(ICT, law)
+    table = LevelTable.from_curriculum(ICT, law)
     u = (jnp.arange(count) + 0.5) / count
     for stage, points in enumerate(ICT.points):
         grid = karras_grid(points)
@@ -132,7 +132,7 @@ def test_draw_is_the_inverse_of_the_cumulative_sum(stage, key):
     "curriculum", [ICT, SquareRoot(last=9, total_steps=40), Constant(2)], ids=lambda c: type(c).__name__
 )
 def test_no_draw_from_the_padding(law, curriculum):
-    table = LevelTable.build(curriculum, law)
+    table = LevelTable.from_curriculum(curriculum, law)
     for stage, points in enumerate(curriculum.points):
         grid = karras_grid(points).astype(np.float32)
         pair = draw(table, jnp.asarray(stage), jnp.asarray([0.0, 0.5, BELOW_ONE, 1.0]))
@@ -142,7 +142,7 @@ def test_no_draw_from_the_padding(law, curriculum):
 
 
 def test_intervals_of_probability_zero_are_never_drawn():
-    table = LevelTable.build(Constant(11), LogNormal(float(np.log(0.2)), 0.01))
+    table = LevelTable.from_curriculum(Constant(11), LogNormal(float(np.log(0.2)), 0.01))
     pair = draw(table, 0, jnp.asarray([0.0, 0.5, BELOW_ONE]))
     np.testing.assert_array_equal(pair.r, karras_grid(11).astype(np.float32)[[2, 2, 2]])
 
@@ -162,7 +162,7 @@ def test_one_compilation_for_all_stages_and_tables_of_a_shape():
         traces.append(step)
         return table.draw(ICT.stage(step), u)
 
-    for table in (TABLE, LevelTable.build(ICT, Uniform())):
+    for table in (TABLE, LevelTable.from_curriculum(ICT, Uniform())):
         for step in range(10):
             pair = draw_counted(table, jnp.asarray(step), jnp.asarray(0.3))
             assert pair.t > pair.r
@@ -214,17 +214,25 @@ class WrongLaw(AbstractLevelLaw):
         (lambda: LogNormal(std=0.0), ValueError, r"std: expected .* > 0, found 0.0"),
         (lambda: LogNormal(mean=float("inf")), ValueError, r"mean: expected a finite number, found inf"),
         (
-            lambda: LevelTable.build(ICT, WrongLaw(extra=1)),
+            lambda: LevelTable.from_curriculum(ICT, WrongLaw(extra=1)),
             ValueError,
             r"law: expected 10 probabilities, found shape \(11,\)",
         ),
         (
-            lambda: LevelTable.build(ICT, WrongLaw(factor=1.1)),
+            lambda: LevelTable.from_curriculum(ICT, WrongLaw(factor=1.1)),
             ValueError,
             r"law: expected probabilities >= 0 of sum 1, found",
         ),
-        (lambda: LevelTable.build(ICT, WrongLaw(factor=-1.0)), ValueError, r"law: expected probabilities >= 0"),
-        (lambda: LevelTable.build(ICT, Uniform(), sigma_min=90.0), ValueError, r"sigma_min: expected less than"),
+        (
+            lambda: LevelTable.from_curriculum(ICT, WrongLaw(factor=-1.0)),
+            ValueError,
+            r"law: expected probabilities >= 0",
+        ),
+        (
+            lambda: LevelTable.from_curriculum(ICT, Uniform(), sigma_min=90.0),
+            ValueError,
+            r"sigma_min: expected less than",
+        ),
         (lambda: TABLE.draw(0, jnp.zeros(3)), TypeError, "u"),
         (lambda: TABLE.draw(untyped(0.5), jnp.zeros(())), TypeError, "stage"),
         (lambda: stratified(2, key=untyped(0)), TypeError, "key"),

@@ -199,7 +199,7 @@ def test_the_teacher_judges_and_learns_nothing_by_gradient():
     curriculum = SquareRoot(total_steps=40)
     objective = OriginalConsistencyTraining(curriculum=curriculum)
     student, teacher = mlp_pair(0).cm, mlp_pair(1).cm
-    value = lambda given: objective(given, DATA[:8], 39, key=KEY)[0]  # noqa: E731
+    value = lambda given: objective(given, DATA[:8], 39, key=KEY)[0]
     gradient = eqx.filter_grad(value)(WithTeacher(student, teacher))
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(eqx.filter(gradient.teacher, eqx.is_array)))
     assert value(WithTeacher(student, teacher)) != value(WithTeacher(student, student))
@@ -264,12 +264,12 @@ def jump(denoise, x_t, pair):
 
 @given(st.floats(0.01, 40), st.floats(1.1, 4.0))
 def test_one_step_to_the_target_is_two_steps_of_the_teacher(t, ratio):
-    pair = LevelPair.of(jnp.float32(t), jnp.float32(t / ratio))
+    pair = LevelPair.from_levels(jnp.float32(t), jnp.float32(t / ratio))
     x_t = jnp.array([0.3, -1.2])
     target = two_step_target(TRUTH.denoise, x_t, pair, 7.0)
     middle = ((t ** (1 / 7) + (t / ratio) ** (1 / 7)) / 2) ** 7
-    x_m = jump(TRUTH.denoise(x_t, t), x_t, LevelPair.of(t, middle))
-    x_r = jump(TRUTH.denoise(x_m, middle), x_m, LevelPair.of(middle, t / ratio))
+    x_m = jump(TRUTH.denoise(x_t, t), x_t, LevelPair.from_levels(t, middle))
+    x_r = jump(TRUTH.denoise(x_m, middle), x_m, LevelPair.from_levels(middle, t / ratio))
     np.testing.assert_allclose(jump(target, x_t, pair), x_r, rtol=1e-4, atol=1e-4)
 
 
@@ -290,7 +290,7 @@ def test_halving_keeps_the_map_of_the_exact_teacher(x64):
     def walk(denoise, intervals):
         grid, x_t = karras_grid(intervals + 1)[::-1], 80 * z
         for t, r in zip(grid[:-1], grid[1:], strict=True):
-            x_t = jump(denoise(x_t, t), x_t, LevelPair.of(t, r))
+            x_t = jump(denoise(x_t, t), x_t, LevelPair.from_levels(t, r))
         return x_t
 
     denoise, first = TRUTH.denoise, walk(TRUTH.denoise, 64)
@@ -299,7 +299,7 @@ def test_halving_keeps_the_map_of_the_exact_teacher(x64):
 
         def student(x_t, t, denoise=denoise, grid=grid):
             r = grid[int(np.argmin(np.abs(grid - t))) - 1]
-            return two_step_target(denoise, x_t, LevelPair.of(jnp.asarray(t), jnp.asarray(r)), 7.0)
+            return two_step_target(denoise, x_t, LevelPair.from_levels(jnp.asarray(t), jnp.asarray(r)), 7.0)
 
         denoise = student
         np.testing.assert_allclose(walk(denoise, intervals), first, rtol=1e-7)
@@ -307,10 +307,12 @@ def test_halving_keeps_the_map_of_the_exact_teacher(x64):
 
 
 def test_stages_hand_the_student_over_and_an_update_at_fault_does_too():
-    curriculum = Halving.with_periods(4, 1, period=2, last_period=3)
+    curriculum = Halving.from_periods(4, 1, period=2, last_period=3)
     assert curriculum.starts == (0, 2, 5)
     assert curriculum.points == (5, 3, 2)
-    recipe = Recipe(ProgressiveDistillation.of(curriculum), optax.sgd(1e-2), teacher_share=curriculum.teacher_share)
+    recipe = Recipe(
+        ProgressiveDistillation.from_curriculum(curriculum), optax.sgd(1e-2), teacher_share=curriculum.teacher_share
+    )
     state = init_state(recipe, mlp())
     for step in range(7):
         before = weights(state.teacher)
@@ -324,9 +326,9 @@ def test_stages_hand_the_student_over_and_an_update_at_fault_does_too():
 
 
 def test_the_target_is_the_teachers_alone_and_gives_no_gradient():
-    objective = ProgressiveDistillation.of(Halving(8, 1, starts=(0, 1, 2, 3)))
+    objective = ProgressiveDistillation.from_curriculum(Halving(8, 1, starts=(0, 1, 2, 3)))
     a, b = mlp(0), mlp(1)
-    value = lambda given: objective(given, DATA[:8], 0, key=KEY)[0]  # noqa: E731
+    value = lambda given: objective(given, DATA[:8], 0, key=KEY)[0]
     assert not np.any(weights(eqx.filter_grad(value)(WithTeacher(a, b)).teacher))
     draws = objective.draw(DATA[:8], 0, key=KEY)
     losses = objective.sample_losses(WithTeacher(a, b), draws)["denoising"].value
@@ -365,7 +367,7 @@ def test_knowledge_distillation_regresses_the_reference_endpoint():
 BAD = {
     "halves": (lambda: Halving(6, 1, starts=(0, 1, 2)), "first: expected last = 1 doubled.*found 6"),
     "starts": (lambda: Halving(4, 1, starts=(0, 2, 2)), "starts: expected 3 ascending steps"),
-    "levels": (lambda: ShrinkingPairs(Constant(3), lowest=2.0, highest=1.0), "sigma_min: expected less than"),
+    "levels": (lambda: ShrinkingPairs(Constant(3), sigma_min=2.0, sigma_max=1.0), "sigma_min: expected less than"),
     "k": (lambda: ShrinkingPairs(Constant(3), k=-1.0), "k: expected.*>= 0, found -1.0"),
     "sigma_max": (lambda: KnowledgeDistillation(sigma_max=0.0), "sigma_max: expected.*found 0.0"),
 }

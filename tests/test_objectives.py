@@ -72,7 +72,7 @@ INITIAL = {0.003: 0.413, 0.03: 0.311, 0.00054: 0.430}
 def test_losses_of_an_untrained_pair_have_their_known_values(c):
     """Raw outputs of zero in the boundary form, data of per-pixel second moment 0.25, the grid of 11 points."""
     model = mlp_pair()
-    zeros = lambda m: (m.cm.torso.out, m.head.network.out)  # noqa: E731
+    zeros = lambda m: (m.cm.torso.out, m.head.network.out)
     model = eqx.tree_at(zeros, model, replace_fn=lambda layer: jax.tree.map(jnp.zeros_like, layer))
     batch = 0.5 * jr.normal(KEY, (200_000, 2))
     objective = ScoreGuidedTraining(curriculum=Constant(11), distance=PseudoHuber(c), stratify=True)
@@ -179,7 +179,7 @@ class Listener(eqx.Module):
 def test_no_two_passes_share_a_blocks_key_unless_student_and_teacher_do(shared, law):
     objective = ScoreGuidedTraining(curriculum=CURRICULUM, share_dropout=shared, head_law=law)
     torso, head, plain = [], [], mlp_pair()
-    networks = lambda pair: (pair.cm.torso, pair.head.network)  # noqa: E731
+    networks = lambda pair: (pair.cm.torso, pair.head.network)
     listening = Listener(plain.cm.torso, torso), Listener(plain.head.network, head)
     pair = eqx.tree_at(networks, plain, listening)
     for i in range(3):
@@ -254,7 +254,7 @@ def test_bins_hold_the_levels_between_their_edges():
     counts, _ = np.histogram(draw.pair.t, edges)
     np.testing.assert_array_equal(terms.per_level["consistency"].count, counts)
     np.testing.assert_array_equal(terms.per_level["consistency"].edges, edges)
-    beyond = PerLevel.of(jnp.array([1.0, 2.0, 4.0]), jnp.array([1e-5, 0.002, 1e5]), edges)
+    beyond = PerLevel.from_samples(jnp.array([1.0, 2.0, 4.0]), jnp.array([1e-5, 0.002, 1e5]), edges)
     np.testing.assert_array_equal(beyond.total, [3, 0, 0, 0, 0, 0, 0, 4])
 
 
@@ -392,7 +392,7 @@ class SCM:
         t = jnp.exp(jr.normal(level_key, (len(batch),)))
 
         def loss(x, z, t):
-            at = lambda t: model(x + t * z, t).endpoint  # noqa: E731
+            at = lambda t: model(x + t * z, t).endpoint
             _, tangent = jax.jvp(at, (t,), (jnp.ones_like(t),))
             return jnp.sum((at(t) - cut(at(t) - tangent / (1 + jnp.linalg.norm(tangent)))) ** 2)
 
@@ -408,7 +408,7 @@ class MeanFlow(eqx.Module):
         t, r = jnp.sort(jr.uniform(time_key, (2, len(batch))), axis=0)[::-1]
 
         def loss(x, e, t, r):
-            u = lambda z, t: model(jnp.concatenate([z, jnp.stack([r, t])]))  # noqa: E731
+            u = lambda z, t: model(jnp.concatenate([z, jnp.stack([r, t])]))
             z, v = (1 - t) * x + t * e, e - x
             average, tangent = jax.jvp(u, (z, t), (v, jnp.ones_like(t)))
             return jnp.mean((average - cut(v - (t - r) * tangent)) ** 2)

@@ -34,7 +34,7 @@ CM = mlp_pair().cm
 
 def loud_mlp_pair() -> ScoreGuidedModel:
     """Its output layers are not near zero, so that what its inside does can be seen."""
-    outputs = lambda m: (m.cm.torso.out.weight, m.head.network.out.weight)  # noqa: E731
+    outputs = lambda m: (m.cm.torso.out.weight, m.head.network.out.weight)
     return eqx.tree_at(outputs, mlp_pair(), replace_fn=lambda w: 1e5 * w)
 
 

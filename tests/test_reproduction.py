@@ -37,13 +37,13 @@ def test_arms_differ_in_nothing_but_weight_guide_and_constant(arm):
 
 
 def test_an_effect_is_students_interval_of_the_differences():
-    found = study.Effect.of([1.0, 2.0, 3.0, 4.0, 5.0])
+    found = study.Effect.from_values([1.0, 2.0, 3.0, 4.0, 5.0])
     assert found.mean == 3
     np.testing.assert_allclose([found.low, found.high], [3 - 1.96324, 3 + 1.96324], rtol=1e-5)  # t = 2.776445
     np.testing.assert_allclose(found.size, 3 / np.sqrt(2.5))
     assert found.verdict(wanted=1) == "holds"
     assert found.verdict(wanted=-1) == "the opposite holds"
-    assert study.Effect.of([-1.0, 2.0, -1.5, 1.0]).verdict(wanted=1) == "not decided"
+    assert study.Effect.from_values([-1.0, 2.0, -1.5, 1.0]).verdict(wanted=1) == "not decided"
 
 
 def fabricated():
@@ -68,7 +68,7 @@ def test_what_it_says_of_known_numbers():
     }
     lines = list(study.page(fabricated(), alignment, 2_000, 5))
     verdicts = {line.split("|")[1].strip(): line.split("|")[3].strip() for line in lines if "|" in line}
-    by = lambda words: next(verdict for claim, verdict in verdicts.items() if words in claim)  # noqa: E731
+    by = lambda words: next(verdict for claim, verdict in verdicts.items() if words in claim)
     assert by("lowers the variance") == "holds"
     assert by("coefficient of variation") == "not decided"
     assert by("One-step samples") == "holds"

@@ -139,7 +139,7 @@ def test_random_walks_reproduce_mean_and_covariance(name, x64):
     """To what the affine recursion says exactly; and that is the data's spread up to the error of the step."""
     walk, rows = WALKS[name]
     law, count = gaussian(), 10_000
-    run = lambda z, key: walk(law.denoise, z, key)  # noqa: E731
+    run = lambda z, key: walk(law.denoise, z, key)
     samples = jax.jit(jax.vmap(run))(jr.normal(KEY, (count, 2), jnp.float64), jr.split(jr.key(2), count))
     exact = np.array([affine_std(rows(std)) for std in np.asarray(law.std)])
     np.testing.assert_allclose(samples.std(0), exact, rtol=4 / np.sqrt(2 * count))

@@ -154,7 +154,7 @@ WIRED = {
     ),
     "PD": (
         methods.PD(first=8, last=2, period=3, stratify=True),
-        sct.ProgressiveDistillation.of(sct.Halving(8, 2, starts=(0, 3, 6)), **GRID),
+        sct.ProgressiveDistillation.from_curriculum(sct.Halving(8, 2, starts=(0, 3, 6)), **GRID),
     ),
     "CD": (
         methods.CD(distance="l1", teacher=pathlib.Path("t"), points=7, solver="euler", stratify=True),

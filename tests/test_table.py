@@ -45,7 +45,7 @@ def test_samples_are_measured_against_the_digits():
     _, data, accuracy = runs.classifier()
     assert accuracy > 0.9
     assert data.shape == (1797, 32)
-    from sklearn.datasets import load_digits  # noqa: PLC0415
+    from sklearn.datasets import load_digits  # noqa: PLC0415  (an extra)
 
     images = untyped(load_digits()).data.reshape(-1, 1, 8, 8) / 8 - 1
     own = runs.measure_digits(images)

@@ -118,7 +118,7 @@ def test_gradient_parts_are_those_of_each_loss_and_change_no_update():
     model, key = mlp_pair(), jr.fold_in(KEY, 0)
 
     def norm(part):
-        loss = lambda m: OBJECTIVE(m, jnp.asarray(BATCH), 0, key=key)[1].weighted[part]  # noqa: E731
+        loss = lambda m: OBJECTIVE(m, jnp.asarray(BATCH), 0, key=key)[1].weighted[part]
         gradient = eqx.filter_grad(loss)(model)
         trained = eqx.filter(gradient.cm, trainable(gradient.cm))
         return np.sqrt(sum(float((g**2).sum()) for g in jax.tree.leaves(trained)))

@@ -31,7 +31,7 @@ LEVEL_CATALOGUE = {name: w for name, w in CATALOGUE.items() if isinstance(w, Abs
 @pytest.mark.parametrize("name", CATALOGUE)
 @given(levels=level_pairs())
 def test_weights_are_positive_scalars(name, levels):
-    weight = CATALOGUE[name](LevelPair.of(*levels))
+    weight = CATALOGUE[name](LevelPair.from_levels(*levels))
     assert weight.shape == ()
     assert weight.dtype == jnp.float32
     assert 0 < weight < jnp.inf
@@ -42,16 +42,16 @@ def test_weights_are_positive_scalars(name, levels):
 def test_weight_of_a_pair_is_that_of_the_student(name, levels):
     t, r = levels
     weighting = LEVEL_CATALOGUE[name]
-    assert weighting(LevelPair.of(t, r)) == weighting.at(t)
+    assert weighting(LevelPair.from_levels(t, r)) == weighting.at(t)
     assert weighting.at(t) <= weighting.at(r)
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_weights_under_jit_and_vmap(name):
     grid = jnp.asarray(karras_grid(6))
-    pairs = jax.vmap(LevelPair.of)(grid[1:], grid[:-1])
+    pairs = jax.vmap(LevelPair.from_levels)(grid[1:], grid[:-1])
     found = jax.jit(jax.vmap(CATALOGUE[name]))(pairs)
-    expected = [CATALOGUE[name](LevelPair.of(t, r)) for t, r in zip(grid[1:], grid[:-1], strict=True)]
+    expected = [CATALOGUE[name](LevelPair.from_levels(t, r)) for t, r in zip(grid[1:], grid[:-1], strict=True)]
     np.testing.assert_allclose(found, expected, rtol=FLOAT32_ROUNDING)
 
 
@@ -98,7 +98,7 @@ def test_snr_weight_is_truncated(sigma, weight):
 
 def test_constant_weight():
     assert ConstantWeighting().at(7.0) == 1
-    assert ConstantWeighting(2.5)(LevelPair.of(2.0, 1.0)) == 2.5
+    assert ConstantWeighting(2.5)(LevelPair.from_levels(2.0, 1.0)) == 2.5
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ class Halving(AbstractCurriculum):
             raise ValueError(f"starts: expected {expected}, found {self.starts}")
 
     @staticmethod
-    def with_periods(first: int, last: int, *, period: int, last_period: int | None = None) -> "Halving":
+    def from_periods(first: int, last: int, *, period: int, last_period: int | None = None) -> "Halving":
         """Every stage `period` steps long, those of one and two intervals `last_period` (by default the same).
 
         The paper's are 50,000 and 100,000.

@@ -1,13 +1,12 @@
 """How far a trained model is from the truth, where the truth is known: against a closed-form law and its PF-ODE."""
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.random as jr
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from ._base.types import Key
 from .diffusion import perturb
@@ -36,7 +35,7 @@ def _distances(a: Float[Array, "n *shape"], b: Float[Array, "n *shape"]) -> tupl
 
 @eqx.filter_jit
 def measure_agreement(
-    model: Any, oracle: AbstractOracle, levels: Float[Array, " levels"], *, samples: int, sigma_min: float, key: Key
+    model: PyTree, oracle: AbstractOracle, levels: Float[Array, " levels"], *, samples: int, sigma_min: float, key: Key
 ) -> Agreement:
     """Agreement of a model with an oracle on `samples` points `x + sigma z` per level.
 
@@ -63,8 +62,8 @@ def measure_agreement(
 
     def at(sigma: Array) -> tuple[Array | None, ...]:
         x_t = perturb(x, z, sigma)
-        end = lambda x_t: solve_pf_ode(oracle.denoise, x_t, sigma, sigma_min)  # noqa: E731
-        mean = lambda x_t: oracle.denoise(x_t, sigma)  # noqa: E731
+        end = lambda x_t: solve_pf_ode(oracle.denoise, x_t, sigma, sigma_min)
+        mean = lambda x_t: oracle.denoise(x_t, sigma)
         return *compare("endpoint", end, x_t, sigma), *compare("denoise", mean, x_t, sigma)
 
     return Agreement(levels, *jax.lax.map(at, levels))
@@ -125,7 +124,7 @@ def measure_alignment(
 
     def at(sigma: Array) -> tuple[Array, Array, Array]:
         x_t = perturb(x, z, sigma)
-        a, b = (jax.vmap(lambda x_t: function(x_t, sigma))(x_t) for function in (f, g))  # noqa: B023
+        a, b = (jax.vmap(lambda x_t: function(x_t, sigma))(x_t) for function in (f, g))  # noqa: B023  (called at once)
         return cosine(a, b), cosine(a - centre, b - centre), _distances(a, b)[0]
 
     return Alignment(levels, *jax.lax.map(at, levels))

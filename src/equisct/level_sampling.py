@@ -21,7 +21,7 @@ from jaxtyping import Float, Float64
 
 from ._base.check import check_at_least, check_finite, check_levels, check_positive
 from ._base.defaults import ECT_NARROWING, ECT_WIDENING, ICT_LAW_MEAN, ICT_LAW_STD, RHO, SIGMA_MAX, SIGMA_MIN
-from ._base.types import Key, Scalar, Step
+from ._base.types import Key, Level, Scalar, Step
 from .curriculum import AbstractCurriculum
 from .discretization import LevelPair, karras_grid
 from .variance_preserving import VPSchedule
@@ -48,12 +48,12 @@ class AbstractLevels(eqx.Module):
 
     @property
     @abc.abstractmethod
-    def sigma_min(self) -> Scalar:
+    def sigma_min(self) -> Level:
         """The lowest level, where the consistency function is the identity."""
 
     @property
     @abc.abstractmethod
-    def sigma_max(self) -> Scalar:
+    def sigma_max(self) -> Level:
         """The highest level, where sampling starts."""
 
     @abc.abstractmethod
@@ -142,41 +142,31 @@ class ShrinkingPairs(AbstractLevels):
         law: of `t`.
         k: how many times the gap is wider at low levels than at high ones, less one; >= 0.
         b: how fast it narrows with the level; >= 0.
-        lowest: sigma_min.
-        highest: sigma_max.
+        sigma_min: lowest level.
+        sigma_max: highest level.
     """
 
     curriculum: AbstractCurriculum
     law: LogNormal = LogNormal()
     k: float = ECT_WIDENING
     b: float = ECT_NARROWING
-    lowest: float = SIGMA_MIN
-    highest: float = SIGMA_MAX
+    sigma_min: float = SIGMA_MIN  # pyright: ignore[reportIncompatibleMethodOverride]  (a field stands for the property)
+    sigma_max: float = SIGMA_MAX  # pyright: ignore[reportIncompatibleMethodOverride]  (a field stands for the property)
 
     def __check_init__(self) -> None:
-        check_levels(self.lowest, self.highest)
+        check_levels(self.sigma_min, self.sigma_max)
         check_at_least("k", self.k, 0)
         check_at_least("b", self.b, 0)
 
-    @property
-    def sigma_min(self) -> Scalar:
-        """`lowest`."""
-        return jnp.asarray(self.lowest)
-
-    @property
-    def sigma_max(self) -> Scalar:
-        """`highest`."""
-        return jnp.asarray(self.highest)
-
     def draw(self, stage: Step, u: Scalar) -> LevelPair:
         """`t` by the inverse of its distribution function, and `r` from it."""
-        low, high = (self._below(level) for level in (self.lowest, self.highest))
-        least = self.lowest * (1 + 1e-3)  # a gap that float32 can hold
-        t = jnp.clip(self.law.level(low + u * (high - low)), least, self.highest)
+        low, high = (self._below(level) for level in (self.sigma_min, self.sigma_max))
+        least = self.sigma_min * (1 + 1e-3)  # a gap that float32 can hold
+        t = jnp.clip(self.law.level(low + u * (high - low)), least, self.sigma_max)
         intervals = jnp.asarray(self.curriculum.points)[stage] - 1
         share = (1 + self.k * jax.nn.sigmoid(-self.b * t)) / intervals
-        gap = jnp.minimum(share * t, t - self.lowest)
-        r = jnp.where(gap < share * t, self.lowest, jnp.maximum(t - gap, self.lowest))  # the lowest level exactly
+        gap = jnp.minimum(share * t, t - self.sigma_min)
+        r = jnp.where(gap < share * t, self.sigma_min, jnp.maximum(t - gap, self.sigma_min))  # the lowest level exactly
         return LevelPair(t=t, r=r, gap=gap)
 
     def _below(self, level: float) -> float:
@@ -196,7 +186,7 @@ class LevelTable(AbstractLevels):
     gap: Float[np.ndarray, "stages intervals"]
 
     @staticmethod
-    def build(
+    def from_curriculum(
         curriculum: AbstractCurriculum,
         law: AbstractLevelLaw,
         *,

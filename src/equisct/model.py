@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
+from jax.typing import DTypeLike
+from jaxtyping import Float, PyTree
 
 from ._base.batch import given
 from ._base.defaults import SIGMA_DATA
@@ -42,7 +43,7 @@ class ConsistencyModel(eqx.Module):
     torso: Torso
     preconditioning: AbstractPreconditioning
 
-    def __call__(self, x_t: Sample, sigma: Level, *, condition: Any = None, key: Key | None = None) -> Readout:
+    def __call__(self, x_t: Sample, sigma: Level, *, condition: PyTree = None, key: Key | None = None) -> Readout:
         scalings = self.preconditioning.scalings(sigma)
         output = self.torso(scalings.input * x_t, scalings.noise, key=key, **given(condition))
         if not isinstance(output, TorsoOutput):
@@ -50,7 +51,7 @@ class ConsistencyModel(eqx.Module):
         endpoint = precondition(scalings, x_t, output.raw)
         return Readout(endpoint=endpoint, features=output.features, embedding=output.embedding)
 
-    def endpoint(self, x_t: Sample, sigma: Level, *, condition: Any = None) -> Sample:
+    def endpoint(self, x_t: Sample, sigma: Level, *, condition: PyTree = None) -> Sample:
         """Where the PF-ODE's path through `x_t` at level `sigma` ends (at `sigma_min`); dropout is off."""
         return self(x_t, sigma, condition=condition).endpoint
 
@@ -109,15 +110,15 @@ class ScoreGuidedModel(eqx.Module):
     cm: ConsistencyModel
     head: ScoreHead
 
-    def endpoint(self, x_t: Sample, sigma: Level, *, condition: Any = None) -> Sample:
+    def endpoint(self, x_t: Sample, sigma: Level, *, condition: PyTree = None) -> Sample:
         """Where the PF-ODE's path through `x_t` ends; the head takes no part."""
         return self.cm.endpoint(x_t, sigma, condition=condition)
 
-    def denoise(self, x_t: Sample, sigma: Level, *, condition: Any = None) -> Sample:
+    def denoise(self, x_t: Sample, sigma: Level, *, condition: PyTree = None) -> Sample:
         """The posterior mean E[x | x_t] by the score head (paper eq. 7), which meets a condition in the readout."""
         return self.head(x_t, sigma, self.cm(x_t, sigma, condition=condition))
 
-    def score(self, x_t: Sample, sigma: Level, *, condition: Any = None) -> Sample:
+    def score(self, x_t: Sample, sigma: Level, *, condition: PyTree = None) -> Sample:
         """The score of the noised law at `x_t` (paper eq. 8)."""
         return score_from_denoised(self.denoise(x_t, sigma, condition=condition), x_t, sigma)
 
@@ -139,7 +140,7 @@ class DenoisingModel(eqx.Module):
         x_t: Sample,
         sigma: Level,
         *,
-        condition: Any = None,
+        condition: PyTree = None,
         augment_labels: Float[Array, " augment_labels"] | None = None,
         key: Key | None = None,
     ) -> Sample:
@@ -147,7 +148,7 @@ class DenoisingModel(eqx.Module):
         told = given(condition) if augment_labels is None else given(condition) | {"augment_labels": augment_labels}
         return precondition(scalings, x_t, self.network(scalings.input * x_t, scalings.noise, key=key, **told).raw)
 
-    def denoise(self, x_t: Sample, sigma: Level, *, condition: Any = None) -> Sample:
+    def denoise(self, x_t: Sample, sigma: Level, *, condition: PyTree = None) -> Sample:
         """The posterior mean E[x | x_t]; dropout is off."""
         return self(x_t, sigma, condition=condition)
 
@@ -159,12 +160,12 @@ class WithTeacher(eqx.Module):
     teacher: Any
 
 
-def student_of(model: Any) -> Any:
+def student_of(model: PyTree) -> PyTree:
     """The model that is trained: a `WithTeacher`'s student, any other itself."""
     return model.student if isinstance(model, WithTeacher) else model
 
 
-def consistency_part(model: Any) -> Any:
+def consistency_part(model: PyTree) -> PyTree:
     """The consistency model of a pair, of a `WithTeacher`'s student, or the model itself."""
     student = student_of(model)
     return student.cm if isinstance(student, ScoreGuidedModel) else student
@@ -173,7 +174,7 @@ def consistency_part(model: Any) -> Any:
 T = TypeVar("T", ConsistencyModel, ScoreGuidedModel, DenoisingModel)
 
 
-def in_precision(model: T, dtype: Any) -> T:
+def in_precision(model: T, dtype: DTypeLike) -> T:
     """The same model with its networks computed in `dtype` (see `nn.Lowered`); float32 gives the model itself.
 
     Parameters stay as they are: cast at the moment of use, so differentiate through this call.

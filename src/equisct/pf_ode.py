@@ -90,7 +90,7 @@ def pf_ode_path(
     return _states(states, result, f"pf_ode_path: from and to levels = {ends}", max_steps, throw=throw)
 
 
-def _velocity(s: Any, x_t: Array, denoise: Denoiser) -> Array:
+def _velocity(s: ArrayLike, x_t: Array, denoise: Denoiser) -> Array:
     """`dx_t / dlog sigma`. At module level, and `denoise` an argument: equal solves share one compilation."""
     return (x_t - denoise(x_t, jnp.exp(s).astype(x_t.dtype))).astype(x_t.dtype)
 
@@ -149,6 +149,6 @@ def _states(states: Array, result: diffrax.RESULTS, where: str, max_steps: int, 
     )
 
 
-def _show(value: Any) -> str:
+def _show(value: object) -> str:
     found = None if value is None else concrete(value)
     return "(traced)" if found is None else str(found)

@@ -1,19 +1,17 @@
 """Values that can be checked before tracing: what is concrete, and what is still being traced."""
 
-from typing import Any
-
 import numpy as np
 from jax.core import Tracer
 
 from .types import HostArray
 
 
-def concrete(value: Any) -> HostArray | None:
+def concrete(value: object) -> HostArray | None:
     """The value as a host array, or None while JAX is tracing it (then it cannot be checked)."""
     return None if isinstance(value, Tracer) else np.asarray(value)
 
 
-def check_array(name: str, value: Any, *, positive: bool = False) -> None:
+def check_array(name: str, value: object, *, positive: bool = False) -> None:
     """Raises `ValueError` unless a concrete array is non-empty, finite and, if asked, > 0 everywhere."""
     found = concrete(value)
     if found is None:

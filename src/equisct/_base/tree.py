@@ -1,13 +1,14 @@
 """Verbs on pytrees, such as `cut`, `lerp` and `trainable`; and `Frozen`, the mark of an array that is never trained."""
 
 import importlib
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import KeyPath
+from jaxtyping import PyTree
 
 from .types import Scalar
 
@@ -20,7 +21,7 @@ class Frozen(eqx.Module):
     value: Array
 
 
-def _is_frozen(node: Any) -> bool:
+def _is_frozen(node: object) -> bool:
     return isinstance(node, Frozen)
 
 
@@ -43,10 +44,10 @@ def trainable(tree: T) -> T:
     )
 
 
-def count(tree: Any) -> int:
+def count(tree: PyTree) -> int:
     """The number of trainable parameters (numbers, not arrays); works on shapes from `eqx.filter_eval_shape` too."""
 
-    def size(node: Any) -> int:
+    def size(node: PyTree) -> int:
         if _is_frozen(node) or not (isinstance(node, jax.ShapeDtypeStruct) or eqx.is_array(node)):
             return 0
         return node.size if jnp.issubdtype(node.dtype, jnp.inexact) else 0
@@ -54,7 +55,7 @@ def count(tree: Any) -> int:
     return sum(size(node) for node in jax.tree.leaves(tree, is_leaf=_is_frozen))
 
 
-def batch_size(batch: Any) -> int:
+def batch_size(batch: PyTree) -> int:
     """The number of samples in a batch, a pytree of arrays.
 
     Raises:
@@ -68,7 +69,7 @@ def batch_size(batch: Any) -> int:
     return sizes.pop()[0]
 
 
-def global_norm(tree: Any) -> Scalar:
+def global_norm(tree: PyTree) -> Scalar:
     """The Euclidean norm over all floating-point arrays of a tree, in float32 or better."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
     squares = [jnp.sum(jnp.square(leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)))) for leaf in leaves]
@@ -80,7 +81,7 @@ def path_name(path: KeyPath) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def in_short(tree: Any, words: str) -> Any:
+def in_short(tree: PyTree, words: str) -> object:
     """For a module's `__pdoc__`: one line, `Name(words)`, wherever it is printed, as in the message of a wrong shape.
 
     Only the package that prints asks for it, so it is imported here and is no dependency.

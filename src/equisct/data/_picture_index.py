@@ -125,11 +125,12 @@ def read_index(path: FilePath) -> dict[str, PictureEntry]:
         if (content["format"], content["version"]) != (FORMAT, VERSION):
             found = f"{str(content['format'])[:40]!r}, version {str(content['version'])[:40]}"
             raise DataError(path, found, f"{FORMAT!r}, version {VERSION}", MEND)
-        entries = [_entry(path, *row) for row in content["files"]]
+        entries = [_entry(path, row) for row in content["files"]]
     return {entry.name: entry for entry in entries}
 
 
-def _entry(path: FilePath, name: Any, size: Any, changed: Any, sha256: Any, shape: Any, reason: Any) -> PictureEntry:
+def _entry(path: FilePath, row: Any) -> PictureEntry:
+    name, size, changed, sha256, shape, reason = row
     texts = all(type(value) is str for value in (name, sha256, reason))
     numbers = [size, changed] if shape is None else [size, changed, *shape]
     right = texts and all(type(number) is int and number >= 0 for number in numbers)

@@ -6,9 +6,14 @@ No other decoder of Pillow is ever reached. What cannot be used raises `PictureE
 import contextlib
 import importlib
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+else:
+    Picture: TypeAlias = Any
 
 FILE_BYTES = 2**26
 """The longest file that is read."""
@@ -27,7 +32,7 @@ class PictureError(ValueError):
     """Why one picture cannot be used."""
 
 
-def decode(content: bytes) -> Any:
+def decode(content: bytes) -> Picture:
     """A Pillow image of mode L (grey) or RGB (colour), turned upright.
 
     16 bits a channel become 8 by rounding `v / 257` (grey) or by their high byte (colour, Pillow's own reader);
@@ -45,7 +50,7 @@ def decode(content: bytes) -> Any:
         raise PictureError(f"cannot be decoded ({type(error).__name__}: {text})") from error
 
 
-def fit(picture: Any, size: int | None, channels: int) -> np.ndarray:
+def fit(picture: Picture, size: int | None, channels: int) -> np.ndarray:
     """The pixels, uint8 (h, w, c): the middle square reduced to `size` if that is given, else as they are.
 
     The filter is Lanczos, by which EDM's tool prepares its sets, so that figures compare with theirs.
@@ -60,15 +65,16 @@ def fit(picture: Any, size: int | None, channels: int) -> np.ndarray:
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
-def _decode(content: bytes) -> Any:
+def _decode(content: bytes) -> Picture:
     if not content:
         raise PictureError("an empty file")
     picture = _opened(content)
     width, height = picture.size
     if width * height > PIXELS:
         raise PictureError(f"claims {width} x {height} pixels, more than {PIXELS:,}")
-    if getattr(picture, "n_frames", 1) > 1:
-        raise PictureError(f"an animation of {picture.n_frames} frames")
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1:
+        raise PictureError(f"an animation of {frames} frames")
     picture.load()
     operations = importlib.import_module("PIL.ImageOps")
     with contextlib.suppress(Exception):  # broken camera data is common, and says nothing about the pixels
@@ -76,7 +82,7 @@ def _decode(content: bytes) -> Any:
     return _eight_bits(picture)
 
 
-def _opened(content: bytes) -> Any:
+def _opened(content: bytes) -> Picture:
     """The header alone is read here."""
     for start, signature, module, reader in SIGNATURES:
         if content[start : start + len(signature)] == signature:
@@ -84,7 +90,7 @@ def _opened(content: bytes) -> Any:
     raise PictureError(f"not PNG, JPEG or WEBP: begins with {content[:8].hex(' ')}")
 
 
-def _eight_bits(picture: Any) -> Any:
+def _eight_bits(picture: Picture) -> Picture:
     image = importlib.import_module("PIL.Image")
     if picture.mode == "I;16":  # Pillow's own conversion would cut at 255
         wide = np.asarray(picture).astype(np.uint32)

@@ -11,6 +11,7 @@ import os
 import pathlib
 import threading
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -143,7 +144,7 @@ def _write_records(writer: Any, images: Iterable[np.ndarray], count: int) -> Non
         raise DataError("images", f"{written:,} pictures", f"count = {max(count, 1):,} of them")
 
 
-def _read_header(path: pathlib.Path, header: Any) -> tuple[int, tuple[int, int, int]]:
+def _read_header(path: pathlib.Path, header: object) -> tuple[int, tuple[int, int, int]]:
     """Count and shape (h, w, c), if they make sense."""
     if not isinstance(header, dict) or (header.get("format"), header.get("version")) != (FORMAT, VERSION):
         raise DataError(path, "a header of another format or version", f"{FORMAT!r}, version {VERSION}")
@@ -156,7 +157,7 @@ def _read_header(path: pathlib.Path, header: Any) -> tuple[int, tuple[int, int, 
     return count, (shape[0], shape[1], shape[2])
 
 
-def _module() -> Any:
+def _module() -> ModuleType:
     try:
         return importlib.import_module("array_record.python.array_record_module")
     except ImportError as error:

@@ -137,7 +137,7 @@ class _Ahead:
         if not self._left:
             raise ValueError("loader: expected an open one, found it closed")
         # What workers send lies in memory that they share, and that is taken back.
-        keep = lambda leaf: leaf if type(leaf) is np.ndarray else np.array(leaf, subok=False)  # noqa: E731
+        keep = lambda leaf: leaf if type(leaf) is np.ndarray else np.array(leaf, subok=False)
         return importlib.import_module("jax").tree.map(keep, next(self._left[0]))
 
 

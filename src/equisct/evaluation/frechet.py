@@ -64,7 +64,7 @@ def frechet_at_infinity(
 
 def _moments(name: str, side: np.ndarray | FeatureMoments) -> FeatureMoments:
     try:
-        found = side if isinstance(side, FeatureMoments) else FeatureMoments.of(side)
+        found = side if isinstance(side, FeatureMoments) else FeatureMoments.from_features(side)
         found.covariance  # noqa: B018  (of a single row there is none)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None

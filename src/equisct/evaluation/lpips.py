@@ -101,7 +101,7 @@ def lpips_from(network: Mapping[str, np.ndarray], channels: Mapping[str, np.ndar
     if [len(each) for each in weights] != [widths[end] for end in ends] or any(each.min() < 0 for each in weights):
         found = [len(each) for each in weights]
         raise ValueError(f"lpips: expected a weight >= 0 for each channel of the network, found {found} of them")
-    on_device = lambda arrays: tuple(map(jnp.asarray, arrays))  # noqa: E731
+    on_device = lambda arrays: tuple(map(jnp.asarray, arrays))
     return LPIPS(on_device(kernels), on_device(biases), on_device(weights))
 
 

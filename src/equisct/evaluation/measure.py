@@ -93,5 +93,5 @@ def check_comparable(records: Mapping[str, dict[str, Any]]) -> None:
                 raise ValueError(f"{part}: expected that of {names[0]}, {_short(a)}, found {_short(b)} in {other}")
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return f"{value:.12}" if isinstance(value, str) and len(value) == 64 else str(value)

@@ -23,7 +23,7 @@ class FeatureMoments:
     scatter: Float[np.ndarray, "d d"]
 
     @classmethod
-    def of(cls, features: Float[np.ndarray, "n d"]) -> "FeatureMoments":
+    def from_features(cls, features: Float[np.ndarray, "n d"]) -> "FeatureMoments":
         """The moments of one batch.
 
         Raises:

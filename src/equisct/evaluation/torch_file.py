@@ -113,9 +113,9 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise ValueError(f"weights: expected a PyTorch checkpoint of named tensors, found {place} ({error})") from None
 
 
-def _tensor(name: Any, value: Any) -> _Tensor:
+def _tensor(name: object, value: object) -> _Tensor:
     if not isinstance(value, _Tensor):
-        raise ValueError(f"{name!r}: a {type(value).__name__}")  # noqa: TRY004
+        raise ValueError(f"{name!r}: a {type(value).__name__}")  # noqa: TRY004  (a wrong file, not a call)
     return value
 
 

@@ -8,7 +8,6 @@ with respect to the weights is formed. `benchmarks/convolution.py` has the figur
 """
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +26,12 @@ def _lax_conv(x: Array, w: Array, *, padding: Padding) -> Array:
     return lax.conv_general_dilated(x, w, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-def _transpose_x(g: Array, x: Any, w: Array, *, padding: Padding) -> Array:
+def _transpose_x(g: Array, x: object, w: Array, *, padding: Padding) -> Array:
     full = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in zip(w.shape[:2], padding, strict=True))
     return _conv_p.bind(g, jnp.flip(w, (0, 1)).swapaxes(2, 3), padding=full)
 
 
-def _transpose_w(g: Array, x: Array, w: Any, *, padding: Padding) -> Array:
+def _transpose_w(g: Array, x: Array, w: object, *, padding: Padding) -> Array:
     dw = _conv_p.bind(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), padding=padding)
     return dw.transpose(1, 2, 0, 3)
 
@@ -46,7 +45,7 @@ def _batch(args: tuple[Array, Array], axes: tuple[int | None, int | None], *, pa
     return jax.vmap(partial(_lax_conv, padding=padding), in_axes=axes)(x, w), 0
 
 
-def _shape(x: Any, w: Any, *, padding: Padding) -> ShapedArray:
+def _shape(x: ShapedArray, w: ShapedArray, *, padding: Padding) -> ShapedArray:
     y = jax.eval_shape(partial(_lax_conv, padding=padding), x, w)
     return ShapedArray(y.shape, y.dtype)
 

@@ -1,7 +1,5 @@
 """Small residual MLPs for vectors: a torso and a head network (for low-dimensional data and for tests)."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -61,7 +59,7 @@ class TorsoMLP(eqx.Module):
         self.trunk = _Trunk(size, width, depth, key=trunk_key)
         self.out = Linear(width, size, gain=SMALL, key=out_key)
 
-    def __pdoc__(self, **settings: Any) -> Any:
+    def __pdoc__(self, **settings: object) -> object:
         """Printed in one line; its parts print whole, `print(torso.trunk)`."""
         return in_short(self, f"size {self.out.bias.size}, {count(self):,} parameters")
 
@@ -104,7 +102,7 @@ class HeadMLP(eqx.Module):
         self.trunk = _Trunk(2 * size + torso_width, width, depth, key=trunk_key)
         self.out = Linear(width, size, gain=SMALL, key=out_key)
 
-    def __pdoc__(self, **settings: Any) -> Any:
+    def __pdoc__(self, **settings: object) -> object:
         """Printed in one line; its parts print whole, `print(head.trunk)`."""
         return in_short(self, f"size {self.out.bias.size}, {count(self):,} parameters")
 

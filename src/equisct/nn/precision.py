@@ -6,6 +6,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import PyTree
 
 from .._base.tree import Frozen
 from .._base.types import Key
@@ -14,14 +16,14 @@ from .embedding import Mapping
 T = TypeVar("T")
 
 
-def lower(network: T, dtype: Any) -> T:
+def lower(network: T, dtype: DTypeLike) -> T:
     """The network with its float32 parameters cast to `dtype`, all but those of the noise embedding (`Mapping`).
 
     Gradients with respect to the parameters before the cast are float32 again.
     """
-    keeps = lambda node: isinstance(node, Mapping | Frozen)  # noqa: E731
+    keeps = lambda node: isinstance(node, Mapping | Frozen)
 
-    def cast(node: Any) -> Any:
+    def cast(node: PyTree) -> PyTree:
         return node.astype(dtype) if eqx.is_array(node) and node.dtype == jnp.float32 else node
 
     return jax.tree.map(lambda node: node if keeps(node) else cast(node), network, is_leaf=keeps)
@@ -42,7 +44,7 @@ class Lowered(eqx.Module):
     network: Any
     dtype: Any = eqx.field(static=True)
 
-    def __call__(self, x: Array, *inputs: Any, key: Key | None = None, **named: Any) -> Any:
+    def __call__(self, x: Array, *inputs: PyTree, key: Key | None = None, **named: PyTree) -> PyTree:
         *others, c_noise = inputs
         arrays = [each.astype(self.dtype) for each in (x, *others)]
         output = lower(self.network, self.dtype)(*arrays, c_noise, key=key, **named)

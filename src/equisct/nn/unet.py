@@ -1,7 +1,6 @@
 """One U-Net with switches, of which NCSN++, DDPM++ and DDPM's own network are settings (see `architectures`)."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -179,7 +178,7 @@ class UNetBody(eqx.Module):
         """The final norm and SiLU: the input of the output convolution."""
         return jax.nn.silu(self.norm(features))
 
-    def __pdoc__(self, **settings: Any) -> Any:
+    def __pdoc__(self, **settings: object) -> object:
         """Printed in one line; its parts print whole, `print(body.encoder)`."""
         return in_short(self, f"{len(self.encoder)} resolutions, {count(self):,} parameters")
 

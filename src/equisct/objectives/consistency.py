@@ -6,11 +6,11 @@ five slots are `levels`, `velocity`, `step`, `bootstrap`, and `distance` with `w
 
 import dataclasses
 import warnings
-from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from .._base.batch import given
 from .._base.concrete import concrete
@@ -63,7 +63,7 @@ class Consistency(AbstractReadoutObjective):
         stage, options = self.curriculum.stage(step), {"stratify": self.stratify, "share_dropout": self.share_dropout}
         return draw_pairs(self.levels, stage, batch, **options, key=key)
 
-    def check(self, model: Any) -> None:
+    def check(self, model: PyTree) -> None:
         """Warns if the level at which the model's endpoint is x itself is not the grid's lowest."""
         cm, lowest = consistency_part(model), concrete(self.levels.sigma_min)
         form = cm.preconditioning if isinstance(cm, ConsistencyModel) else None
@@ -74,7 +74,7 @@ class Consistency(AbstractReadoutObjective):
                 stacklevel=2,
             )
 
-    def sample_loss(self, model: Any, draw: Draw) -> tuple[dict[str, SampleLoss], TorsoPass]:
+    def sample_loss(self, model: PyTree, draw: Draw) -> tuple[dict[str, SampleLoss], TorsoPass]:
         """One sample's loss, `consistency`, and the student's pass at `x_t`."""
         t, fixed, told = draw.pair.t, cut(model), given(draw.condition)
         x_t = perturb(draw.x, draw.z, t)
@@ -91,7 +91,7 @@ class Consistency(AbstractReadoutObjective):
         return collect_terms(losses, bin_edges(self.levels.sigma_min, self.levels.sigma_max))
 
 
-def ConsistencyTraining(  # noqa: N802  (reads as the method's name, like the class it is a constructor of)
+def ConsistencyTraining(
     *,
     curriculum: AbstractCurriculum,
     distance: AbstractDistance | None = None,
@@ -116,7 +116,9 @@ def ConsistencyTraining(  # noqa: N802  (reads as the method's name, like the cl
         stratify: spread the batch's level draws evenly over the law.
         share_dropout: student and teacher see the same dropout bits.
     """
-    levels = LevelTable.build(curriculum, law or LogNormal(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
+    levels = LevelTable.from_curriculum(
+        curriculum, law or LogNormal(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho
+    )
     return Consistency(
         curriculum=curriculum,
         levels=levels,

@@ -1,13 +1,11 @@
 """Denoising score matching: a diffusion model alone, as EDM and as DDPM train it."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from .._base.batch import as_example, given
 from .._base.check import check_levels
@@ -32,7 +30,7 @@ class NoisedSample(eqx.Module):
     key: Key
     augment_labels: Float[Array, " augment_labels"] | None = None
     """What an augmentation has done to x."""
-    condition: Any = None
+    condition: PyTree = None
 
 
 class Denoising(AbstractSplitObjective):
@@ -74,7 +72,7 @@ class Denoising(AbstractSplitObjective):
             x, augment_labels = jax.vmap(lambda x, key: augment(x, key=key))(x, keys)
         return jax.vmap(NoisedSample)(x, z, sigma, jr.split(model_key, len(x)), augment_labels, condition)
 
-    def sample_losses(self, model: Any, draws: NoisedSample) -> dict[str, SampleLoss]:
+    def sample_losses(self, model: PyTree, draws: NoisedSample) -> dict[str, SampleLoss]:
         """The losses of a batch of draws, sample by sample."""
 
         def loss(draw: NoisedSample) -> Scalar:
@@ -91,7 +89,7 @@ class Denoising(AbstractSplitObjective):
         return collect_terms(losses, bin_edges(self.sigma_min, self.sigma_max))
 
 
-def EDMTraining(  # noqa: N802
+def EDMTraining(
     *,
     sigma_data: float = SIGMA_DATA,
     law: LogNormal | None = None,
@@ -115,7 +113,7 @@ def EDMTraining(  # noqa: N802
     )
 
 
-def DDPMTraining(*, schedule: VPSchedule | None = None, stratify: bool = False) -> Denoising:  # noqa: N802
+def DDPMTraining(*, schedule: VPSchedule | None = None, stratify: bool = False) -> Denoising:
     """DDPM's simple objective (Ho et al. 2020, eq. 14): every time alike, the squared error of the noise.
 
     In sigma's clock the error of the noise is that of the denoised estimate divided by sigma. The model wants

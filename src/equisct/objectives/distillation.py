@@ -10,7 +10,7 @@ from .consistency import Consistency
 from .slots import Bootstrap, DenoiserVelocity, Stepper, head_velocity, heun_correction, same_weights
 
 
-def ConsistencyDistillation(  # noqa: N802  (reads as the method's name, like the class it is a constructor of)
+def ConsistencyDistillation(
     *,
     denoise: Denoiser | None,
     curriculum: AbstractCurriculum | None = None,
@@ -41,7 +41,7 @@ def ConsistencyDistillation(  # noqa: N802  (reads as the method's name, like th
         stratify: spread the batch's level draws evenly over the law.
     """
     curriculum = curriculum or Constant(18)
-    levels = LevelTable.build(curriculum, law or Uniform(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
+    levels = LevelTable.from_curriculum(curriculum, law or Uniform(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
     return Consistency(
         curriculum=curriculum,
         levels=levels,

@@ -8,7 +8,7 @@ from ..weighting import AbstractWeighting, InverseGap
 from .consistency import Consistency
 
 
-def EasyConsistencyTuning(  # noqa: N802  (reads as the method's name, like the class it is a constructor of)
+def EasyConsistencyTuning(
     *,
     curriculum: AbstractCurriculum,
     distance: AbstractDistance | None = None,

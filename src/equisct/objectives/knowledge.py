@@ -1,12 +1,10 @@
 """Knowledge distillation (Luhman & Luhman 2021): regress the samples that a teacher's sampler made from known noise."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.random as jr
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from .._base.batch import Pair
 from .._base.check import check_positive
@@ -46,7 +44,7 @@ class KnowledgeDistillation(AbstractSplitObjective):
         del step
         return jax.vmap(NoisePair)(*batch, jr.split(key, len(batch.x)))
 
-    def sample_losses(self, model: Any, draws: NoisePair) -> dict[str, SampleLoss]:
+    def sample_losses(self, model: PyTree, draws: NoisePair) -> dict[str, SampleLoss]:
         """The losses of a batch of pairs, pair by pair."""
 
         def loss(pair: NoisePair) -> Scalar:

@@ -9,7 +9,7 @@ from .consistency import Consistency
 from .slots import teacher_weights
 
 
-def OriginalConsistencyTraining(  # noqa: N802  (reads as the method's name, like the class it is a constructor of)
+def OriginalConsistencyTraining(
     *,
     curriculum: SquareRoot,
     distance: AbstractDistance | None = None,
@@ -30,7 +30,7 @@ def OriginalConsistencyTraining(  # noqa: N802  (reads as the method's name, lik
     """
     return Consistency(
         curriculum=curriculum,
-        levels=LevelTable.build(curriculum, Uniform(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho),
+        levels=LevelTable.from_curriculum(curriculum, Uniform(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho),
         distance=distance or SquaredL2(),
         weighting=ConstantWeighting(),
         bootstrap=teacher_weights,

@@ -1,7 +1,6 @@
 """Progressive distillation (Salimans & Ho 2022): a student learns two of its teacher's steps as one, then teaches."""
 
 import functools
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 from .._base.batch import given
 from .._base.defaults import RHO, SIGMA_MAX, SIGMA_MIN
 from .._base.tree import cut
-from .._base.types import Examples, Key, Sample, Scalar, Step
+from .._base.types import Denoiser, Examples, Key, Sample, Scalar, Step
 from ..curriculum import Halving
 from ..diffusion import euler_step, perturb, pf_drift
 from ..discretization import LevelPair
@@ -22,7 +21,7 @@ from .slots import Draw, draw_pairs
 from .terms import AbstractSplitObjective, SampleLoss, Terms, bin_edges, collect_terms
 
 
-def two_step_target(denoise: Any, x_t: Sample, pair: LevelPair, rho: float) -> Sample:
+def two_step_target(denoise: Denoiser, x_t: Sample, pair: LevelPair, rho: float) -> Sample:
     """The clean sample that a denoiser must give at `x_t` for one Euler step to `r` to end where two of `denoise` do.
 
     The two meet half-way in the grid's index, at `((t^(1/rho) + r^(1/rho)) / 2)^rho`.
@@ -43,7 +42,7 @@ class ProgressiveDistillation(AbstractSplitObjective):
 
     Args:
         curriculum: the student's steps in each stage.
-        levels: their grids, `LevelTable.build(curriculum, Uniform())`.
+        levels: their grids, `LevelTable.from_curriculum(curriculum, Uniform())`.
         weighting: of the student's level.
         rho: curvature of the grids.
         stratify: spread the batch's level draws evenly over the grid.
@@ -56,7 +55,7 @@ class ProgressiveDistillation(AbstractSplitObjective):
     stratify: bool = eqx.field(static=True, default=False)
 
     @staticmethod
-    def of(
+    def from_curriculum(
         curriculum: Halving,
         *,
         weighting: AbstractLevelWeighting | None = None,
@@ -66,7 +65,7 @@ class ProgressiveDistillation(AbstractSplitObjective):
         stratify: bool = False,
     ) -> "ProgressiveDistillation":
         """The objective on Karras grids, by default with the paper's weight `max(1 / t^2, 1)`."""
-        levels = LevelTable.build(curriculum, Uniform(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
+        levels = LevelTable.from_curriculum(curriculum, Uniform(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
         return ProgressiveDistillation(curriculum, levels, weighting or SNRWeighting(), rho, stratify)
 
     def draw(self, batch: Examples, step: Step, *, key: Key) -> Draw:

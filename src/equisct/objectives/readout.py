@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from .._base.types import Key, Level
 from ..model import Readout
@@ -31,12 +31,12 @@ class AbstractReadoutObjective(AbstractSplitObjective):
     """An objective whose loss needs a pass of the torso that a score head can read: `ScoreGuided` takes any."""
 
     @abc.abstractmethod
-    def sample_loss(self, model: Any, draw: Any) -> tuple[dict[str, SampleLoss], TorsoPass]:
+    def sample_loss(self, model: PyTree, draw: PyTree) -> tuple[dict[str, SampleLoss], TorsoPass]:
         """The losses of one sample by name, and the pass that a head reads.
 
         The pass must be with gradient, of `consistency_part(model)`; its key unused by anybody else.
         """
 
-    def sample_losses(self, model: Any, draws: Any) -> dict[str, SampleLoss]:
+    def sample_losses(self, model: PyTree, draws: PyTree) -> dict[str, SampleLoss]:
         """The losses of a batch of draws, sample by sample."""
         return jax.vmap(lambda draw: self.sample_loss(model, draw)[0])(draws)

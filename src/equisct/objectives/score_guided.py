@@ -2,11 +2,11 @@
 
 import math
 import warnings
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+from jaxtyping import PyTree
 
 from .._base.batch import as_example, given
 from .._base.check import check_at_least
@@ -63,13 +63,13 @@ class ScoreGuided(AbstractSplitObjective):
     def __check_init__(self) -> None:
         check_at_least("head_weight", self.head_weight, 0)
 
-    def draw(self, batch: Examples, step: Step, *, key: Key) -> Any:
+    def draw(self, batch: Examples, step: Step, *, key: Key) -> PyTree:
         """As the base objective draws."""
         if isinstance(self.base, Consistency):
             _warn_of_imbalance(self.base.distance, self.head_weight, math.prod(as_example(batch).x.shape[1:]))
         return self.base.draw(batch, step, key=key)
 
-    def check(self, model: Any) -> None:
+    def check(self, model: PyTree) -> None:
         """As the base objective does.
 
         Raises:
@@ -81,7 +81,7 @@ class ScoreGuided(AbstractSplitObjective):
             raise TypeError(f"model: expected a ScoreGuidedModel, whose head is trained too, found {found}")
         self.base.check(model)
 
-    def _sample_loss(self, model: Any, draw: Any) -> dict[str, SampleLoss]:
+    def _sample_loss(self, model: PyTree, draw: PyTree) -> dict[str, SampleLoss]:
         pair = student_of(model)
         losses, seen = self.base.sample_loss(model, draw)
         if "denoising" in losses:
@@ -97,7 +97,7 @@ class ScoreGuided(AbstractSplitObjective):
             "denoising": SampleLoss(denoising_loss(denoised, seen.x, self.head_weighting.at(sigma)), sigma)
         }
 
-    def sample_losses(self, model: Any, draws: Any) -> dict[str, SampleLoss]:
+    def sample_losses(self, model: PyTree, draws: PyTree) -> dict[str, SampleLoss]:
         """The base objective's losses of a batch of draws, and the head's, `denoising`, before its weight."""
         self.check(model)
         return jax.vmap(lambda draw: self._sample_loss(model, draw))(draws)
@@ -106,11 +106,11 @@ class ScoreGuided(AbstractSplitObjective):
         """The base objective's terms, and the head's loss as one more part, per level in the base's first bins."""
         terms = self.base.reduce({name: loss for name, loss in losses.items() if name != "denoising"})
         head, first = losses["denoising"], next(iter(terms.per_level.values()), None)
-        own = {} if first is None else {"denoising": PerLevel.of(head.value, head.sigma, first.edges)}
+        own = {} if first is None else {"denoising": PerLevel.from_samples(head.value, head.sigma, first.edges)}
         return Terms(terms.parts | {"denoising": Part(head.value.mean(), self.head_weight)}, terms.per_level | own)
 
 
-def ScoreGuidedTraining(  # noqa: N802  (reads as the method's name, like the class it is a constructor of)
+def ScoreGuidedTraining(
     *,
     curriculum: AbstractCurriculum,
     distance: AbstractDistance | None = None,

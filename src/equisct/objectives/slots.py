@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.random as jr
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from .._base.batch import as_example, given
 from .._base.random import draw_normal
@@ -33,7 +33,7 @@ class Keys(eqx.Module):
     head: Key
 
     @staticmethod
-    def of(key: Key, *, share_dropout: bool) -> "Keys":
+    def from_key(key: Key, *, share_dropout: bool) -> "Keys":
         """With `share_dropout` the teacher has the student's key: the same dropout bits in every layer."""
         student, teacher, head = jr.split(key, 3)
         return Keys(student, student if share_dropout else teacher, head)
@@ -58,7 +58,7 @@ def draw_pairs(
     spread = stratified if stratify else independent
     pair = jax.vmap(lambda u: levels.draw(stage, u))(spread(len(x), key=level_key))
     z = draw_normal(x.shape, key=noise_key).astype(x.dtype)
-    keys = jax.vmap(lambda key: Keys.of(key, share_dropout=share_dropout))(jr.split(model_key, len(x)))
+    keys = jax.vmap(lambda key: Keys.from_key(key, share_dropout=share_dropout))(jr.split(model_key, len(x)))
     return jax.vmap(Draw)(x, z, pair, keys, condition)
 
 
@@ -79,7 +79,7 @@ Bootstrap: TypeAlias = Callable[[Any], Teacher]
 # --- velocities ---
 
 
-def one_sample_velocity(model: Any, draw: Draw, student: TorsoPass) -> Field:
+def one_sample_velocity(model: PyTree, draw: Draw, student: TorsoPass) -> Field:
     """Consistency training's unbiased estimate of the PF-ODE's velocity: the noise `z` of this very sample."""
     del model, student
     return lambda x_t, sigma: draw.z
@@ -95,13 +95,13 @@ class DenoiserVelocity(eqx.Module):
 
     denoise: Denoiser
 
-    def __call__(self, model: Any, draw: Draw, student: TorsoPass) -> Field:
+    def __call__(self, model: PyTree, draw: Draw, student: TorsoPass) -> Field:
         del model, student
         denoise, told = self.denoise, given(draw.condition)
         return lambda x_t, sigma: pf_drift(denoise(x_t, sigma, **told), x_t, sigma)
 
 
-def head_velocity(model: Any, draw: Draw, student: TorsoPass) -> Field:
+def head_velocity(model: PyTree, draw: Draw, student: TorsoPass) -> Field:
     """The velocity of the model's own score head, cut: distillation of what is being trained beside it.
 
     At `x_t` itself the head reads the student's pass, so that an Euler step costs the head alone; elsewhere (Heun's
@@ -117,7 +117,7 @@ def head_velocity(model: Any, draw: Draw, student: TorsoPass) -> Field:
             f"model: expected a ScoreGuidedModel, whose head gives the velocity, found {type(pair).__name__}"
         )
 
-    def denoise(x_t: Sample, sigma: Level, **told: Any) -> Sample:
+    def denoise(x_t: Sample, sigma: Level, **told: PyTree) -> Sample:
         known = x_t is student.x_t and sigma is student.sigma  # the very arrays: equal ones only cost another pass
         readout = student.readout if known else pair.cm(x_t, sigma, key=draw.keys.student, **told)
         return pair.head(x_t, sigma, readout)
@@ -143,12 +143,12 @@ def heun_correction(field: Field, x_t: Sample, pair: LevelPair) -> Sample:
 # --- bootstraps ---
 
 
-def same_weights(model: Any) -> Teacher:
+def same_weights(model: PyTree) -> Teacher:
     """The current weights (improved consistency training has no moving-average teacher)."""
     return consistency_part(model)
 
 
-def teacher_weights(model: Any) -> Teacher:
+def teacher_weights(model: PyTree) -> Teacher:
     """The weights of the teacher that training keeps beside the model (`train.Recipe.teacher_share`).
 
     Raises:

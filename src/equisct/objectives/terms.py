@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from .._base.tree import path_name
 from .._base.types import Batch, Key, Level, Scalar, Step
@@ -37,7 +37,7 @@ class PerLevel(eqx.Module):
     edges: Float[Array | np.ndarray, " bins+1"]
 
     @staticmethod
-    def of(values: Float[Array, " batch"], levels: Any, edges: Any) -> "PerLevel":
+    def from_samples(values: Float[Array, " batch"], levels: PyTree, edges: PyTree) -> "PerLevel":
         """The sums of one value per sample."""
         bins = len(edges) - 1
         member = jax.nn.one_hot(jnp.searchsorted(edges[1:-1], levels, side="right"), bins)
@@ -86,11 +86,11 @@ def collect_terms(losses: Mapping[str, SampleLoss], edges: Float[Array, " edges"
     per_level = {}
     if edges is not None:
         leveled = {name: loss for name, loss in losses.items() if loss.sigma is not None}
-        per_level = {name: PerLevel.of(loss.value, loss.sigma, edges) for name, loss in leveled.items()}
+        per_level = {name: PerLevel.from_samples(loss.value, loss.sigma, edges) for name, loss in leveled.items()}
     return Terms({name: Part(loss.value.mean()) for name, loss in losses.items()}, per_level)
 
 
-def named_terms(terms: Any) -> tuple[dict[str, Any], dict[str, PerLevel]]:
+def named_terms(terms: PyTree) -> tuple[dict[str, Any], dict[str, PerLevel]]:
     """The scalars and the sums per level in whatever an objective returns for logging, by the names they have there.
 
     Parts of `Terms` come before their weight; a scalar inside `{"a": {"b": ...}}` is `a/b`, one alone `term`. Arrays
@@ -98,7 +98,7 @@ def named_terms(terms: Any) -> tuple[dict[str, Any], dict[str, PerLevel]]:
     """
     scalars: dict[str, Any] = {}
     per_level: dict[str, PerLevel] = {}
-    is_leaf = lambda node: isinstance(node, Terms | PerLevel)  # noqa: E731
+    is_leaf = lambda node: isinstance(node, Terms | PerLevel)
     for path, leaf in jax.tree_util.tree_leaves_with_path(terms, is_leaf=is_leaf):
         name = path_name(path)
         below = f"{name}/" if name else ""
@@ -116,7 +116,7 @@ def named_terms(terms: Any) -> tuple[dict[str, Any], dict[str, PerLevel]]:
 class Objective(Protocol):
     """What training needs: a batch in, `(loss, terms)` out; the objective owns the randomness."""
 
-    def __call__(self, model: Any, batch: Batch, step: Step, *, key: Key) -> tuple[Scalar, Any]:
+    def __call__(self, model: PyTree, batch: Batch, step: Step, *, key: Key) -> tuple[Scalar, PyTree]:
         """The loss of one batch at optimiser update `step`, and anything to log; see `named_terms`."""
         ...
 
@@ -128,15 +128,15 @@ class SplitObjective(Objective, Protocol):
     `objective(model, batch, step, key=key)` is the loss of `reduce(sample_losses(model, draw(batch, step, key=key)))`.
     """
 
-    def draw(self, batch: Batch, step: Step, *, key: Key) -> Any:
+    def draw(self, batch: Batch, step: Step, *, key: Key) -> PyTree:
         """Everything random and given about the batch; every array's first axis is the batch."""
         ...
 
-    def sample_losses(self, model: Any, draws: Any) -> Any:
+    def sample_losses(self, model: PyTree, draws: PyTree) -> PyTree:
         """What the samples of some draws contribute, each alone; every array's first axis is that of the draws."""
         ...
 
-    def reduce(self, losses: Any) -> Terms:
+    def reduce(self, losses: PyTree) -> Terms:
         """The loss in its parts, which must be means over the samples."""
         ...
 
@@ -144,21 +144,21 @@ class SplitObjective(Objective, Protocol):
 class AbstractSplitObjective(eqx.Module):
     """A `SplitObjective` of which only the three steps are left to write."""
 
-    def check(self, model: Any) -> None:
+    def check(self, model: PyTree) -> None:
         """Raises or warns where a model is none that this can train; `train.init_state` asks before anything runs."""
 
     @abc.abstractmethod
-    def draw(self, batch: Batch, step: Step, *, key: Key) -> Any:
+    def draw(self, batch: Batch, step: Step, *, key: Key) -> PyTree:
         """See `SplitObjective`."""
 
     @abc.abstractmethod
-    def sample_losses(self, model: Any, draws: Any) -> Any:
+    def sample_losses(self, model: PyTree, draws: PyTree) -> PyTree:
         """See `SplitObjective`."""
 
     @abc.abstractmethod
-    def reduce(self, losses: Any) -> Terms:
+    def reduce(self, losses: PyTree) -> Terms:
         """See `SplitObjective`."""
 
-    def __call__(self, model: Any, batch: Batch, step: Step, *, key: Key) -> tuple[Scalar, Any]:
+    def __call__(self, model: PyTree, batch: Batch, step: Step, *, key: Key) -> tuple[Scalar, PyTree]:
         terms = self.reduce(self.sample_losses(model, self.draw(batch, step, key=key)))
         return terms.loss, terms

@@ -4,7 +4,7 @@ Notation: p_sigma is the law of `x + sigma z` with `x` from the oracle and `z` u
 """
 
 import abc
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import equinox as eqx
 import numpy as np
@@ -49,7 +49,7 @@ class AbstractTransportOracle(AbstractOracle):
         """The point at level `r` (above or below `t`, 0 allowed) of the PF-ODE path through `x_t` at level `t`."""
 
 
-def check_modes(means: Any, std: Any, weights: Any) -> None:
+def check_modes(means: object, std: object, weights: object) -> None:
     """Raises `ValueError` unless the parameters of a mixture are finite, `std` > 0, `weights` > 0 with sum 1."""
     check_array("means", means)
     check_array("std", std, positive=True)

@@ -4,14 +4,14 @@ Notation: `endpoint(x_t, sigma)` is where the PF-ODE path through `x_t` ends, `z
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from .._base.check import check_positive
 from .._base.concrete import check_array, concrete
@@ -128,7 +128,7 @@ class Multistep(AbstractSampler):
         """See `AbstractSampler`."""
         return x_t
 
-    def walk(self, model: Any, x_t: Sample, key: Key | None, *, keep: bool) -> Walk:
+    def walk(self, model: PyTree, x_t: Sample, key: Key | None, *, keep: bool) -> Walk:
         """See `AbstractSampler`.
 
         Raises:

@@ -45,7 +45,7 @@ def _count(jaxpr: Jaxpr) -> int:
     return total
 
 
-def _jaxprs(value: Any) -> list[Jaxpr]:
+def _jaxprs(value: object) -> list[Jaxpr]:
     if isinstance(value, ClosedJaxpr):
         return [value.jaxpr]
     if isinstance(value, Jaxpr):

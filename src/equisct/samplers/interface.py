@@ -2,13 +2,13 @@
 
 import abc
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from .._base.check import check_positive
 from .._base.concrete import check_array
@@ -43,18 +43,18 @@ class AbstractSampler(eqx.Module):
         """A noisy sample at the first level, `x + sigma z`, in the sampler's own coordinates."""
 
     @abc.abstractmethod
-    def walk(self, model: Any, x_t: Sample, key: Key | None, *, keep: bool) -> Walk:
+    def walk(self, model: PyTree, x_t: Sample, key: Key | None, *, keep: bool) -> Walk:
         """From the first level to the sample."""
 
-    def __call__(self, model: Any, z: Sample, *, key: Key | None = None) -> Sample:
+    def __call__(self, model: PyTree, z: Sample, *, key: Key | None = None) -> Sample:
         return self.walk(model, self.begin(z), key, keep=False)[0]
 
-    def from_level(self, model: Any, x_t: Sample, sigma: float, *, key: Key | None = None) -> Sample:
+    def from_level(self, model: PyTree, x_t: Sample, sigma: float, *, key: Key | None = None) -> Sample:
         """The sample to which the walk leads from `x_t` at level `sigma`, known before tracing."""
         rest = self.below(sigma)
         return rest.walk(model, rest.enter(x_t), key, keep=False)[0]
 
-    def trajectory(self, model: Any, z: Sample, *, key: Key | None = None) -> Float[Array, "points *shape"]:
+    def trajectory(self, model: PyTree, z: Sample, *, key: Key | None = None) -> Float[Array, "points *shape"]:
         """The noisy sample `x_t` at each level, then the sample."""
         x, path = self.walk(model, self.begin(z), key, keep=True)
         assert path is not None

@@ -7,7 +7,6 @@ output. With a boundary-preconditioned denoiser (`denoise(x_t, sigma_min) = x_t`
 import abc
 import math
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jax import Array
-from jaxtyping import ArrayLike, Float
+from jaxtyping import ArrayLike, Float, PyTree
 
 from .._base.check import check_at_least
 from .._base.concrete import check_array, concrete
@@ -156,7 +155,7 @@ class AbstractSolver(AbstractSampler):
         """See `AbstractSampler`."""
         return x_t
 
-    def walk(self, model: Any, x_t: Sample, key: Key | None, *, keep: bool) -> Walk:
+    def walk(self, model: PyTree, x_t: Sample, key: Key | None, *, keep: bool) -> Walk:
         """See `AbstractSampler`.
 
         Raises:

@@ -4,15 +4,13 @@ Notation as in `variance_preserving`: `x_vp = sqrt(alpha_bar) x_t`, and `z_hat =
 that the denoiser implies, DDPM's eps.
 """
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jax import Array
-from jaxtyping import Int
+from jaxtyping import Int, PyTree
 
 from .._base.check import check_at_least, check_positive
 from .._base.types import Denoiser, Key, Sample
@@ -117,7 +115,7 @@ class Ancestral(AbstractSampler):
         """See `AbstractSampler`."""
         return x_t * float(np.sqrt(self.schedule.alpha_bars[(self.times or self.schedule.times) - 1]))
 
-    def walk(self, model: Any, x_t: Sample, key: Key | None, *, keep: bool) -> Walk:
+    def walk(self, model: PyTree, x_t: Sample, key: Key | None, *, keep: bool) -> Walk:
         """See `AbstractSampler`.
 
         Raises:
@@ -251,7 +249,7 @@ class DDIM(AbstractSampler):
         """See `AbstractSampler`."""
         return x_t / float(self.table()["scale"][-1])
 
-    def walk(self, model: Any, x_t: Sample, key: Key | None, *, keep: bool) -> Walk:
+    def walk(self, model: PyTree, x_t: Sample, key: Key | None, *, keep: bool) -> Walk:
         """See `AbstractSampler`.
 
         Raises:

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
+from jaxtyping import PyTree
 
 from .._base.check import check_at_least
 from .._base.files import partial_name
@@ -66,7 +67,7 @@ class CheckpointStore:
         """The steps of which there is a folder with a manifest, ascending; whether they are whole shows on load."""
         return steps_in(self._folder)
 
-    def save(self, step: int, tree: Any, notes: dict[str, Any]) -> None:
+    def save(self, step: int, tree: PyTree, notes: dict[str, Any]) -> None:
         """Begins to store a tree's arrays and notes (JSON); returns once the arrays may change again.
 
         Raises:
@@ -218,7 +219,7 @@ def _own_copy(arrays: dict[str, Any]) -> dict[str, Any]:
     return {name: jnp.copy(leaf) if _is_spread(leaf) else np.array(leaf) for name, leaf in arrays.items()}
 
 
-def _is_spread(leaf: Any) -> bool:
+def _is_spread(leaf: object) -> bool:
     return isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
 
 

@@ -1,12 +1,13 @@
 """The gradient of one batch: in one piece or in microbatches, as a whole or part by part, in the chosen precision."""
 
-from typing import Any
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 
 from .._base.tree import batch_size, global_norm, trainable
 from .._base.types import Batch, Key, Scalar, Step
@@ -19,54 +20,65 @@ from .state import Recipe
 class Gradient(eqx.Module):
     """A batch's gradient over the trainable arrays, loss and terms, and norms of its parts over the torso or None."""
 
-    gradient: Any
+    gradient: PyTree
     loss: Scalar
-    terms: Any
+    terms: PyTree
     part_norms: dict[str, Scalar] | None = None
 
 
 def batch_gradient(
-    recipe: Recipe, model: Any, batch: Batch, step: Step, *, key: Key, mesh: Mesh | None = None
+    recipe: Recipe, model: PyTree, batch: Batch, step: Step, *, key: Key, mesh: Mesh | None = None
 ) -> Gradient:
     """The gradient of the recipe's objective over one batch, laid out on `mesh`; of a `WithTeacher`, the student's."""
     parameters, rest = eqx.partition(student_of(model), trainable(student_of(model)))
 
-    def prepared(model: Any) -> Any:
+    def prepared(model: PyTree) -> PyTree:
         model = keep_whole(model, mesh)
         return model if recipe.compute_dtype == jnp.float32 else in_precision(model, recipe.compute_dtype)
 
-    def whole(parameters: Any) -> Any:
+    def whole(parameters: PyTree) -> PyTree:
         student = prepared(eqx.combine(parameters, rest))
         return WithTeacher(student, prepared(model.teacher)) if isinstance(model, WithTeacher) else student
 
     objective = recipe.objective
     if isinstance(objective, SplitObjective):
         draws = keep_divided(objective.draw(batch, step, key=key), mesh)
-        parts_of = lambda parameters, draws: _parts(objective, whole(parameters), draws)  # noqa: E731
+        parts_of = lambda parameters, draws: _parts(objective, whole(parameters), draws)
         gradients, losses = _accumulate(recipe, parts_of, parameters, draws, mesh)
         return _collect(recipe, gradients, objective.reduce(losses))
 
-    def loss_of(parameters: Any) -> tuple[Scalar, Any]:
+    def loss_of(parameters: PyTree) -> tuple[Scalar, PyTree]:
         return objective(whole(parameters), batch, step, key=key)
 
     (loss, terms), gradient = jax.value_and_grad(loss_of, has_aux=True)(parameters)
     return Gradient(gradient, loss, terms)
 
 
-def _parts(objective: SplitObjective, model: Any, draws: Any) -> tuple[dict[str, Scalar], Any]:
+def _parts(objective: SplitObjective, model: PyTree, draws: PyTree) -> tuple[dict[str, Scalar], PyTree]:
     losses = objective.sample_losses(model, draws)
     return objective.reduce(losses).weighted, losses
 
 
-def _gradients(recipe: Recipe, parts_of: Any, parameters: Any, draws: Any) -> tuple[list[Any], Any]:
+def _gradients(
+    recipe: Recipe,
+    parts_of: Callable[[PyTree, PyTree], tuple[dict[str, Scalar], PyTree]],
+    parameters: PyTree,
+    draws: PyTree,
+) -> tuple[list[PyTree], PyTree]:
     """The gradient of the loss, or of each of its parts (by name, ascending) if the recipe asks, and the losses."""
     parts, pullback, losses = jax.vjp(lambda parameters: parts_of(parameters, draws), parameters, has_aux=True)
-    pick = lambda names: {name: jnp.full_like(parts[name], name in names) for name in parts}  # noqa: E731
+    pick = lambda names: {name: jnp.full_like(parts[name], name in names) for name in parts}
     asked = [[name] for name in sorted(parts)] if recipe.gradient_parts else [list(parts)]
     return [pullback(pick(names))[0] for names in asked], losses
 
 
-def _accumulate(recipe: Recipe, parts_of: Any, parameters: Any, draws: Any, mesh: Mesh | None) -> tuple[list[Any], Any]:
+def _accumulate(
+    recipe: Recipe,
+    parts_of: Callable[[PyTree, PyTree], tuple[dict[str, Scalar], PyTree]],
+    parameters: PyTree,
+    draws: PyTree,
+    mesh: Mesh | None,
+) -> tuple[list[PyTree], PyTree]:
     """`_gradients` of the whole batch, in microbatches one after the other: their mean, and the losses in order."""
     count = recipe.microbatches
     if count == 1:
@@ -79,7 +91,7 @@ def _accumulate(recipe: Recipe, parts_of: Any, parameters: Any, draws: Any, mesh
         # Microbatch m is samples m, m + count, ...: each device goes through samples that it holds already.
         return jnp.moveaxis(leaf.reshape(-1, count, *leaf.shape[1:]), 1, 0)
 
-    def add(total: Any, draws: Any) -> tuple[Any, Any]:
+    def add(total: PyTree, draws: PyTree) -> tuple[PyTree, PyTree]:
         gradients, losses = _gradients(recipe, parts_of, parameters, keep_divided(draws, mesh))
         return keep_placed(jax.tree.map(jnp.add, total, gradients), mesh), losses
 
@@ -90,7 +102,7 @@ def _accumulate(recipe: Recipe, parts_of: Any, parameters: Any, draws: Any, mesh
     return jax.tree.map(lambda leaf: leaf / count, total), joined
 
 
-def _collect(recipe: Recipe, gradients: list[Any], terms: Terms) -> Gradient:
+def _collect(recipe: Recipe, gradients: list[PyTree], terms: Terms) -> Gradient:
     norms = [global_norm(consistency_part(gradient)) for gradient in gradients]
     named = dict(zip(sorted(terms.parts), norms, strict=True)) if recipe.gradient_parts else None
     return Gradient(jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *gradients), terms.loss, terms, named)

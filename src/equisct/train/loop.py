@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax.random as jr
+from jaxtyping import PyTree
 
 from .._base.check import check_at_least
 from .._base.types import Batch, Key
@@ -37,8 +38,8 @@ class Moment:
     """
 
     step: int
-    state: Any
-    report: Any = None
+    state: PyTree
+    report: PyTree = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Every:
 class Loads(Protocol):
     """A loader: knows the batches from any update on, as `data.Loader` does."""
 
-    def since(self, step: int) -> Iterator[Any]:
+    def since(self, step: int) -> Iterator[PyTree]:
         """The batches of update `step`, of the next one, and so on."""
         ...
 

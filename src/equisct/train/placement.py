@@ -6,13 +6,14 @@ parameters are gathered: the arithmetic of a sample never spans devices.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import equinox as eqx
 import jax
 import numpy as np
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
 from .._base.tree import batch_size
 
@@ -62,7 +63,7 @@ def batch_sharding(mesh: Mesh, axis: int = 0) -> NamedSharding:
 def place(tree: T, mesh: Mesh) -> T:
     """The tree with every array laid out by `state_sharding`; the same in every process."""
 
-    def put(leaf: Any) -> Any:
+    def put(leaf: PyTree) -> PyTree:
         if not eqx.is_array(leaf):
             return leaf
         sharding = state_sharding(leaf.shape, mesh)
@@ -91,7 +92,7 @@ def keep_divided(tree: T, mesh: Mesh | None, axis: int = 0) -> T:
 def _pin(tree: T, mesh: Mesh | None, layout: Callable[[Array, Mesh], NamedSharding]) -> T:
     if mesh is None:
         return tree
-    pin = lambda leaf: jax.lax.with_sharding_constraint(leaf, layout(leaf, mesh))  # noqa: E731
+    pin = lambda leaf: jax.lax.with_sharding_constraint(leaf, layout(leaf, mesh))
     return jax.tree.map(lambda leaf: pin(leaf) if eqx.is_array(leaf) else leaf, tree)
 
 

@@ -16,7 +16,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, PyTree
 from safetensors import SafetensorError, safe_open
 
 from .._base.check import check_at_least
@@ -134,11 +134,11 @@ def combine(trees: Iterable[T], coefficients: Float64[np.ndarray, " trees"]) -> 
     return eqx.combine(summed, latest)
 
 
-def _averaged(tree: Any) -> Any:
+def _averaged(tree: PyTree) -> PyTree:
     return eqx.filter(tree, eqx.is_inexact_array)
 
 
-def _scaled(tree: Any, factor: float) -> Any:
+def _scaled(tree: PyTree, factor: float) -> PyTree:
     return jax.tree.map(lambda leaf: factor * np.asarray(leaf, np.float64), _averaged(tree))
 
 
@@ -154,7 +154,7 @@ class Snapshot(eqx.Module):
 
 
 def save_snapshot(
-    folder: str | os.PathLike[str], trees: Sequence[Any], averages: Sequence[AbstractAverage], step: int
+    folder: str | os.PathLike[str], trees: Sequence[PyTree], averages: Sequence[AbstractAverage], step: int
 ) -> pathlib.Path:
     """Writes several averages to `step_NNNNNNNN.safetensors` in a folder, atomically; returns the file's path.
 

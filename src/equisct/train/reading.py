@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
+from jaxtyping import PyTree
 
 from .manifest import DamagedError, FormatError, read_manifest, read_notes
 from .weights import CheckpointError, check_same, named_arrays, with_arrays
@@ -51,7 +52,7 @@ def checked_checkpoint(place: pathlib.Path) -> Checkpoint:
     return _described(place, read_notes(place))
 
 
-def check_fits(folder: pathlib.Path, like: Any) -> None:
+def check_fits(folder: pathlib.Path, like: PyTree) -> None:
     """Whether the newest checkpoint, if there is one, holds a tree such as `like` (arrays, shapes), by its list.
 
     Raises:
@@ -123,6 +124,6 @@ def steps_in(folder: pathlib.Path) -> list[int]:
     return sorted(int(path.name) for path in found if (path / "MANIFEST.json").is_file())
 
 
-def _target(leaf: Any) -> jax.ShapeDtypeStruct:
+def _target(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

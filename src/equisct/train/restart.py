@@ -1,10 +1,11 @@
 """An optimiser that begins anew at the stages of a curriculum."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import PyTree
 
 from .._base.check import check_at_least
 
@@ -13,7 +14,7 @@ class RestartState(NamedTuple):
     """The updates done, and the state of the optimiser inside."""
 
     done: jax.Array
-    inner: Any
+    inner: PyTree
 
 
 def restarting(optimiser: optax.GradientTransformation, at: tuple[int, ...]) -> optax.GradientTransformation:
@@ -32,10 +33,10 @@ def restarting(optimiser: optax.GradientTransformation, at: tuple[int, ...]) -> 
     for start in at:
         check_at_least("at", start, 1)
 
-    def init(params: Any) -> RestartState:
+    def init(params: PyTree) -> RestartState:
         return RestartState(jnp.zeros((), jnp.int32), optimiser.init(params))
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, RestartState]:
+    def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, RestartState]:
         begins = jnp.any(state.done == jnp.asarray(at, jnp.int32))
         fresh = optimiser.init(updates if params is None else params)
         inner = jax.tree.map(lambda new, old: jnp.where(begins, new, old), fresh, state.inner)

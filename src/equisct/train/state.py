@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.sharding import Mesh
-from jaxtyping import Int
+from jax.typing import DTypeLike
+from jaxtyping import Int, PyTree
 
 from .._base.check import check_at_least
 from .._base.tree import count, in_short, trainable
@@ -46,7 +47,7 @@ class Recipe(eqx.Module):
     teacher_share: Callable[[Step], Scalar] | None = None
     gradient_parts: bool = eqx.field(static=True, default=False)
     microbatches: int = eqx.field(static=True, default=1)
-    compute_dtype: Any = eqx.field(static=True, default=jnp.float32)
+    compute_dtype: DTypeLike = eqx.field(static=True, default=jnp.float32)
 
     def __check_init__(self) -> None:
         check_at_least("microbatches", self.microbatches, 1)
@@ -65,27 +66,27 @@ class TrainState(eqx.Module):
     not finite, `skipped_in_row` the last of them in a row.
     """
 
-    model: Any
-    ema: Any
+    model: PyTree
+    ema: PyTree
     averages: tuple[Any, ...]
-    optimiser_state: Any
+    optimiser_state: PyTree
     step: Int[Array, ""]
     skipped: Int[Array, ""]
     skipped_in_row: Int[Array, ""]
-    teacher: Any = None
+    teacher: PyTree = None
     mesh: Mesh | None = eqx.field(static=True, default=None)
 
-    def __pdoc__(self, **settings: Any) -> Any:
+    def __pdoc__(self, **settings: object) -> object:
         """Printed in one line; what it holds prints whole, `print(state.model)`."""
         return in_short(self, f"step={self.step}, {count(self.model):,} parameters")
 
     @property
-    def objective_model(self) -> Any:
+    def objective_model(self) -> PyTree:
         """The model as the objective takes it: `WithTeacher`, if there is one."""
         return self.model if self.teacher is None else WithTeacher(self.model, self.teacher)
 
 
-def init_state(recipe: Recipe, model: Any, *, mesh: Mesh | None = None) -> TrainState:
+def init_state(recipe: Recipe, model: PyTree, *, mesh: Mesh | None = None) -> TrainState:
     """The state before the first update; the model's arrays are copied, never shared, since `train_step` donates them.
 
     Args:

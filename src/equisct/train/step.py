@@ -1,13 +1,11 @@
 """One optimiser update: a single jitted function that donates the state and is compiled once for a whole run."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.core import Tracer
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, PyTree
 
 from .._base.tree import batch_size, global_norm, trainable
 from .._base.types import Batch, Key, Scalar
@@ -27,25 +25,25 @@ class StepReport(eqx.Module):
     """
 
     loss: Scalar
-    terms: Any
+    terms: PyTree
     gradient_norm: Scalar
     gradient_norms: dict[str, Scalar] | None
     finite: Bool[Array, ""]
     skipped_in_row: Int[Array, ""]
 
 
-def _where(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
+def _where(condition: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(lambda n, o: jnp.where(condition, n, o) if eqx.is_array(n) else n, new, old)
 
 
-def _taught(recipe: Recipe, state: TrainState, model: Any, finite: Bool[Array, ""]) -> Any:
+def _taught(recipe: Recipe, state: TrainState, model: PyTree, finite: Bool[Array, ""]) -> PyTree:
     """The teacher after the update that led to `model`."""
     if recipe.teacher_share is None:
         return None
     share = recipe.teacher_share(state.step)
     share = jnp.where(finite | (share == 1), share, 0.0)
 
-    def mix(old: Any, new: Any) -> Any:
+    def mix(old: PyTree, new: PyTree) -> PyTree:
         # Unlike `lerp`, exact at both ends: a share of 0 leaves every bit, one of 1 takes every bit.
         return jnp.where(share == 0, old, (1 - share) * old + share * new) if eqx.is_inexact_array(old) else new
 
@@ -114,17 +112,17 @@ def train_step(recipe: Recipe, state: TrainState, batch: Batch, key: Key) -> tup
     return _update(_arguments(recipe, state, batch, key), state)
 
 
-def compile_step(recipe: Recipe, state: TrainState, batch: Batch, key: Key) -> Any:
+def compile_step(recipe: Recipe, state: TrainState, batch: Batch, key: Key) -> PyTree:
     """The program that `train_step` runs for such arguments, compiled but not run (a `jax.stages.Compiled`).
 
     Its `memory_analysis()` says what one device needs, its `as_text()` what is communicated. `state` may be shapes
     (`jax.ShapeDtypeStruct`s with their shardings) instead of arrays.
     """
-    dynamic = lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)  # noqa: E731
+    dynamic = lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
     constants, fixed = eqx.partition(_arguments(recipe, state, batch, key), eqx.is_array)
     arrays, rest = eqx.partition(state, dynamic)
 
-    def update(constants: Any, arrays: Any) -> Any:
+    def update(constants: PyTree, arrays: PyTree) -> PyTree:
         return eqx.filter(_advance(eqx.combine(constants, fixed), eqx.combine(arrays, rest)), eqx.is_array)
 
     return jax.jit(update, donate_argnums=1).lower(constants, arrays).compile()

@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -24,11 +25,11 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be read or does not fit the model."""
 
 
-def _is_array(leaf: Any) -> bool:
+def _is_array(leaf: PyTree) -> bool:
     return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
 
 
-def named_arrays(tree: Any) -> dict[str, Any]:
+def named_arrays(tree: PyTree) -> dict[str, Any]:
     """Every array of a tree (or shape, from `eqx.filter_eval_shape`) by its path."""
     return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if _is_array(leaf)}
 
@@ -40,7 +41,9 @@ def with_arrays(tree: T, arrays: dict[str, Any]) -> T:
     )
 
 
-def save_weights(path: str | os.PathLike[str], *, model: Any, ema: Any, metadata: dict[str, str] | None = None) -> None:
+def save_weights(
+    path: str | os.PathLike[str], *, model: PyTree, ema: PyTree, metadata: dict[str, str] | None = None
+) -> None:
     """Writes the arrays of a model and of its average to one file, atomically.
 
     Args:

@@ -51,7 +51,7 @@ def network_of(options: Network) -> FeatureNetwork:
     except (ImportError, AttributeError) as error:
         raise ValueError(f"features: expected MODULE:FUNCTION, found {options.features} ({error})") from None
     if not isinstance(found, FeatureNetwork):
-        raise ValueError(f"features: expected a FeatureNetwork from {options.features}, found {type(found).__name__}")  # noqa: TRY004
+        raise ValueError(f"features: expected a FeatureNetwork from {options.features}, found {type(found).__name__}")  # noqa: TRY004  (a setting)
     return found
 
 

@@ -56,7 +56,7 @@ def build_optimiser(optim: Optim, steps: int, restarts: tuple[int, ...] = ()) ->
 def _labels(model: Any) -> Any:
     """Which optimiser has which part of a pair."""
     if not isinstance(model, ScoreGuidedModel):
-        raise ValueError("optim.head_lr: expected none with a method without a score head, found one")  # noqa: TRY004
+        raise ValueError("optim.head_lr: expected none with a method without a score head, found one")  # noqa: TRY004  (a setting)
     return eqx.tree_at(lambda pair: (pair.cm, pair.head), model, ("cm", "head"))
 
 

@@ -36,7 +36,7 @@ def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> 
     print("(compiling one update to see what memory it needs: up to a minute on a CPU)", file=sys.stderr)
     program = compile_step(recipe, state, rows, jr.key(0))
     run, memory = config.run, program.memory_analysis()
-    kept = memory.argument_size_in_bytes
+    kept, taken = (memory.argument_size_in_bytes, memory.temp_size_in_bytes) if memory else (float("nan"),) * 2
     costs = program.cost_analysis() or {}
     lines = {
         "data": f"{dataset.size:,} samples of shape {dataset.shape}; {_batch_in_words(dataset, run.batch)} "
@@ -46,8 +46,8 @@ def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> 
         f"of {dataset.size / run.batch:,.1f} updates",
         "devices": f"{mesh.size} x {mesh.devices.flat[0].device_kind}, mesh {dict(mesh.shape)}, "
         f"{jax.process_count()} process(es)",
-        "memory": f"per device {_mebibytes(kept)} for state and batch, {_mebibytes(memory.temp_size_in_bytes)} "
-        f"while an update runs, {_mebibytes(kept + memory.temp_size_in_bytes)} in all",
+        "memory": f"per device {_mebibytes(kept)} for state and batch, {_mebibytes(taken)} "
+        f"while an update runs, {_mebibytes(kept + taken)} in all",
         "work": f"{costs.get('flops', float('nan')) / 1e9:,.2f} GFLOP per update and device",
         "folder": f"{run.dir} ({'goes on with the run there' if goes_on else 'new'})",
     }
@@ -63,7 +63,7 @@ def _parameters(model: Any) -> str:
 
 def state_by_shape(recipe: Recipe, system: System, mesh: Mesh) -> TrainState:
     """The shapes of the state before the first update, each with its layout on the mesh."""
-    make = lambda key: init_state(recipe, system.model(key), mesh=mesh)  # noqa: E731
+    make = lambda key: init_state(recipe, system.model(key), mesh=mesh)
 
     def laid_out(leaf: Any) -> Any:
         if not isinstance(leaf, jax.ShapeDtypeStruct):
@@ -78,5 +78,5 @@ def _batch_in_words(dataset: Dataset, size: int) -> str:
     return f"those of a batch {x.min():.3g} to {x.max():.3g}, mean {x.mean():.3g}, standard deviation {x.std():.3g}"
 
 
-def _mebibytes(size: int) -> str:
+def _mebibytes(size: float) -> str:
     return f"{size / 2**20:,.1f} MiB"

@@ -214,7 +214,7 @@ def _nearest(dataset: Dataset, samples: np.ndarray, label: str) -> Picture:
         both = np.concatenate([best, squares], 1), np.concatenate([places, np.tile(numbers, (len(flat), 1))], 1)
         order = np.argsort(both[0], axis=1, kind="stable")[:, :3]
         best, places = (np.take_along_axis(each, order, 1) for each in both)
-    take = lambda k: as_example(dataset.take(places[:, k])).x  # noqa: E731
+    take = lambda k: as_example(dataset.take(places[:, k])).x
     panels = {"samples": samples, "nearest": take(0), "second": take(1), "third": take(2)}
     words = f"{label}: samples, and in the same places the data nearest to them by pixels."
     median = float(np.median(np.sqrt(best[:, 0])))

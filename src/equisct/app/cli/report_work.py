@@ -223,7 +223,7 @@ def _progress(path: pathlib.Path, label: str) -> list[Picture]:
     if len(found) < 2:
         return []
     chosen = [found[round(i)] for i in np.linspace(0, len(found) - 1, min(PROGRESS, len(found)))]
-    step = lambda file: f"{int(file.name.split('_')[1]):,}"  # noqa: E731
+    step = lambda file: f"{int(file.name.split('_')[1]):,}"
     return [
         Picture(
             file.read_bytes(),

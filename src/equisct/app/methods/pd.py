@@ -62,8 +62,8 @@ class PD(Method):
         from ..parts.transplant import transplant
 
         period = self.period or config.run.steps // self.units
-        curriculum = Halving.with_periods(self.first, self.last, period=period, last_period=2 * period)
-        objective = ProgressiveDistillation.of(curriculum, stratify=self.stratify, **config.noise.grid)
+        curriculum = Halving.from_periods(self.first, self.last, period=period, last_period=2 * period)
+        objective = ProgressiveDistillation.from_curriculum(curriculum, stratify=self.stratify, **config.noise.grid)
 
         def samplers(step: int) -> tuple[Euler]:
             stage = int(curriculum.stage(max(step - 1, 0)))

@@ -23,7 +23,7 @@ def list_actions(run: Running) -> list[Every]:
     """
     config = run.job.config
     first, end = config.log.profile
-    is_last = lambda step: step == config.run.steps  # noqa: E731
+    is_last = lambda step: step == config.run.steps
     listed = [
         Every(1, lambda now: record(run, now), late=True),
         Every(0, lambda _: begin_trace(run), also=lambda step: step == first < end),

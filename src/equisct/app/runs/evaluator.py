@@ -39,7 +39,7 @@ class Evaluator:
             network = network_of(asked)
             check_shape(network, self._shape)
             if "inception-score" in asked.metrics and network.logits is None:
-                raise ValueError("metrics: expected a network with classes for the Inception score, found one without")  # noqa: TRY301
+                raise ValueError("metrics: expected a network with classes for the Inception score, found one without")
             self._reference = load_reference(asked.ref) if asked.ref is not None else None
             if self._reference is not None:
                 self._reference.check_of(network)

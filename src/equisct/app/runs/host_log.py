@@ -13,7 +13,7 @@ MOST_BYTES, OLDER_FILES = 1 << 20, 3
 class _Quiet(logging.handlers.RotatingFileHandler):
     """A full disk ends no run, and is told elsewhere."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (the standard library's name)
+    def handleError(self, record: logging.LogRecord) -> None:
         del record
 
 

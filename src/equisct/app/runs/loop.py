@@ -32,7 +32,7 @@ def to_the_end(run: Running, state: TrainState) -> TrainState:
         actions = list_actions(run)
         if run.job.leads:
             progress = ending.enter_context(contextlib.closing(open_progress(steps, start.step)))
-            show = lambda now: progress.update(now.step, run.recorder.loss, run.recorder.rate)  # noqa: E731
+            show = lambda now: progress.update(now.step, run.recorder.loss, run.recorder.rate)
             actions.append(Every(1, show, late=True))
         if (owed := evaluation(run)).is_due(start.step):  # when the run was stopped
             owed.action(start)
@@ -59,7 +59,7 @@ def _updates(run: Running, state: TrainState, until: int, actions: list[Every]) 
         given = {"key": job.train_key, "patience": job.config.run.patience, "actions": [compiled, *actions]}
         updates = fit(job.recipe, state, batches, steps=until, **given)
         try:
-            for state, _ in updates:  # noqa: B007
+            for state, _ in updates:  # noqa: B007  (the last one is returned)
                 pass
         except NonFiniteError as error:
             note_halt(run, error, loader)

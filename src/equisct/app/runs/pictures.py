@@ -22,8 +22,8 @@ from .recorder import Recorder
 
 def on_this_process(model: Any) -> Any:
     """The model with every array whole in this process; all processes call it together."""
-    spread = lambda leaf: isinstance(leaf, jax.Array) and not leaf.is_fully_addressable  # noqa: E731
-    gather = lambda leaf: multihost_utils.process_allgather(leaf, tiled=True)  # noqa: E731
+    spread = lambda leaf: isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+    gather = lambda leaf: multihost_utils.process_allgather(leaf, tiled=True)
     return jax.tree.map(lambda leaf: gather(leaf) if spread(leaf) else leaf, model)
 
 

@@ -90,7 +90,7 @@ def load_teacher(config: Config, shape: tuple[int, ...]) -> Teacher | None:
         raise ValueError(f"noise: expected that of the teacher in {path}, {stored.config.noise}, found {config.noise}")
     if not isinstance(stored.ema, DenoisingModel | ScoreGuidedModel):
         found = type(stored.config.method).__name__
-        raise ValueError(f"method.teacher: expected a run that trained a denoiser, found one of method {found}")  # noqa: TRY004
+        raise ValueError(f"method.teacher: expected a run that trained a denoiser, found one of method {found}")  # noqa: TRY004  (a setting)
     wanted: str | None = getattr(config.method, "preconditioning", None)
     if wanted is not None:
         found = _preconditioning(stored.ema)

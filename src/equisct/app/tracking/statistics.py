@@ -50,13 +50,13 @@ def update_from_report(report: Any) -> Update:
     """An `Update` from a `train.StepReport`, for which it waits; what it takes of the terms, `named_terms` says."""
     import jax  # noqa: PLC0415  (this package is free of it until there is a report)
 
-    from ...objectives.terms import named_terms  # noqa: PLC0415
+    from ...objectives.terms import named_terms  # noqa: PLC0415  (imports JAX)
 
     scalars, per_level = named_terms(report.terms)
     numbers = {"loss": report.loss, "gradient_norm": report.gradient_norm}
     found = jax.device_get((numbers, report.finite, report.gradient_norms or {}, scalars, per_level))
     numbers, finite, norms, scalars, per_level = found
-    as_floats = lambda values: {name: float(value) for name, value in values.items()}  # noqa: E731
+    as_floats = lambda values: {name: float(value) for name, value in values.items()}
     named = {"gradient_norms": as_floats(norms), "terms": as_floats(scalars), "per_level": per_level}
     return Update(finite=bool(finite), **as_floats(numbers), **named)
 
@@ -148,7 +148,7 @@ class Window:
     def add(self, update: Update) -> None:
         """Takes one update in."""
         self._skipped += not update.finite
-        known = lambda value: value if update.finite else math.nan  # noqa: E731
+        known = lambda value: value if update.finite else math.nan
         self._loss.add(known(update.loss))
         for kept, new in ((self._terms, update.terms), (self._norms, update.norms)):
             for name, value in new.items():
