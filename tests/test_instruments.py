@@ -146,7 +146,7 @@ def update(norm, consistency=None, denoising=None, *, finite=True):
 def test_the_fields_of_a_row_in_their_order():
     window, ones = Window(), np.ones(3, np.float32)
     terms, norms = {"step": 0.5, "consistency": 0.5, "denoising": 0.25}, {"denoising": 1.0}
-    sums = dict.fromkeys(("denoising", "consistency"), PerLevel(ones, ones, EDGES))
+    sums = {name: PerLevel(ones, ones, EDGES) for name in terms if name != "step"}
     window.add(Update(loss=1.0, gradient_norm=2.0, finite=True, terms=terms, gradient_norms=norms, per_level=sums))
     names = "step points loss consistency denoising terms/step gradient_norm gradient_norm_std"
     bins = "consistency_per_bin consistency_bin_edges denoising_per_bin denoising_bin_edges"

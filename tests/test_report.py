@@ -223,7 +223,7 @@ def test_losses_are_drawn_at_the_levels_of_their_objective(name):
         ),
     }[name]  # fmt: skip
     (panel,) = losses_chart(recorded(objective, model)).panels
-    edges = np.geomspace(*ends, 9)
+    edges = np.geomspace(ends[0], ends[1], 9)
     np.testing.assert_allclose(panel.lines[0].x, np.sqrt(edges[1:] * edges[:-1]), rtol=1e-5)
     assert panel.title == ("Consistency loss" if name == "consistency" else "Denoising loss")
 
