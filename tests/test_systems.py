@@ -145,7 +145,10 @@ def denoise(x, sigma):
 LAWFUL: dict = {"law_mean": -0.5, "law_std": 0.7, "stratify": True}
 STAGES: dict = {"first": 2, "last": 8, "period": 3}
 WIRED = {
-    "EDM": (methods.EDM(**LAWFUL), sct.EDMTraining(sigma_data=0.8, law=LAW, stratify=True)),
+    "EDM": (
+        methods.EDM(**LAWFUL),
+        sct.EDMTraining(sigma_data=0.8, law=LAW, stratify=True, sigma_min=0.01, sigma_max=50.0),
+    ),
     "DDPM": (methods.DDPM(stratify=True), sct.DDPMTraining(stratify=True)),
     "KD of EDM": (methods.KD(distance="squared-l2"), sct.KnowledgeDistillation(50.0, sct.SquaredL2())),
     "KD of DDPM": (

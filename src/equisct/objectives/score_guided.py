@@ -22,7 +22,7 @@ from ..model import ScoreGuidedModel, student_of
 from ..weighting import AbstractLevelWeighting, AbstractWeighting, EDMWeighting
 from .consistency import Consistency, ConsistencyTraining
 from .readout import AbstractReadoutObjective
-from .terms import AbstractSplitObjective, Part, PerLevel, SampleLoss, Terms
+from .terms import AbstractSplitObjective, Part, SampleLoss, Terms, collect_terms
 
 IMBALANCE = 10.0
 """Factor between a head weight and the balanced one above which the objective warns."""
@@ -105,9 +105,10 @@ class ScoreGuided(AbstractSplitObjective):
     def reduce(self, losses: dict[str, SampleLoss]) -> Terms:
         """The base objective's terms, and the head's loss as one more part, per level in the base's first bins."""
         terms = self.base.reduce({name: loss for name, loss in losses.items() if name != "denoising"})
-        head, first = losses["denoising"], next(iter(terms.per_level.values()), None)
-        own = {} if first is None else {"denoising": PerLevel.from_samples(head.value, head.sigma, first.edges)}
-        return Terms(terms.parts | {"denoising": Part(head.value.mean(), self.head_weight)}, terms.per_level | own)
+        first = next(iter(terms.per_level.values()), None)
+        own = collect_terms({"denoising": losses["denoising"]}, None if first is None else first.edges)
+        parts = terms.parts | {"denoising": Part(own["denoising"], self.head_weight)}
+        return Terms(parts, terms.per_level | own.per_level)
 
 
 def ScoreGuidedTraining(

@@ -37,10 +37,12 @@ class PerLevel(eqx.Module):
     edges: Float[Array | np.ndarray, " bins+1"]
 
     @staticmethod
-    def from_samples(values: Float[Array, " batch"], levels: PyTree, edges: PyTree) -> "PerLevel":
+    def from_samples(
+        values: Float[Array, " batch"], levels: Float[Array, " batch"], edges: Float[Array | np.ndarray, " edges"]
+    ) -> "PerLevel":
         """The sums of one value per sample."""
         bins = len(edges) - 1
-        member = jax.nn.one_hot(jnp.searchsorted(edges[1:-1], levels, side="right"), bins)
+        member = jax.nn.one_hot(jnp.searchsorted(jnp.asarray(edges[1:-1]), levels, side="right"), bins)
         return PerLevel(values @ member, member.sum(0), edges)
 
 
@@ -81,12 +83,12 @@ class SampleLoss(eqx.Module):
     sigma: Float[Array, "*batch"] | None = None
 
 
-def collect_terms(losses: Mapping[str, SampleLoss], edges: Float[Array, " edges"] | None = None) -> Terms:
+def collect_terms(losses: Mapping[str, SampleLoss], edges: Float[Array | np.ndarray, " edges"] | None = None) -> Terms:
     """The terms of a batch: each loss's mean as a part of weight 1, and its sums per level where it has levels."""
     per_level = {}
-    if edges is not None:
-        leveled = {name: loss for name, loss in losses.items() if loss.sigma is not None}
-        per_level = {name: PerLevel.from_samples(loss.value, loss.sigma, edges) for name, loss in leveled.items()}
+    for name, loss in losses.items():
+        if edges is not None and loss.sigma is not None:
+            per_level[name] = PerLevel.from_samples(loss.value, loss.sigma, edges)
     return Terms({name: Part(loss.value.mean()) for name, loss in losses.items()}, per_level)
 
 

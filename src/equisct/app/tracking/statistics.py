@@ -155,8 +155,8 @@ class Window:
                 kept.setdefault(name, Moments()).add(known(value))
         for name, sums in update.per_level.items():
             edges = [float(str(edge)) for edge in np.asarray(sums.edges)]  # 0.002, not float32's nearest in all digits
-            old = self._bins.get(name)
-            if old is None or old["edges"] != edges:
+            old = self._bins.get(name, {})
+            if old.get("edges") != edges:
                 old = {"edges": edges, "total": [0.0] * (len(edges) - 1), "count": [0.0] * (len(edges) - 1)}
             new = {"total": sums.total, "count": sums.count} if update.finite else {}
             added = {
