@@ -43,6 +43,7 @@ from equisct.app.report import (
     draw_curves,
     group_runs,
     losses_chart,
+    terms_chart,
     throughput_chart,
     training_chart,
     write_chart,
@@ -244,6 +245,12 @@ def test_terms_of_ones_own_are_drawn(tmp_path):
     assert row["mine"] == -row["loss"]
     assert row["terms/loss"] == pytest.approx(2 * row["loss"])
     assert [panel.title for panel in losses_chart([group]).panels] == ["Base/denoising loss"]
+    drawn = {panel.title: list(panel.lines[0].y) for panel in terms_chart([group], term_columns(row)).panels}
+    assert drawn == {
+        "Base/denoising": [row["base/denoising"]],
+        "Terms/loss": [row["terms/loss"]],
+        "Mine": [row["mine"]],
+    }
     for terms in (["mine"], ["base/denoising", "nothing"]):
         draw_curves([row, row | {"step": 4, "mine": None}], terms, tmp_path / "curves.png")
         with Image.open(tmp_path / "curves.png") as picture:
@@ -252,7 +259,7 @@ def test_terms_of_ones_own_are_drawn(tmp_path):
 
 def test_what_is_not_there_leaves_no_chart():
     bare = group_runs([RunRows("bare", {"run.seed": 0}, [{"step": 1, "points": 0}])], decides)
-    charts = (training_chart(bare), ablation_chart(bare), losses_chart(bare))
+    charts = (training_chart(bare), terms_chart(bare, ["loss"]), ablation_chart(bare), losses_chart(bare))
     assert all(chart.is_empty for chart in (*charts, throughput_chart(bare)))
 
 

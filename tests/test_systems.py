@@ -585,6 +585,61 @@ def test_a_method_of_ones_own_is_one_file(tmp_path):
     assert (wrong.returncode, "EQUISCT_METHODS: expected Python files that are there" in wrong.stderr) == (2, True)
 
 
+OWN = '''
+"""A method from scratch: the squared error of a denoiser, and how large its samples are."""
+
+import dataclasses
+
+import jax, jax.numpy as jnp, jax.random as jr
+import equisct as sct
+from equisct.app import methods, presets
+from equisct.app.parts.models import denoising_model
+
+
+def objective(model, batch, step, *, key):
+    z = jr.normal(key, batch.shape)
+    denoised = jax.vmap(lambda x, z: model(x + z, 1.0))(batch, z)
+    loss = jnp.square(denoised - batch).mean()
+    return loss, {"size": jnp.square(denoised).mean()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain(methods.Method):
+    """A denoiser at one level."""
+
+    def build(self, config, shape):
+        return methods.System(
+            model=lambda key: denoising_model(config, shape, "edm", key=key),
+            objective=lambda teacher: objective,
+            samplers=lambda step: (sct.Heun((2.0, 1.0, 0.1)),),
+        )
+
+
+presets.PRESETS["plain"] = ("One level.", dataclasses.replace(presets.TOY, preset="plain", method=Plain()))
+'''
+EVERY_COMMAND = """
+from equisct.app.cli import evaluate, report, sample, train
+train.main("plain --run.dir run --run.steps 2 --run.batch 8 --sample.n 1 --log.no-tensorboard --log.every 1 "
+           "--torso.width 4 --torso.blocks 1 --parallel.devices 1 --data.samples 64 --optim.no-decay".split())
+train.main("resume run --run.steps 4".split())
+sample.main("run --n 2 --out a.npz".split())
+evaluate.main("model run --n 16 --features pixels --metrics frechet --out record.json".split())
+report.main("run --n 2 --levels 2".split())
+"""
+
+
+def test_a_method_from_scratch_works_in_every_command_and_its_terms_are_drawn(tmp_path):
+    (tmp_path / "plain.py").write_text(OWN)
+    ended = call(tmp_path, "-c", EVERY_COMMAND, EQUISCT_METHODS=str(tmp_path / "plain.py"))
+    assert ended.returncode == 0, ended.stderr
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert all(row["size"] > 0 for row in rows)
+    assert not {"consistency", "denoising"} & set(rows[0]), "zeros for parts that it does not have"
+    assert json.loads((tmp_path / "record.json").read_text())["made"]["sampler"] == "heun-3"
+    assert ">Size</" in (tmp_path / "run" / "report.html").read_text()
+
+
 def call(folder, *words, **variables):
     """A process in a folder."""
     return subprocess.run(

@@ -22,6 +22,7 @@ from ..report import (
     ablation_chart,
     group_runs,
     losses_chart,
+    terms_chart,
     throughput_chart,
     training_chart,
     write_chart,
@@ -32,7 +33,7 @@ from ..report.runs import differences, figure_names, last, shown_value
 from ..runs.evaluator import read_pipeline
 from ..runs.folder import FIXED, FREE, read_config, read_status
 from ..settings.codec import to_json
-from ..tracking import read_rows
+from ..tracking import read_rows, term_columns
 from .report_models import Loaded, alignment_charts, load_models, pictures_of
 from .report_options import ReportOptions
 
@@ -188,8 +189,11 @@ def _apart(groups: Sequence[Group]) -> Table:
 
 
 def _training(groups: Sequence[Group]) -> Section:
+    rows = [run.metrics[-1] for group in groups for run in group.runs if run.metrics]
+    terms = dict.fromkeys(["loss", *(name for row in rows for name in term_columns(row))])
     charts = [
-        training_chart(groups), ablation_chart(groups), losses_chart(groups), throughput_chart(groups)
+        training_chart(groups), terms_chart(groups, list(terms)), ablation_chart(groups), losses_chart(groups),
+        throughput_chart(groups),
     ]  # fmt: skip
     shown = [chart for chart in charts if not chart.is_empty]
     return Section("training", "Training", "From the rows that each run has recorded.", shown)

@@ -7,6 +7,7 @@ from .chart import write_chart as write_chart
 from .curves import draw_curves as draw_curves
 from .figures import ablation_chart as ablation_chart
 from .figures import losses_chart as losses_chart
+from .figures import terms_chart as terms_chart
 from .figures import throughput_chart as throughput_chart
 from .figures import training_chart as training_chart
 from .grid import draw_grids as draw_grids

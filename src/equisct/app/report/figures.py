@@ -163,6 +163,25 @@ def ablation_chart(groups: Sequence[Group]) -> Chart:
     )  # fmt: skip
 
 
+def terms_chart(groups: Sequence[Group], names: Sequence[str]) -> Chart:
+    """The columns `names` of the metrics, the loss and whatever an objective returned beside it, over the updates."""
+    panels = []
+    for name in names:
+        curves = [curve(group, lambda run: run.metrics, name) for group in groups]  # noqa: B023  (called at once)
+        lines = [
+            _line(group.label, found, i, several=len(group.runs) > 1)
+            for i, (group, found) in enumerate(zip(groups, curves, strict=True))
+            if len(found.steps)
+        ]
+        panels.append(Panel(_titled(name.replace("_", " ")), "update", name, tuple(lines), yscale=_scale(lines)))
+    kept = tuple(panel for panel in panels if panel.lines)
+    return Chart(
+        "terms", "Loss and its terms",
+        "The loss and what the objective returned beside it, averaged between rows; parts before their weight.",
+        _in_words(kept), kept,
+    )  # fmt: skip
+
+
 def losses_chart(groups: Sequence[Group]) -> Chart:
     """Each loss per bin of noise levels, averaged over the rows of the last stage, between the edges recorded there."""
     panels = []
