@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ._base.check import check_positive
+from ._base.defaults import HEAD_WEIGHT
 from ._base.types import Sample, Scalar
 
 
@@ -59,7 +60,9 @@ class PseudoHuber(AbstractDistance):
         return jnp.mean(_pseudo_huber(jnp.square(a - b), self.c))
 
     def balanced_head_weight(self, size: int) -> float:
-        return 0.3
+        """The paper's."""
+        del size
+        return HEAD_WEIGHT
 
 
 class PseudoHuberRMS(AbstractDistance):
@@ -81,7 +84,9 @@ class PseudoHuberRMS(AbstractDistance):
         return _pseudo_huber(jnp.mean(jnp.square(a - b)), self.c_per_root_dim)
 
     def balanced_head_weight(self, size: int) -> float:
-        return 0.3
+        """The paper's."""
+        del size
+        return HEAD_WEIGHT
 
 
 class PseudoHuberNorm(AbstractDistance):
@@ -103,7 +108,8 @@ class PseudoHuberNorm(AbstractDistance):
         return _pseudo_huber(jnp.sum(jnp.square(a - b)), self.c_per_root_dim * math.sqrt(a.size))
 
     def balanced_head_weight(self, size: int) -> float:
-        return 0.3 * math.sqrt(size)
+        """The paper's times sqrt(d), by which this distance is larger."""
+        return HEAD_WEIGHT * math.sqrt(size)
 
 
 class SquaredL2(AbstractDistance):
