@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+import threading
 
 import equinox as eqx
 import jax
@@ -41,6 +42,18 @@ def saved(tmp_path):
 
 def files(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_notes_are_those_of_the_moment_of_saving(tmp_path, monkeypatch):
+    """What they say is written in the background, while the run goes on and changes it."""
+    store, notes, changed = CheckpointStore(tmp_path), {"window": [1]}, threading.Event()
+    finish = store._finish
+    monkeypatch.setattr(store, "_finish", lambda *words: changed.wait(10) and finish(*words))
+    store.save(1, mlp_pair(1), notes)
+    notes["window"].append(2)
+    changed.set()
+    store.wait()
+    assert find_checkpoint(tmp_path, 1).notes == {"window": [1]}
 
 
 def test_every_bit_and_the_notes_come_back(saved):

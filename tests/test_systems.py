@@ -243,7 +243,7 @@ def check_update(config, shape, teacher):
     recipe = build_recipe(config, system, teacher)
     batch = np.asarray(jr.uniform(jr.key(1), (2, *shape), minval=-1.0))
     if isinstance(config.method, methods.KD):
-        batch = np.stack([batch, batch], axis=1)
+        batch = sct.Pair(batch, batch)
     after, report = train_step(recipe, init_state(recipe, model), batch, jr.key(2))
     assert bool(report.finite)
     assert isinstance(after.objective_model, WithTeacher) == (system.teacher_share is not None)

@@ -28,7 +28,7 @@ KINDS = list(dict.fromkeys(row.trained for row in runs.ROWS))
 def test_every_row_has_settings_that_the_command_takes(kind, data, tmp_path):
     config = runs.configuration(kind, data, tmp_path, 700, seed=3)
     assert codec.from_json(codec.to_json(config)) == config
-    config.method.check(config.run.steps)
+    config.method.check(config)
     assert (config.run.steps, config.run.seed) == (700, 3)
     assert (getattr(config.method, "teacher", None) is not None) == (kind in runs.TEACHERS)
 

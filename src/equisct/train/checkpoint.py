@@ -78,7 +78,7 @@ class CheckpointStore:
         if step < max(self.steps(), default=0):
             raise ValueError(f"step: expected one after those in {self._folder}, {self.steps()}, found {step}")
         try:
-            json.dumps(notes)
+            notes = json.loads(json.dumps(notes))  # as they are now: they are written later
         except (TypeError, ValueError) as error:
             raise ValueError(f"notes: expected what JSON can hold, found {error}") from None
         place, arrays = self._folder / str(step), _own_copy(named_arrays(tree))

@@ -186,7 +186,7 @@ class Window:
 
     def to_json(self) -> dict[str, Any]:
         """The state, exactly."""
-        state = {"skipped": self._skipped, "loss": self._loss.to_json(), "bins": self._bins}
+        state = {"skipped": self._skipped, "loss": self._loss.to_json(), "bins": dict(self._bins)}
         return state | {"terms": _to_json(self._terms), "norms": _to_json(self._norms)}
 
     @staticmethod
