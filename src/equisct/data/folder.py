@@ -4,7 +4,7 @@ import pathlib
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Float32
 
 from ._files import FilePath
 from ._picture_files import ACCEPTED, picture_files
@@ -12,6 +12,7 @@ from ._picture_index import Survey, default_index, read_index, scan, survey
 from ._pictures import PictureError, decode, fit
 from .errors import DataError
 from .images import images_to_float
+from .records import Flips, Indices
 
 
 class ImageFolder:
@@ -37,6 +38,8 @@ class ImageFolder:
         name: What to call the set in logs.
         bad: Name and reason of every file that cannot be used.
         good: Positions of the usable files, ascending.
+        size: The number of files, the skipped ones included.
+        shape: The shape (c, h, w) of one sample.
 
     Raises:
         DataError: No picture can be used, or too many cannot.
@@ -61,29 +64,17 @@ class ImageFolder:
         known = read_index(place) if index is not None or place.exists() else {}
         found = survey(scan(self._files, known), size, channels)
         check_survey(found, self.path, bad=bad, bad_limit=bad_limit)
-        self.bad, self.good, self._shape, self._size = found.bad, found.good, found.shape, size
-        count = len(self._files.names)
-        self._source = self.good[np.searchsorted(self.good, np.arange(count)) % len(self.good)]
+        self.bad, self.good, self.shape, self._side = found.bad, found.good, found.shape, size
+        self.size = len(self._files.names)
+        self._source = self.good[np.searchsorted(self.good, np.arange(self.size)) % len(self.good)]
 
-    @property
-    def size(self) -> int:
-        """The number of files, the skipped ones included."""
-        return len(self._source)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape (c, h, w) of one sample."""
-        return self._shape
-
-    def take(
-        self, indices: Int[np.ndarray, " batch"], flip: Bool[np.ndarray, " batch"] | None = None
-    ) -> Float32[np.ndarray, "batch c h w"]:
+    def take(self, indices: Indices, flip: Flips = None) -> Float32[np.ndarray, "batch c h w"]:
         """The samples at `indices`, in [-1, 1], each mirrored left to right where `flip` is true.
 
         Raises:
             DataError: A file is no longer what it was at construction.
         """
-        channels, height, width = self._shape
+        channels, height, width = self.shape
         images = np.empty((len(indices), height, width, channels), np.uint8)
         for row, position in enumerate(self._source[indices]):
             images[row] = self._read(self._files.names[position])
@@ -92,9 +83,9 @@ class ImageFolder:
         return images_to_float(images)
 
     def _read(self, name: str) -> np.ndarray:
-        channels, height, width = self._shape
+        channels, height, width = self.shape
         try:
-            image = fit(decode(self._files.read(name)), self._size, channels)
+            image = fit(decode(self._files.read(name)), self._side, channels)
             if image.shape != (height, width, channels):
                 raise PictureError(f"{image.shape[1]} x {image.shape[0]} pixels")
         except PictureError as error:

@@ -5,11 +5,11 @@ import os
 import zipfile
 
 import numpy as np
-from jaxtyping import Bool, Int
 
 from .._base.batch import Pair
 from ._files import FilePath, check_expansion, existing, refused
 from .errors import DataError, describe
+from .records import Flips, Indices
 
 ACCEPTED = """an .npz file of equisct-sample --pairs:
   z: float32 (n, *shape), unit Gaussian noise
@@ -56,7 +56,7 @@ class PairSet:
         """The shape of the noise, and of what was made of it."""
         return self.z.shape[1:]
 
-    def take(self, indices: Int[np.ndarray, " batch"], flip: Bool[np.ndarray, " batch"] | None = None) -> Pair:
+    def take(self, indices: Indices, flip: Flips = None) -> Pair:
         """The pairs at `indices`; `flip` must be None.
 
         Raises:

@@ -46,11 +46,7 @@ def pixels() -> FeatureNetwork:
 
 
 def extract(
-    network: FeatureNetwork,
-    samples: Float[np.ndarray, "n *shape"],
-    *,
-    quantise: Quantise = "none",
-    batch: int = 256,
+    network: FeatureNetwork, samples: Float[np.ndarray, "n *shape"], *, quantise: Quantise = "none", batch: int = 256
 ) -> Extracted:
     """Features of all samples, `batch` at a time on the device, in one compilation.
 
