@@ -112,7 +112,7 @@ def _from_folder(folder: pathlib.Path, names: list[str]) -> Streams:
 def _from_archive(archive: pathlib.Path, names: list[str]) -> Streams:
     """Members are known by their names alone; a link, a folder or a second file of that name is refused."""
     seen: list[str] = []
-    with gzip.open(archive) as unpacked, _open_tar(unpacked, archive) as tar:
+    with gzip.open(archive) as plain, tarfile.open(fileobj=_Limited(plain, archive), mode="r|", bufsize=2**20) as tar:
         for member in tar:
             name = member.name.removeprefix("./").removeprefix(f"{FOLDER}/")
             if name in names and name not in seen and member.isreg() and not member.issparse():
@@ -149,7 +149,3 @@ class _Limited(io.RawIOBase):
             hint = "this looks like a decompression bomb"
             raise DataError(self.where, f"more than {UNPACKED_BYTES:,} bytes unpacked", f"the official {ARCHIVE}", hint)
         return content
-
-
-def _open_tar(stream: Readable, where: pathlib.Path) -> tarfile.TarFile:
-    return tarfile.open(fileobj=_Limited(stream, where), mode="r|", bufsize=2**20)

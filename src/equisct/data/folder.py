@@ -12,6 +12,7 @@ from ._picture_index import Survey, default_index, read_index, scan, survey
 from ._pictures import PictureError, decode, fit
 from .errors import DataError
 from .images import images_to_float
+from .loader import check_at_least
 from .records import Flips, Indices
 
 
@@ -56,7 +57,14 @@ class ImageFolder:
         bad_limit: float = 0.01,
         index: FilePath | None = None,
     ):
-        _check_settings(size, channels, bad, bad_limit)
+        if size is not None:
+            check_at_least("size", size, 1)
+        if channels not in (None, 1, 3):
+            raise ValueError(f"channels: expected 1 or 3, found {channels}")
+        if bad not in ("error", "skip"):
+            raise ValueError(f"bad: expected error or skip, found {bad}")
+        if not 0 <= bad_limit <= 1:
+            raise ValueError(f"bad_limit: expected a number in [0, 1], found {bad_limit}")
         self.path = pathlib.Path(path)
         self.name = self.path.resolve().name.split(".")[0]
         self._files = picture_files(self.path)
@@ -76,22 +84,19 @@ class ImageFolder:
         """
         channels, height, width = self.shape
         images = np.empty((len(indices), height, width, channels), np.uint8)
-        for row, position in enumerate(self._source[indices]):
-            images[row] = self._read(self._files.names[position])
+        for image, position in zip(images, self._source[indices], strict=True):
+            name = self._files.names[position]
+            try:
+                found = fit(decode(self._files.read(name)), self._side, channels)
+                if found.shape != image.shape:
+                    raise PictureError(f"{found.shape[1]} x {found.shape[0]} pixels")
+            except PictureError as error:
+                expected = f"the picture of {width} x {height} pixels that was there before"
+                raise DataError(f"{self.path}: {ascii(name)}", str(error), expected, "check the set again") from error
+            image[:] = found
         if flip is not None:
             images[flip] = images[flip][:, :, ::-1]
         return images_to_float(images)
-
-    def _read(self, name: str) -> np.ndarray:
-        channels, height, width = self.shape
-        try:
-            image = fit(decode(self._files.read(name)), self._side, channels)
-            if image.shape != (height, width, channels):
-                raise PictureError(f"{image.shape[1]} x {image.shape[0]} pixels")
-        except PictureError as error:
-            expected = f"the picture of {width} x {height} pixels that was there before"
-            raise DataError(f"{self.path}: {ascii(name)}", str(error), expected, "check the set again") from error
-        return image
 
 
 def check_survey(found: Survey, path: pathlib.Path, *, bad: str, bad_limit: float) -> None:
@@ -110,14 +115,3 @@ def check_survey(found: Survey, path: pathlib.Path, *, bad: str, bad_limit: floa
     if len(found.bad) > bad_limit * count:
         hint = "`equisct-data check` lists them all; mend or remove them, or raise the limit (bad_limit)"
         raise DataError(path, share, f"at most a share of {bad_limit:g} (bad_limit)", hint)
-
-
-def _check_settings(size: int | None, channels: int | None, bad: str, bad_limit: float) -> None:
-    if size is not None and size < 1:
-        raise ValueError(f"size: expected at least 1, found {size}")
-    if channels not in (None, 1, 3):
-        raise ValueError(f"channels: expected 1 or 3, found {channels}")
-    if bad not in ("error", "skip"):
-        raise ValueError(f"bad: expected error or skip, found {bad}")
-    if not 0 <= bad_limit <= 1:
-        raise ValueError(f"bad_limit: expected a number in [0, 1], found {bad_limit}")

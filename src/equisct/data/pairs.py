@@ -41,10 +41,8 @@ class PairSet:
         for what, array in (("z", self.z), ("samples", self.samples)):
             right = array.dtype == np.float32 and array.ndim in (2, 4) and array.size and np.isfinite(array).all()
             if not right or array.shape != self.z.shape:
-                expected = (
-                    f"finite float32 numbers (n, d) or (n, c, h, w), of one shape in z and samples: {self.z.shape}"
-                )
-                raise DataError(f"{self.name}: {what}", f"a {describe(array)}", expected)
+                shapes = f"(n, d) or (n, c, h, w), of one shape in z and samples: {self.z.shape}"
+                raise DataError(f"{self.name}: {what}", f"a {describe(array)}", f"finite float32 numbers {shapes}")
 
     @property
     def size(self) -> int:
