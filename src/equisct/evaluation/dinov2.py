@@ -16,7 +16,7 @@ from jax import Array
 from jaxtyping import Float
 
 from .._base.types import Sample
-from .features import FeatureNetwork
+from .features import FeatureNetwork, check_weights
 from .torch_file import built_from_file, named_array
 
 SIDE, WIDTH_OF_HEAD, EPSILON = 224, 64, 1e-6
@@ -105,35 +105,24 @@ def dinov2_from(arrays: Mapping[str, np.ndarray]) -> DINOv2:
     Raises:
         ValueError: if one is missing or of another shape.
     """
-
-    def dense(name: str) -> Dense:
-        weight = named_array(arrays, f"{name}.weight", 2)
-        return Dense(jnp.asarray(weight.T), jnp.asarray(named_array(arrays, f"{name}.bias", 1)))
-
-    def norm(name: str) -> Norm:
-        return Norm(*(jnp.asarray(named_array(arrays, f"{name}.{part}", 1)) for part in ("weight", "bias")))
+    read = lambda name, dimensions: jnp.asarray(named_array(arrays, name, dimensions))
+    dense = lambda name: Dense(read(f"{name}.weight", 2).T, read(f"{name}.bias", 1))
+    norm = lambda name: Norm(read(f"{name}.weight", 1), read(f"{name}.bias", 1))
 
     def block(i: int) -> Block:
         name = f"blocks.{i}"
-        scales = [jnp.asarray(named_array(arrays, f"{name}.ls{k}.gamma", 1)) for k in (1, 2)]
         return Block(
-            norm(f"{name}.norm1"), dense(f"{name}.attn.qkv"), dense(f"{name}.attn.proj"), scales[0],
-            norm(f"{name}.norm2"), dense(f"{name}.mlp.fc1"), dense(f"{name}.mlp.fc2"), scales[1],
+            norm(f"{name}.norm1"), dense(f"{name}.attn.qkv"), dense(f"{name}.attn.proj"), read(f"{name}.ls1.gamma", 1),
+            norm(f"{name}.norm2"), dense(f"{name}.mlp.fc1"), dense(f"{name}.mlp.fc2"), read(f"{name}.ls2.gamma", 1),
         )  # fmt: skip
 
-    kernel = named_array(arrays, "patch_embed.proj.weight", 4)
-    patch = Dense(
-        jnp.asarray(kernel.reshape(len(kernel), -1).T), jnp.asarray(named_array(arrays, "patch_embed.proj.bias", 1))
-    )
+    kernel = read("patch_embed.proj.weight", 4)
+    patch = Dense(kernel.reshape(len(kernel), -1).T, read("patch_embed.proj.bias", 1))
     depth = next(i for i in range(len(arrays) + 1) if f"blocks.{i}.norm1.weight" not in arrays)
     embedding = named_array(arrays, "pos_embed", 3)[0]
     places = np.concatenate([embedding[:1], resized(embedding[1:], SIDE // kernel.shape[-1])])
-    token = jnp.asarray(named_array(arrays, "cls_token", 3)[0, 0])
-    made = DINOv2(patch, token, jnp.asarray(places), tuple(map(block, range(depth))), norm("norm"))
-    try:
-        jax.eval_shape(made.features, jax.ShapeDtypeStruct((3, 32, 32), jnp.float32))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"weights: expected those of DINOv2 without registers, found other shapes ({error})") from None
+    made = DINOv2(patch, read("cls_token", 3)[0, 0], jnp.asarray(places), tuple(map(block, range(depth))), norm("norm"))
+    check_weights(made.features, "DINOv2 without registers")
     return made
 
 

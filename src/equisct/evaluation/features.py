@@ -102,12 +102,19 @@ def check_samples(samples: Float[np.ndarray, "n *shape"]) -> None:
         raise ValueError(f"samples: expected one or more of finite numbers, found {len(samples)}, {bad} not finite")
 
 
+def check_weights(call: Callable[[Sample], Array], network: str) -> None:
+    """Raises `ValueError` unless arrays from a file of `network` fit together: its call takes an RGB image."""
+    try:
+        jax.eval_shape(call, jax.ShapeDtypeStruct((3, 32, 32), jnp.float32))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"weights: expected those of {network}, found other shapes ({error})") from None
+
+
 def check_shape(network: FeatureNetwork, shape: tuple[int, ...]) -> None:
     """Raises `ValueError` unless the network takes samples of this shape."""
     try:
         jax.eval_shape(lambda x: see(network, x), jax.ShapeDtypeStruct(shape, jnp.float32))
     except (TypeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"features: expected a network of samples {shape}, found {network.name} ({reason}); pixels take any"
-        ) from None
+        found = f"{network.name} ({reason}); pixels take any"
+        raise ValueError(f"features: expected a network of samples {shape}, found {found}") from None

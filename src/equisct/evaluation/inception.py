@@ -4,7 +4,6 @@ The graph is that of TensorFlow's file of 2015-12-05 as the public PyTorch check
 that leave out the border, a maximum in the last block. Batch norm is folded into each convolution's scale and shift.
 """
 
-import functools
 import os
 from collections.abc import Mapping
 
@@ -15,7 +14,7 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
-from .features import FeatureNetwork
+from .features import FeatureNetwork, check_weights
 from .torch_file import built_from_file, named_array
 
 SIDE = 299
@@ -27,8 +26,8 @@ EPSILON = 1e-3
 FILE_HASH = "6726825d"
 """The first digits of the SHA-256 of the public checkpoint, as its name says."""
 
-Chain = tuple[str | tuple[str, ...], ...]
-"""Layers one after the other; of a tuple of names, side by side. `/2` is a stride without a border."""
+Chain = tuple[str, ...]
+"""Layers one after the other; with `+`, side by side. `/2` is a stride without a border."""
 
 _PLAIN: tuple[Chain, ...] = (
     ("branch1x1",),
@@ -57,8 +56,8 @@ _SMALLEST: tuple[Chain, ...] = (
 def _wide(pool: str) -> tuple[Chain, ...]:
     return (
         ("branch1x1",),
-        ("branch3x3_1", ("branch3x3_2a", "branch3x3_2b")),
-        ("branch3x3dbl_1", "branch3x3dbl_2", ("branch3x3dbl_3a", "branch3x3dbl_3b")),
+        ("branch3x3_1", "branch3x3_2a+branch3x3_2b"),
+        ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3a+branch3x3dbl_3b"),
         (pool, "branch_pool"),
     )
 
@@ -135,15 +134,14 @@ class Inception(eqx.Module):
 
     def _chain(self, block: str, chain: Chain, h: Array) -> Array:
         for step in chain:
-            names = (step,) if isinstance(step, str) else step
-            h = jnp.concatenate([self._layer(f"{block}.", name, h) for name in names], axis=-1)
+            h = jnp.concatenate([self._layer(f"{block}.", name, h) for name in step.split("+")], axis=-1)
         return h
 
     def _layer(self, where: str, step: str, h: Array) -> Array:
         name, _, number = step.partition("/")
         stride = int(number) if number else None
         if name == "average":
-            return _pool(h, lax.add, 0.0, None) / _neighbours(h.shape[0])
+            return _pool(h, lax.add, 0.0, None) / _pool(jnp.ones_like(h[..., :1]), lax.add, 0.0, None)
         if name == "maximum":
             return _pool(h, lax.max, -jnp.inf, stride)
         return self.layers[where + name](h, stride)
@@ -153,13 +151,6 @@ def _pool(h: Array, reduce: object, start: float, stride: int | None) -> Array:
     """Over windows of 3 x 3; with `stride` None the size stays."""
     steps = (stride or 1, stride or 1, 1)
     return lax.reduce_window(h, start, reduce, (3, 3, 1), steps, "SAME" if stride is None else "VALID")  # type: ignore[arg-type]
-
-
-def _neighbours(side: int) -> np.ndarray:
-    """How many of the nine places of a window lie inside, (side, side, 1)."""
-    inside = np.full(side, 3, np.float32)
-    inside[[0, -1]] -= 1
-    return np.outer(inside, inside)[..., None]
 
 
 def resize(pixels: Float[Array, "h w c"], side: int) -> Float[Array, "side side c"]:
@@ -177,14 +168,10 @@ def resize(pixels: Float[Array, "h w c"], side: int) -> Float[Array, "side side 
 
 def inception_names() -> list[str]:
     """The convolutions by their names in the checkpoint."""
-    stem = [step.partition("/")[0] for step in STEM]
-    steps = [f"{block}.{name}" for block, chains in BLOCKS.items() for chain in chains for name in _flat(chain)]
-    return [name for name in [*stem, *steps] if name.rpartition(".")[2] not in ("average", "maximum")]
-
-
-def _flat(chain: Chain) -> list[str]:
-    names = [name for step in chain for name in ((step,) if isinstance(step, str) else step)]
-    return [name.partition("/")[0] for name in names]
+    inside = [(block, step) for block, chains in BLOCKS.items() for chain in chains for step in chain]
+    steps = [*STEM, *(f"{block}.{name}" for block, step in inside for name in step.split("+"))]
+    names = [step.partition("/")[0] for step in steps]
+    return [name for name in names if not name.endswith(("average", "maximum"))]
 
 
 def inception_from(arrays: Mapping[str, np.ndarray]) -> Inception:
@@ -194,25 +181,17 @@ def inception_from(arrays: Mapping[str, np.ndarray]) -> Inception:
         ValueError: for an array that is missing, or of another shape than its neighbours ask for.
     """
     layers = {name: _convolution(arrays, name) for name in inception_names()}
-    made = Inception(
-        layers, jnp.asarray(named_array(arrays, "fc.weight", 2).T), jnp.asarray(named_array(arrays, "fc.bias", 1))
-    )
-    try:
-        jax.eval_shape(made.logits, jax.ShapeDtypeStruct((3, 32, 32), jnp.float32))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"weights: expected those of the 2015 Inception network, found other shapes ({error})"
-        ) from None
+    classes, bias = named_array(arrays, "fc.weight", 2).T, named_array(arrays, "fc.bias", 1)
+    made = Inception(layers, jnp.asarray(classes), jnp.asarray(bias))
+    check_weights(made.logits, "the 2015 Inception network")
     return made
 
 
 def _convolution(arrays: Mapping[str, np.ndarray], name: str) -> Convolution:
-    read = functools.partial(named_array, arrays)
-    gain, bias, mean, variance = (
-        read(f"{name}.bn.{part}", 1) for part in ("weight", "bias", "running_mean", "running_var")
-    )
+    parts = ("weight", "bias", "running_mean", "running_var")
+    gain, bias, mean, variance = (named_array(arrays, f"{name}.bn.{part}", 1) for part in parts)
     scale = gain / np.sqrt(variance + np.float32(EPSILON))
-    weight = read(f"{name}.conv.weight", 4).transpose(2, 3, 1, 0)
+    weight = named_array(arrays, f"{name}.conv.weight", 4).transpose(2, 3, 1, 0)
     return Convolution(jnp.asarray(weight), jnp.asarray(scale), jnp.asarray(bias - mean * scale))
 
 

@@ -31,9 +31,8 @@ class FeatureMoments:
         """
         if not len(features) or not np.isfinite(features).all():
             bad = int(np.sum(~np.isfinite(features).all(1)))
-            raise ValueError(
-                f"features: expected one or more rows of finite numbers, found {features.shape}, {bad} not finite"
-            )
+            found = f"{features.shape}, {bad} not finite"
+            raise ValueError(f"features: expected one or more rows of finite numbers, found {found}")
         rows = features.astype(np.float64)
         mean = rows.mean(0)
         return cls(len(rows), mean, (rows - mean).T @ (rows - mean))

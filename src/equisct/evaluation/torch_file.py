@@ -108,15 +108,12 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         if place.stat().st_size > _LARGEST:
             raise ValueError(f"more than {_LARGEST} bytes")
         found, storages = _from_zip(place) if zipfile.is_zipfile(place) else _from_programs(place.read_bytes())
-        return {str(name): _tensor(name, value).array(storages) for name, value in found.items()}
+        for name, value in found.items():
+            if not isinstance(value, _Tensor):
+                raise ValueError(f"{name!r}: a {type(value).__name__}")  # noqa: TRY004  (a wrong file, not a call)
+        return {str(name): tensor.array(storages) for name, tensor in found.items()}
     except Exception as error:  # on damaged or hostile files these raise nearly anything
         raise ValueError(f"weights: expected a PyTorch checkpoint of named tensors, found {place} ({error})") from None
-
-
-def _tensor(name: object, value: object) -> _Tensor:
-    if not isinstance(value, _Tensor):
-        raise ValueError(f"{name!r}: a {type(value).__name__}")  # noqa: TRY004  (a wrong file, not a call)
-    return value
 
 
 def _from_zip(place: pathlib.Path) -> tuple[Any, dict[str, bytes]]:
@@ -126,10 +123,8 @@ def _from_zip(place: pathlib.Path) -> tuple[Any, dict[str, bytes]]:
         if sum(info.file_size for info in archive.infolist()) > _LARGEST:
             raise ValueError(f"an archive that expands to more than {_LARGEST} bytes")
         (index,) = [name for name in names if name.endswith("/data.pkl")]
-        root = index.removesuffix("data.pkl")
-        storages = {
-            name.removeprefix(f"{root}data/"): archive.read(name) for name in names if name.startswith(f"{root}data/")
-        }
+        folder = f"{index.removesuffix('.pkl')}/"
+        storages = {name.removeprefix(folder): archive.read(name) for name in names if name.startswith(folder)}
         return _read(io.BytesIO(archive.read(index))), storages
 
 
