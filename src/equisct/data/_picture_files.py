@@ -31,9 +31,8 @@ class FolderFiles:
 
     def __init__(self, path: pathlib.Path):
         self.path = path
-        found: list[str] = []
         self.ignored = 0
-        self._refused: dict[str, str] = {}
+        self._reasons: dict[str, str] = {}  # why a name is refused without a look at it, or nothing
         with refused(path, "a folder that can be listed"):
             for place, folders, files in os.walk(path, onerror=_stop):
                 folders[:] = [name for name in folders if not _hidden(name)]
@@ -43,16 +42,16 @@ class FolderFiles:
                     if link or _named_as_picture(name):
                         folders.remove(name)
                         reason = "a link to a folder, which is not followed" if link else "a folder"
-                        self._refused[(here / name).as_posix()] = reason
+                        self._reasons[(here / name).as_posix()] = reason
                 pictures = [name for name in files if _named_as_picture(name) and not _hidden(name)]
                 self.ignored += len(files) - len(pictures)
-                found += [(here / name).as_posix() for name in pictures]
-        self.names = sorted([*found, *self._refused])
+                self._reasons |= {(here / name).as_posix(): "" for name in pictures}
+        self.names = sorted(self._reasons)
 
     def stamp(self, name: str) -> tuple[int, int]:
         """Bytes and time of change, in nanoseconds; raises `PictureError` if it is no readable file."""
-        if name in self._refused:
-            raise PictureError(self._refused[name])
+        if reason := self._reasons.get(name):
+            raise PictureError(reason)
         try:
             found = os.stat(self.path / name)
         except OSError as error:

@@ -112,26 +112,23 @@ def write_array_record(path: FilePath, images: Iterable[UInt8[np.ndarray, "n h w
     place = pathlib.Path(path)
     if place.exists():
         raise DataError(place, "a file that is there already", "a new name")
-
-    def write(part: pathlib.Path) -> None:
-        with contextlib.closing(_module().ArrayRecordWriter(os.fspath(part), WRITING)) as writer:
-            _write_records(writer, images, count)
-
-    atomic_write(place, write)
+    atomic_write(place, lambda part: _write(part, images, count))
 
 
-def _write_records(writer: Any, images: Iterable[np.ndarray], count: int) -> None:
+def _write(part: pathlib.Path, images: Iterable[np.ndarray], count: int) -> None:
     shape, written = None, 0
-    for piece in images:
-        shape = shape or piece.shape[1:]
-        if piece.dtype != np.uint8 or piece.ndim != 4 or piece.shape[3] not in (1, 3) or piece.shape[1:] != shape:
-            raise DataError("images", f"a {describe(piece)}", "uint8 arrays (n, h, w, c) of one shape, with c = 1 or 3")
-        if not written:
-            header = {"format": FORMAT, "version": VERSION, "count": count, "shape": list(shape)}
-            writer.write(json.dumps(header).encode())
-        for image in piece:
-            writer.write(image.tobytes())
-        written += len(piece)
+    with contextlib.closing(_module().ArrayRecordWriter(os.fspath(part), WRITING)) as writer:
+        for piece in images:
+            shape = shape or piece.shape[1:]
+            if piece.dtype != np.uint8 or piece.ndim != 4 or piece.shape[3] not in (1, 3) or piece.shape[1:] != shape:
+                expected = "uint8 arrays (n, h, w, c) of one shape, with c = 1 or 3"
+                raise DataError("images", f"a {describe(piece)}", expected)
+            if not written:
+                header = {"format": FORMAT, "version": VERSION, "count": count, "shape": list(shape)}
+                writer.write(json.dumps(header).encode())
+            for image in piece:
+                writer.write(image.tobytes())
+            written += len(piece)
     if written != count or not count:
         raise DataError("images", f"{written:,} pictures", f"count = {max(count, 1):,} of them")
 

@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import os
 import pathlib
 import tarfile
 from collections.abc import Generator
@@ -97,13 +98,12 @@ def _streams(place: pathlib.Path, names: list[str]) -> Streams:
             return _from_folder(folder, names)
     if (place / ARCHIVE).is_file():
         return _from_archive(place / ARCHIVE, names)
-    raise _missing(place, [entry.name for entry in sorted(place.iterdir())], names)
+    raise _missing(place, sorted(os.listdir(place)), names)
 
 
 def _from_folder(folder: pathlib.Path, names: list[str]) -> Streams:
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise _missing(folder, [entry.name for entry in sorted(folder.iterdir())], missing)
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise _missing(folder, sorted(os.listdir(folder)), missing)
     for name in names:
         with (folder / name).open("rb") as stream:
             yield name, stream
@@ -125,8 +125,7 @@ def _from_archive(archive: pathlib.Path, names: list[str]) -> Streams:
             seen.append(name)
             if len(seen) > MEMBERS:
                 raise DataError(archive, f"more than {MEMBERS} members", f"the official {ARCHIVE}, which has 9")
-    missing = [name for name in names if name not in seen]
-    if missing:
+    if missing := [name for name in names if name not in seen]:
         raise _missing(archive, seen, missing)
 
 

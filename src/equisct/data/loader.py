@@ -26,6 +26,7 @@ def epoch_permutation(seed: int, epoch: int, size: int) -> Int64[np.ndarray, " s
 
 
 _remembered = functools.lru_cache(maxsize=4)(epoch_permutation)
+"""The orders of all loaders of the process, of which a batch needs one or two."""
 
 
 def batch_indices(step: int, *, batch: int, size: int, seed: int) -> Int64[np.ndarray, " batch"]:

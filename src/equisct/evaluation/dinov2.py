@@ -140,19 +140,11 @@ def resized(grid: Float[np.ndarray, "n d"], side: int) -> Float[np.ndarray, "m d
 
 def _cubic_weights(before: int, after: int, scale: float) -> Float[np.ndarray, "after before"]:
     """PyTorch's bicubic interpolation along one axis (a = -0.75, the border's value beyond it) as a matrix."""
-    weights = np.zeros((after, before))
-    for i in range(after):
-        at = (i + 0.5) / scale - 0.5
-        first = math.floor(at)
-        for k in range(first - 1, first + 3):
-            weights[i, min(max(k, 0), before - 1)] += _cubic(abs(at - k))
-    return weights
-
-
-def _cubic(d: float, a: float = -0.75) -> float:
-    if d <= 1:
-        return (a + 2) * d**3 - (a + 3) * d**2 + 1
-    return a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a if d < 2 else 0.0
+    at = (np.arange(after)[:, None] + 0.5) / scale - 0.5
+    places, a = np.floor(at) + np.arange(-1, 3), -0.75
+    d = abs(at - places)
+    cubic = np.where(d <= 1, (a + 2) * d**3 - (a + 3) * d**2 + 1, a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a)
+    return (cubic[..., None] * (places.clip(0, before - 1)[..., None] == np.arange(before))).sum(1)
 
 
 def load_dinov2(path: str | os.PathLike[str]) -> FeatureNetwork:

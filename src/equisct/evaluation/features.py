@@ -59,7 +59,9 @@ def extract(
     Raises:
         ValueError: for no samples, or some that are not finite.
     """
-    check_samples(samples)
+    bad = int(np.sum(~np.isfinite(samples).all(axis=tuple(range(1, samples.ndim)))))
+    if not len(samples) or bad:
+        raise ValueError(f"samples: expected one or more of finite numbers, found {len(samples)}, {bad} not finite")
     size, parts = min(batch, len(samples)), []
     for start in range(0, len(samples), size):
         part = samples[start : start + size]
@@ -93,13 +95,6 @@ def quantised(x: Sample, quantise: Quantise) -> Sample:
         return x
     shift = 128.0 if quantise == "round" else 127.5
     return jnp.floor(jnp.clip(127.5 * x + shift, 0, 255)) / 127.5 - 1
-
-
-def check_samples(samples: Float[np.ndarray, "n *shape"]) -> None:
-    """Raises `ValueError` unless there are samples, all of finite numbers."""
-    bad = int(np.sum(~np.isfinite(samples).all(axis=tuple(range(1, samples.ndim)))))
-    if not len(samples) or bad:
-        raise ValueError(f"samples: expected one or more of finite numbers, found {len(samples)}, {bad} not finite")
 
 
 def check_weights(call: Callable[[Sample], Array], network: str) -> None:

@@ -26,54 +26,25 @@ EPSILON = 1e-3
 FILE_HASH = "6726825d"
 """The first digits of the SHA-256 of the public checkpoint, as its name says."""
 
-Chain = tuple[str, ...]
-"""Layers one after the other; with `+`, side by side. `/2` is a stride without a border."""
-
-_PLAIN: tuple[Chain, ...] = (
-    ("branch1x1",),
-    ("branch5x5_1", "branch5x5_2"),
-    ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"),
-    ("average", "branch_pool"),
+_PLAIN = ("branch1x1", "branch5x5_1 branch5x5_2", "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3", "average branch_pool")
+_SMALLER = ("branch3x3/2", "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3/2", "maximum/2")
+_LONG = (
+    "branch1x1",
+    "branch7x7_1 branch7x7_2 branch7x7_3",
+    "branch7x7dbl_1 branch7x7dbl_2 branch7x7dbl_3 branch7x7dbl_4 branch7x7dbl_5",
+    "average branch_pool",
 )
-_SMALLER: tuple[Chain, ...] = (
-    ("branch3x3/2",),
-    ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3/2"),
-    ("maximum/2",),
-)
-_LONG: tuple[Chain, ...] = (
-    ("branch1x1",),
-    ("branch7x7_1", "branch7x7_2", "branch7x7_3"),
-    ("branch7x7dbl_1", "branch7x7dbl_2", "branch7x7dbl_3", "branch7x7dbl_4", "branch7x7dbl_5"),
-    ("average", "branch_pool"),
-)
-_SMALLEST: tuple[Chain, ...] = (
-    ("branch3x3_1", "branch3x3_2/2"),
-    ("branch7x7x3_1", "branch7x7x3_2", "branch7x7x3_3", "branch7x7x3_4/2"),
-    ("maximum/2",),
+_SMALLEST = ("branch3x3_1 branch3x3_2/2", "branch7x7x3_1 branch7x7x3_2 branch7x7x3_3 branch7x7x3_4/2", "maximum/2")
+_WIDE = (
+    "branch1x1",
+    "branch3x3_1 branch3x3_2a+branch3x3_2b",
+    "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3a+branch3x3dbl_3b",
 )
 
+STEM = "Conv2d_1a_3x3/2 Conv2d_2a_3x3/1 Conv2d_2b_3x3 maximum/2 Conv2d_3b_1x1 Conv2d_4a_3x3/1 maximum/2"
+"""A chain: layers one after the other; with `+`, side by side. `/2` and `/1` are strides without a border."""
 
-def _wide(pool: str) -> tuple[Chain, ...]:
-    return (
-        ("branch1x1",),
-        ("branch3x3_1", "branch3x3_2a+branch3x3_2b"),
-        ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3a+branch3x3dbl_3b"),
-        (pool, "branch_pool"),
-    )
-
-
-STEM = (
-    "Conv2d_1a_3x3/2",
-    "Conv2d_2a_3x3/1",
-    "Conv2d_2b_3x3",
-    "maximum/2",
-    "Conv2d_3b_1x1",
-    "Conv2d_4a_3x3/1",
-    "maximum/2",
-)
-"""`/1` is stride 1 without a border."""
-
-BLOCKS: dict[str, tuple[Chain, ...]] = {
+BLOCKS: dict[str, tuple[str, ...]] = {
     "Mixed_5b": _PLAIN,
     "Mixed_5c": _PLAIN,
     "Mixed_5d": _PLAIN,
@@ -83,9 +54,10 @@ BLOCKS: dict[str, tuple[Chain, ...]] = {
     "Mixed_6d": _LONG,
     "Mixed_6e": _LONG,
     "Mixed_7a": _SMALLEST,
-    "Mixed_7b": _wide("average"),
-    "Mixed_7c": _wide("maximum"),
+    "Mixed_7b": (*_WIDE, "average branch_pool"),
+    "Mixed_7c": (*_WIDE, "maximum branch_pool"),
 }
+"""Chains side by side."""
 
 
 class Convolution(eqx.Module):
@@ -118,10 +90,9 @@ class Inception(eqx.Module):
         """
         pixels = 127.5 * x.transpose(1, 2, 0) + 127.5
         h = (resize(pixels, SIDE) - 128) / 128
-        for name in STEM:
-            h = self._layer("", name, h)
+        h = self._chain("", STEM, h)
         for block, chains in BLOCKS.items():
-            h = jnp.concatenate([self._chain(block, chain, h) for chain in chains], axis=-1)
+            h = jnp.concatenate([self._chain(f"{block}.", chain, h) for chain in chains], axis=-1)
         return h.mean((0, 1))
 
     def logits(self, x: Float[Array, "3 h w"]) -> Float[Array, " 1008"]:
@@ -132,9 +103,9 @@ class Inception(eqx.Module):
         """What EDM and torch-fidelity take the Inception score of."""
         return self.features(x) @ self.classes
 
-    def _chain(self, block: str, chain: Chain, h: Array) -> Array:
-        for step in chain:
-            h = jnp.concatenate([self._layer(f"{block}.", name, h) for name in step.split("+")], axis=-1)
+    def _chain(self, where: str, chain: str, h: Array) -> Array:
+        for step in chain.split():
+            h = jnp.concatenate([self._layer(where, name, h) for name in step.split("+")], axis=-1)
         return h
 
     def _layer(self, where: str, step: str, h: Array) -> Array:
@@ -168,9 +139,8 @@ def resize(pixels: Float[Array, "h w c"], side: int) -> Float[Array, "side side 
 
 def inception_names() -> list[str]:
     """The convolutions by their names in the checkpoint."""
-    inside = [(block, step) for block, chains in BLOCKS.items() for chain in chains for step in chain]
-    steps = [*STEM, *(f"{block}.{name}" for block, step in inside for name in step.split("+"))]
-    names = [step.partition("/")[0] for step in steps]
+    chains = [("", STEM), *((f"{block}.", chain) for block, chains in BLOCKS.items() for chain in chains)]
+    names = [where + step.partition("/")[0] for where, chain in chains for step in chain.replace("+", " ").split()]
     return [name for name in names if not name.endswith(("average", "maximum"))]
 
 

@@ -70,11 +70,8 @@ def load_reference(path: str | os.PathLike[str]) -> Reference:
             arrays = {name: stored[name] for name in ("format", "data", "network", "weights", "features")}
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         reason = str(error).split(". ")[0]  # NumPy goes on with advice that nobody should follow
-        raise ValueError(
-            f"ref: expected a file of equisct-eval stats, found {place} ({reason}); "
-            "equisct-eval stats digits --out digits.npz writes one"
-        ) from None
-    texts = {name: str(arrays[name]) for name in ("format", "data", "network", "weights")}
-    if texts.pop("format") != FORMAT:
+        hint = "equisct-eval stats digits --out digits.npz writes one"
+        raise ValueError(f"ref: expected a file of equisct-eval stats, found {place} ({reason}); {hint}") from None
+    if str(arrays["format"]) != FORMAT:
         raise ValueError(f"ref: expected a file of the format {FORMAT}, found {place}")
-    return Reference(**texts, features=arrays["features"])
+    return Reference(*(str(arrays[name]) for name in ("data", "network", "weights")), arrays["features"])
