@@ -123,11 +123,7 @@ class ZipFiles:
 
 
 def picture_files(path: FilePath) -> FolderFiles | ZipFiles:
-    """The pictures of a folder or a zip archive.
-
-    Raises:
-        DataError: Nothing usable is there.
-    """
+    """The pictures of a folder or a zip archive; raises `DataError` unless one is there."""
     place = existing(path, ACCEPTED, EXAMPLE)
     return FolderFiles(place) if place.is_dir() else ZipFiles(place)
 

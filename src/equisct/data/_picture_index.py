@@ -115,11 +115,7 @@ def write_index(entries: Sequence[PictureEntry], path: FilePath) -> None:
 
 
 def read_index(path: FilePath) -> dict[str, PictureEntry]:
-    """The entries of an index by name.
-
-    Raises:
-        DataError: It is no index, or one of another version.
-    """
+    """The entries of an index by name; raises `DataError` if it is none, or one of another version."""
     with refused(path, f"an index of version {VERSION}", MEND):
         content: Any = json.loads(pathlib.Path(path).read_text(encoding="ascii"))
         if (content["format"], content["version"]) != (FORMAT, VERSION):

@@ -100,11 +100,7 @@ class DINOv2(eqx.Module):
 
 
 def dinov2_from(arrays: Mapping[str, np.ndarray]) -> DINOv2:
-    """The network from arrays by their names in the public files, of any width and depth.
-
-    Raises:
-        ValueError: if one is missing or of another shape.
-    """
+    """The network, of any width and depth, from arrays by their public names; raises `ValueError` for others."""
     read = lambda name, dimensions: jnp.asarray(named_array(arrays, name, dimensions))
     dense = lambda name: Dense(read(f"{name}.weight", 2).T, read(f"{name}.bias", 1))
     norm = lambda name: Norm(read(f"{name}.weight", 1), read(f"{name}.bias", 1))

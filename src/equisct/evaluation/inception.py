@@ -145,11 +145,7 @@ def inception_names() -> list[str]:
 
 
 def inception_from(arrays: Mapping[str, np.ndarray]) -> Inception:
-    """The network from the arrays of the public checkpoint, by their names there.
-
-    Raises:
-        ValueError: for an array that is missing, or of another shape than its neighbours ask for.
-    """
+    """The network from arrays by their names in the public checkpoint; raises `ValueError` if they are others."""
     layers = {name: _convolution(arrays, name) for name in inception_names()}
     classes, bias = named_array(arrays, "fc.weight", 2).T, named_array(arrays, "fc.bias", 1)
     made = Inception(layers, jnp.asarray(classes), jnp.asarray(bias))

@@ -58,7 +58,8 @@ class LPIPS(AbstractDistance):
         h = (x.transpose(1, 2, 0) - jnp.array(SHIFT)) / jnp.array(SCALE)
         found, layers = [], zip(self.kernels, self.biases, strict=True)
         for block, count in enumerate(BLOCKS):
-            h = _pool(h) if block else h
+            if block:
+                h = jax.lax.reduce_window(h, -jnp.inf, jax.lax.max, (2, 2, 1), (2, 2, 1), "VALID")
             for kernel, bias in itertools.islice(layers, count):
                 h = jax.nn.relu(_convolve(h, kernel) + bias)
             found.append(h / (jnp.sqrt(jnp.square(h).sum(-1, keepdims=True)) + 1e-10))
@@ -71,10 +72,6 @@ class LPIPS(AbstractDistance):
 
 def _convolve(h: Float[Array, "h w c"], kernel: Float[Array, "3 3 c d"]) -> Float[Array, "h w d"]:
     return jax.lax.conv_general_dilated(h[None], kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))[0]
-
-
-def _pool(h: Float[Array, "h w c"]) -> Float[Array, "_ _ c"]:
-    return jax.lax.reduce_window(h, -jnp.inf, jax.lax.max, (2, 2, 1), (2, 2, 1), "VALID")
 
 
 def lpips_from(network: Mapping[str, np.ndarray], channels: Mapping[str, np.ndarray]) -> LPIPS:
@@ -98,7 +95,8 @@ def lpips_from(network: Mapping[str, np.ndarray], channels: Mapping[str, np.ndar
     if [len(each) for each in weights] != [widths[end] for end in ends] or any(each.min() < 0 for each in weights):
         found = [len(each) for each in weights]
         raise ValueError(f"lpips: expected a weight >= 0 for each channel of the network, found {found} of them")
-    return LPIPS(*(tuple(map(jnp.asarray, arrays)) for arrays in (kernels, biases, weights)))
+    on_device = lambda arrays: tuple(map(jnp.asarray, arrays))
+    return LPIPS(on_device(kernels), on_device(biases), on_device(weights))
 
 
 def lpips_shapes(widths: Sequence[int]) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
@@ -112,11 +110,7 @@ def lpips_shapes(widths: Sequence[int]) -> tuple[dict[str, tuple[int, ...]], dic
 
 
 def lpips_files(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
-    """The two public files in a folder, each as `.safetensors` or `.pth`.
-
-    Raises:
-        ValueError: if one is missing; names both.
-    """
+    """The two public files in a folder, each as `.safetensors` or `.pth`; raises `ValueError` if one is missing."""
     found = []
     for name in FILES:
         there = [path for ending in ENDINGS if (path := pathlib.Path(folder) / f"{name}{ending}").is_file()]

@@ -74,4 +74,5 @@ def load_reference(path: str | os.PathLike[str]) -> Reference:
         raise ValueError(f"ref: expected a file of equisct-eval stats, found {place} ({reason}); {hint}") from None
     if str(arrays["format"]) != FORMAT:
         raise ValueError(f"ref: expected a file of the format {FORMAT}, found {place}")
-    return Reference(*(str(arrays[name]) for name in ("data", "network", "weights")), arrays["features"])
+    data, network, weights = (str(arrays[name]) for name in ("data", "network", "weights"))
+    return Reference(data, network, weights, arrays["features"])
