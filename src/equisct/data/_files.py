@@ -1,29 +1,22 @@
 """Reading the files of strangers: nothing is unpickled, extracted or written, and no stated size is believed."""
 
 import contextlib
+import io
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import IO, TypeAlias
 
 from .errors import DataError
 
 FilePath: TypeAlias = str | os.PathLike[str]
+Readable: TypeAlias = IO[bytes] | io.BufferedIOBase
 
 FREE_BYTES = 2**30
 """What may be unpacked at any ratio."""
 
 EXPANSION = 100
 """How many times its packed size a file larger than `FREE_BYTES` may have; real pictures stay below 10."""
-
-
-@runtime_checkable
-class Readable(Protocol):
-    """An open binary file."""
-
-    def read(self, size: int, /) -> bytes:
-        """At most `size` bytes; fewer only at the end."""
-        ...
 
 
 @contextlib.contextmanager
@@ -39,11 +32,7 @@ def refused(where: FilePath, expected: str, hint: str = "") -> Iterator[None]:
 
 
 def existing(path: FilePath, accepted: str, example: str) -> pathlib.Path:
-    """The path, if a file or a directory is there.
-
-    Raises:
-        DataError: Nothing is there; says what is accepted, with an example, and what needs no files.
-    """
+    """The path; unless a file or a directory is there, raises `DataError` that says what is accepted."""
     place = pathlib.Path(path)
     if not (place.is_file() or place.is_dir()):
         found = "something that is neither a file nor a directory" if place.exists() else "nothing at this path"
@@ -52,11 +41,7 @@ def existing(path: FilePath, accepted: str, example: str) -> pathlib.Path:
 
 
 def read_exactly(stream: Readable, size: int, where: str) -> bytes:
-    """The rest of a file that must be `size` bytes long; never holds more than one byte more.
-
-    Raises:
-        DataError: The file ends early, or goes on.
-    """
+    """The rest of a file, `size` bytes, holding at most one more; `DataError` where it ends early, or goes on."""
     content = stream.read(size + 1)
     if len(content) != size:
         found = f"only {len(content):,} bytes" if len(content) < size else "more bytes"

@@ -7,7 +7,7 @@ import zipfile
 from typing import Any
 
 from ._files import FilePath, check_expansion, existing, read_exactly, refused
-from ._pictures import FILE_BYTES, PictureError
+from ._pictures import FILE_BYTES, PictureError, unusable_if_not
 from .errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -31,31 +31,27 @@ class FolderFiles:
 
     def __init__(self, path: pathlib.Path):
         self.path = path
-        found: list[str] = []
         self.ignored = 0
-        self._refused: dict[str, str] = {}
+        self._reasons: dict[str, str] = {}  # why a name is refused without a look at it, or nothing
         with refused(path, "a folder that can be listed"):
             for place, folders, files in os.walk(path, onerror=_stop):
                 folders[:] = [name for name in folders if not _hidden(name)]
+                here = pathlib.Path(place).relative_to(path)
                 for name in list(folders):
-                    whole = os.path.join(place, name)
-                    link = os.path.islink(whole)
+                    link = os.path.islink(os.path.join(place, name))
                     if link or _named_as_picture(name):
                         folders.remove(name)
-                        relative = self._relative(whole)
-                        self._refused[relative] = "a link to a folder, which is not followed" if link else "a folder"
+                        reason = "a link to a folder, which is not followed" if link else "a folder"
+                        self._reasons[(here / name).as_posix()] = reason
                 pictures = [name for name in files if _named_as_picture(name) and not _hidden(name)]
                 self.ignored += len(files) - len(pictures)
-                found += [self._relative(os.path.join(place, name)) for name in pictures]
-        self.names = sorted([*found, *self._refused])
-
-    def _relative(self, whole: str) -> str:
-        return pathlib.Path(whole).relative_to(self.path).as_posix()
+                self._reasons |= {(here / name).as_posix(): "" for name in pictures}
+        self.names = sorted(self._reasons)
 
     def stamp(self, name: str) -> tuple[int, int]:
         """Bytes and time of change, in nanoseconds; raises `PictureError` if it is no readable file."""
-        if name in self._refused:
-            raise PictureError(self._refused[name])
+        if reason := self._reasons.get(name):
+            raise PictureError(reason)
         try:
             found = os.stat(self.path / name)
         except OSError as error:
@@ -101,9 +97,8 @@ class ZipFiles:
                 raise DataError(path, "two files of one name", "each name once")
             check_expansion(str(path), path.stat().st_size, sum(member.file_size for member in members))
             self._changed = path.stat().st_mtime_ns
-        pictures = [name for name in names if _named_as_picture(name) and not any(map(_hidden, name.split("/")))]
-        self.ignored = sum(not name.endswith("/") for name in names) - sum(not name.endswith("/") for name in pictures)
-        self.names = sorted(pictures)
+        self.names = sorted(x for x in names if _named_as_picture(x) and not any(map(_hidden, x.split("/"))))
+        self.ignored = sum(not name.endswith("/") for name in {*names}.difference(self.names))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_archive": None}
@@ -123,20 +118,12 @@ class ZipFiles:
     def read(self, name: str) -> bytes:
         """The whole file; raises `PictureError` if that is not possible."""
         size, _ = self.stamp(name)
-        try:
-            with self._open().open(name) as stream:
-                return read_exactly(stream, size, name)
-        except Exception as error:  # on hostile files `zipfile` and `zlib` raise nearly anything
-            text = " ".join(str(error).split())[:120]
-            raise PictureError(f"cannot be unpacked ({type(error).__name__}: {text})") from error
+        with unusable_if_not("unpacked"), self._open().open(name) as stream:
+            return read_exactly(stream, size, name)
 
 
 def picture_files(path: FilePath) -> FolderFiles | ZipFiles:
-    """The pictures of a folder or a zip archive.
-
-    Raises:
-        DataError: Nothing usable is there.
-    """
+    """The pictures of a folder or a zip archive; raises `DataError` unless one is there."""
     place = existing(path, ACCEPTED, EXAMPLE)
     return FolderFiles(place) if place.is_dir() else ZipFiles(place)
 

@@ -115,11 +115,7 @@ def write_index(entries: Sequence[PictureEntry], path: FilePath) -> None:
 
 
 def read_index(path: FilePath) -> dict[str, PictureEntry]:
-    """The entries of an index by name.
-
-    Raises:
-        DataError: It is no index, or one of another version.
-    """
+    """The entries of an index by name; raises `DataError` if it is none, or one of another version."""
     with refused(path, f"an index of version {VERSION}", MEND):
         content: Any = json.loads(pathlib.Path(path).read_text(encoding="ascii"))
         if (content["format"], content["version"]) != (FORMAT, VERSION):
@@ -135,7 +131,6 @@ def _entry(path: FilePath, row: Any) -> PictureEntry:
     numbers = [size, changed] if shape is None else [size, changed, *shape]
     right = texts and all(type(number) is int and number >= 0 for number in numbers)
     if not right or (shape is None) != bool(reason) or (shape and (len(shape) != 3 or shape[2] not in (1, 3))):
-        raise DataError(
-            path, f"a wrong entry for {ascii(name)[:80]}", "entries as `equisct-data check` writes them", MEND
-        )
+        found = f"a wrong entry for {ascii(name)[:80]}"
+        raise DataError(path, found, "entries as `equisct-data check` writes them", MEND)
     return PictureEntry(name, size, changed, sha256, shape and tuple(shape), reason)

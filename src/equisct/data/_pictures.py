@@ -6,6 +6,7 @@ No other decoder of Pillow is ever reached. What cannot be used raises `PictureE
 import contextlib
 import importlib
 import io
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -32,6 +33,19 @@ class PictureError(ValueError):
     """Why one picture cannot be used."""
 
 
+@contextlib.contextmanager
+def unusable_if_not(done: str) -> Iterator[None]:
+    """Turns every failure inside the block, or the function, into a `PictureError`."""
+    try:
+        yield
+    except PictureError:
+        raise
+    except Exception as error:  # on damaged or hostile files `zipfile` and Pillow raise nearly anything
+        text = " ".join(str(error).split())[:120]
+        raise PictureError(f"cannot be {done} ({type(error).__name__}: {text})") from error
+
+
+@unusable_if_not("decoded")
 def decode(content: bytes) -> Picture:
     """A Pillow image of mode L (grey) or RGB (colour), turned upright.
 
@@ -41,13 +55,20 @@ def decode(content: bytes) -> Picture:
     Raises:
         PictureError: It is not a whole, single picture of one of the three formats, or is too large.
     """
-    try:
-        return _decode(content)
-    except PictureError:
-        raise
-    except Exception as error:  # on damaged or hostile files Pillow raises nearly anything
-        text = " ".join(str(error).split())[:120]
-        raise PictureError(f"cannot be decoded ({type(error).__name__}: {text})") from error
+    if not content:
+        raise PictureError("an empty file")
+    picture = _opened(content)
+    width, height = picture.size
+    if width * height > PIXELS:
+        raise PictureError(f"claims {width} x {height} pixels, more than {PIXELS:,}")
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1:
+        raise PictureError(f"an animation of {frames} frames")
+    picture.load()
+    operations = importlib.import_module("PIL.ImageOps")
+    with contextlib.suppress(Exception):  # broken camera data is common, and says nothing about the pixels
+        operations.exif_transpose(picture, in_place=True)  # in place: turned before Pillow writes the data anew
+    return _eight_bits(picture)
 
 
 def fit(picture: Picture, size: int | None, channels: int) -> np.ndarray:
@@ -63,23 +84,6 @@ def fit(picture: Picture, size: int | None, channels: int) -> np.ndarray:
         picture = picture.crop((left, top, left + side, top + side)).resize((size, size), lanczos)
     pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
     return pixels.reshape(*pixels.shape[:2], channels)
-
-
-def _decode(content: bytes) -> Picture:
-    if not content:
-        raise PictureError("an empty file")
-    picture = _opened(content)
-    width, height = picture.size
-    if width * height > PIXELS:
-        raise PictureError(f"claims {width} x {height} pixels, more than {PIXELS:,}")
-    frames = getattr(picture, "n_frames", 1)
-    if frames > 1:
-        raise PictureError(f"an animation of {frames} frames")
-    picture.load()
-    operations = importlib.import_module("PIL.ImageOps")
-    with contextlib.suppress(Exception):  # broken camera data is common, and says nothing about the pixels
-        operations.exif_transpose(picture, in_place=True)  # in place: turned before Pillow writes the data anew
-    return _eight_bits(picture)
 
 
 def _opened(content: bytes) -> Picture:

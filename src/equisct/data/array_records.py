@@ -15,13 +15,14 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, UInt8
+from jaxtyping import Float32, UInt8
 
 from .._base.files import atomic_write
 from ._files import FilePath, existing, refused
 from ._pictures import PIXELS
 from .errors import DataError, describe
 from .images import images_to_float
+from .records import Flips, Indices
 
 FORMAT, VERSION = "equisct pictures", 1
 ACCEPTED = "an .array_record file as `equisct-data pack` writes it"
@@ -40,6 +41,8 @@ class ArrayRecordSet:
     Attributes:
         path: The file.
         name: What to call the set in logs.
+        size: The number of pictures.
+        shape: The shape (c, h, w) of one sample.
 
     Raises:
         DataError: It is not such a file, or it is damaged.
@@ -52,10 +55,11 @@ class ArrayRecordSet:
         self._lock = threading.Lock()
         with refused(self.path, ACCEPTED):
             (header,) = self._records([0])
-            self._count, self._shape = _read_header(self.path, json.loads(header))
+            self.size, (height, width, channels) = _read_header(self.path, json.loads(header))
             held = self._reader.num_records() - 1
-        if held != self._count:
-            raise DataError(self.path, f"{held:,} pictures", f"{self._count:,}, as its header says")
+        if held != self.size:
+            raise DataError(self.path, f"{held:,} pictures", f"{self.size:,}, as its header says")
+        self.shape = channels, height, width
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_reader": None, "_lock": None}
@@ -63,35 +67,23 @@ class ArrayRecordSet:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state | {"_lock": threading.Lock()})
 
-    @property
-    def size(self) -> int:
-        """The number of pictures."""
-        return self._count
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape (c, h, w) of one sample."""
-        height, width, channels = self._shape
-        return channels, height, width
-
-    def take(
-        self, indices: Int[np.ndarray, " batch"], flip: Bool[np.ndarray, " batch"] | None = None
-    ) -> Float32[np.ndarray, "batch c h w"]:
+    def take(self, indices: Indices, flip: Flips = None) -> Float32[np.ndarray, "batch c h w"]:
         """The samples at `indices`, in [-1, 1], each mirrored left to right where `flip` is true.
 
         Raises:
             DataError: A record is damaged.
             IndexError: There is no such sample.
         """
-        if len(indices) and (indices.min() < 0 or indices.max() >= self._count):
-            raise IndexError(f"indices: expected 0 to {self._count - 1}, found {indices.min()} to {indices.max()}")
+        if len(indices) and (indices.min() < 0 or indices.max() >= self.size):
+            raise IndexError(f"indices: expected 0 to {self.size - 1}, found {indices.min()} to {indices.max()}")
         with refused(self.path, ACCEPTED, "the file is damaged; pack it again"):
             records = self._records([int(index) + 1 for index in indices])
-        images = np.empty((len(records), *self._shape), np.uint8)
+        channels, height, width = self.shape
+        images = np.empty((len(records), height, width, channels), np.uint8)
         for image, index, record in zip(images, indices, records, strict=True):
             if len(record) != image.size:
                 raise DataError(f"{self.path}: picture {index}", f"{len(record):,} bytes", f"{image.size:,} bytes")
-            image[:] = np.frombuffer(record, np.uint8).reshape(self._shape)
+            image[:] = np.frombuffer(record, np.uint8).reshape(image.shape)
         if flip is not None:
             images[flip] = images[flip][:, :, ::-1]
         return images_to_float(images)
@@ -124,22 +116,19 @@ def write_array_record(path: FilePath, images: Iterable[UInt8[np.ndarray, "n h w
 
 
 def _write(part: pathlib.Path, images: Iterable[np.ndarray], count: int) -> None:
-    with contextlib.closing(_module().ArrayRecordWriter(os.fspath(part), WRITING)) as writer:
-        _write_records(writer, images, count)
-
-
-def _write_records(writer: Any, images: Iterable[np.ndarray], count: int) -> None:
     shape, written = None, 0
-    for piece in images:
-        shape = shape or piece.shape[1:]
-        if piece.dtype != np.uint8 or piece.ndim != 4 or piece.shape[3] not in (1, 3) or piece.shape[1:] != shape:
-            raise DataError("images", f"a {describe(piece)}", "uint8 arrays (n, h, w, c) of one shape, with c = 1 or 3")
-        if not written:
-            header = {"format": FORMAT, "version": VERSION, "count": count, "shape": list(shape)}
-            writer.write(json.dumps(header).encode())
-        for image in piece:
-            writer.write(image.tobytes())
-        written += len(piece)
+    with contextlib.closing(_module().ArrayRecordWriter(os.fspath(part), WRITING)) as writer:
+        for piece in images:
+            shape = shape or piece.shape[1:]
+            if piece.dtype != np.uint8 or piece.ndim != 4 or piece.shape[3] not in (1, 3) or piece.shape[1:] != shape:
+                expected = "uint8 arrays (n, h, w, c) of one shape, with c = 1 or 3"
+                raise DataError("images", f"a {describe(piece)}", expected)
+            if not written:
+                header = {"format": FORMAT, "version": VERSION, "count": count, "shape": list(shape)}
+                writer.write(json.dumps(header).encode())
+            for image in piece:
+                writer.write(image.tobytes())
+            written += len(piece)
     if written != count or not count:
         raise DataError("images", f"{written:,} pictures", f"count = {max(count, 1):,} of them")
 

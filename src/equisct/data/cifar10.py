@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import os
 import pathlib
 import tarfile
 from collections.abc import Generator
@@ -97,13 +98,12 @@ def _streams(place: pathlib.Path, names: list[str]) -> Streams:
             return _from_folder(folder, names)
     if (place / ARCHIVE).is_file():
         return _from_archive(place / ARCHIVE, names)
-    raise _missing(place, [entry.name for entry in sorted(place.iterdir())], names)
+    raise _missing(place, sorted(os.listdir(place)), names)
 
 
 def _from_folder(folder: pathlib.Path, names: list[str]) -> Streams:
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise _missing(folder, [entry.name for entry in sorted(folder.iterdir())], missing)
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise _missing(folder, sorted(os.listdir(folder)), missing)
     for name in names:
         with (folder / name).open("rb") as stream:
             yield name, stream
@@ -112,7 +112,7 @@ def _from_folder(folder: pathlib.Path, names: list[str]) -> Streams:
 def _from_archive(archive: pathlib.Path, names: list[str]) -> Streams:
     """Members are known by their names alone; a link, a folder or a second file of that name is refused."""
     seen: list[str] = []
-    with gzip.open(archive) as unpacked, _open_tar(unpacked, archive) as tar:
+    with gzip.open(archive) as plain, tarfile.open(fileobj=_Limited(plain, archive), mode="r|", bufsize=2**20) as tar:
         for member in tar:
             name = member.name.removeprefix("./").removeprefix(f"{FOLDER}/")
             if name in names and name not in seen and member.isreg() and not member.issparse():
@@ -125,8 +125,7 @@ def _from_archive(archive: pathlib.Path, names: list[str]) -> Streams:
             seen.append(name)
             if len(seen) > MEMBERS:
                 raise DataError(archive, f"more than {MEMBERS} members", f"the official {ARCHIVE}, which has 9")
-    missing = [name for name in names if name not in seen]
-    if missing:
+    if missing := [name for name in names if name not in seen]:
         raise _missing(archive, seen, missing)
 
 
@@ -149,7 +148,3 @@ class _Limited(io.RawIOBase):
             hint = "this looks like a decompression bomb"
             raise DataError(self.where, f"more than {UNPACKED_BYTES:,} bytes unpacked", f"the official {ARCHIVE}", hint)
         return content
-
-
-def _open_tar(stream: Readable, where: pathlib.Path) -> tarfile.TarFile:
-    return tarfile.open(fileobj=_Limited(stream, where), mode="r|", bufsize=2**20)

@@ -4,7 +4,7 @@ import pathlib
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Float32
 
 from ._files import FilePath
 from ._picture_files import ACCEPTED, picture_files
@@ -12,6 +12,8 @@ from ._picture_index import Survey, default_index, read_index, scan, survey
 from ._pictures import PictureError, decode, fit
 from .errors import DataError
 from .images import images_to_float
+from .loader import check_at_least
+from .records import Flips, Indices
 
 
 class ImageFolder:
@@ -37,6 +39,8 @@ class ImageFolder:
         name: What to call the set in logs.
         bad: Name and reason of every file that cannot be used.
         good: Positions of the usable files, ascending.
+        size: The number of files, the skipped ones included.
+        shape: The shape (c, h, w) of one sample.
 
     Raises:
         DataError: No picture can be used, or too many cannot.
@@ -53,7 +57,14 @@ class ImageFolder:
         bad_limit: float = 0.01,
         index: FilePath | None = None,
     ):
-        _check_settings(size, channels, bad, bad_limit)
+        if size is not None:
+            check_at_least("size", size, 1)
+        if channels not in (None, 1, 3):
+            raise ValueError(f"channels: expected 1 or 3, found {channels}")
+        if bad not in ("error", "skip"):
+            raise ValueError(f"bad: expected error or skip, found {bad}")
+        if not 0 <= bad_limit <= 1:
+            raise ValueError(f"bad_limit: expected a number in [0, 1], found {bad_limit}")
         self.path = pathlib.Path(path)
         self.name = self.path.resolve().name.split(".")[0]
         self._files = picture_files(self.path)
@@ -61,46 +72,31 @@ class ImageFolder:
         known = read_index(place) if index is not None or place.exists() else {}
         found = survey(scan(self._files, known), size, channels)
         check_survey(found, self.path, bad=bad, bad_limit=bad_limit)
-        self.bad, self.good, self._shape, self._size = found.bad, found.good, found.shape, size
-        count = len(self._files.names)
-        self._source = self.good[np.searchsorted(self.good, np.arange(count)) % len(self.good)]
+        self.bad, self.good, self.shape, self._side = found.bad, found.good, found.shape, size
+        self.size = len(self._files.names)
+        self._source = self.good[np.searchsorted(self.good, np.arange(self.size)) % len(self.good)]
 
-    @property
-    def size(self) -> int:
-        """The number of files, the skipped ones included."""
-        return len(self._source)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape (c, h, w) of one sample."""
-        return self._shape
-
-    def take(
-        self, indices: Int[np.ndarray, " batch"], flip: Bool[np.ndarray, " batch"] | None = None
-    ) -> Float32[np.ndarray, "batch c h w"]:
+    def take(self, indices: Indices, flip: Flips = None) -> Float32[np.ndarray, "batch c h w"]:
         """The samples at `indices`, in [-1, 1], each mirrored left to right where `flip` is true.
 
         Raises:
             DataError: A file is no longer what it was at construction.
         """
-        channels, height, width = self._shape
+        channels, height, width = self.shape
         images = np.empty((len(indices), height, width, channels), np.uint8)
-        for row, position in enumerate(self._source[indices]):
-            images[row] = self._read(self._files.names[position])
+        for image, position in zip(images, self._source[indices], strict=True):
+            name = self._files.names[position]
+            try:
+                found = fit(decode(self._files.read(name)), self._side, channels)
+                if found.shape != image.shape:
+                    raise PictureError(f"{found.shape[1]} x {found.shape[0]} pixels")
+            except PictureError as error:
+                expected = f"the picture of {width} x {height} pixels that was there before"
+                raise DataError(f"{self.path}: {ascii(name)}", str(error), expected, "check the set again") from error
+            image[:] = found
         if flip is not None:
             images[flip] = images[flip][:, :, ::-1]
         return images_to_float(images)
-
-    def _read(self, name: str) -> np.ndarray:
-        channels, height, width = self._shape
-        try:
-            image = fit(decode(self._files.read(name)), self._size, channels)
-            if image.shape != (height, width, channels):
-                raise PictureError(f"{image.shape[1]} x {image.shape[0]} pixels")
-        except PictureError as error:
-            expected = f"the picture of {width} x {height} pixels that was there before"
-            raise DataError(f"{self.path}: {ascii(name)}", str(error), expected, "check the set again") from error
-        return image
 
 
 def check_survey(found: Survey, path: pathlib.Path, *, bad: str, bad_limit: float) -> None:
@@ -119,14 +115,3 @@ def check_survey(found: Survey, path: pathlib.Path, *, bad: str, bad_limit: floa
     if len(found.bad) > bad_limit * count:
         hint = "`equisct-data check` lists them all; mend or remove them, or raise the limit (bad_limit)"
         raise DataError(path, share, f"at most a share of {bad_limit:g} (bad_limit)", hint)
-
-
-def _check_settings(size: int | None, channels: int | None, bad: str, bad_limit: float) -> None:
-    if size is not None and size < 1:
-        raise ValueError(f"size: expected at least 1, found {size}")
-    if channels not in (None, 1, 3):
-        raise ValueError(f"channels: expected 1 or 3, found {channels}")
-    if bad not in ("error", "skip"):
-        raise ValueError(f"bad: expected error or skip, found {bad}")
-    if not 0 <= bad_limit <= 1:
-        raise ValueError(f"bad_limit: expected a number in [0, 1], found {bad_limit}")

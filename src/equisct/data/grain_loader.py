@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from .errors import DataError
-from .loader import Loader
+from .loader import Loader, check_at_least
 from .records import Dataset
 
 STEPS = 2**48
@@ -37,14 +37,10 @@ class GrainLoader:
 
     Close it when done: `close`, or `contextlib.closing(loader)`.
 
+    The arguments are those of `Loader`, and one more.
+
     Args:
         dataset: The samples; with workers it is pickled, so it should hold paths rather than pixels.
-        batch: The number of samples in one batch over all processes; at most the data set.
-        seed: Chooses the order and the flips; 0 to 2^64 - 1.
-        flip: Mirror every image left to right with probability 1/2.
-        start: The step at which iteration begins.
-        process: The rank of this process, which gets rows `process batch / processes` onward of every batch.
-        processes: How many processes share a batch evenly.
         workers: Worker processes that read and decode; with 0, threads of this process do it.
 
     Attributes:
@@ -52,7 +48,7 @@ class GrainLoader:
         start: The step at which iteration begins.
 
     Raises:
-        DataError: The data set has fewer samples than a batch, or cannot be mirrored; or Grain is not installed.
+        DataError: As `Loader`; or Grain is not installed.
         ValueError: A number is out of range.
     """
 
@@ -69,8 +65,7 @@ class GrainLoader:
         workers: int = 0,
     ):
         self._loader = Loader(dataset, batch, seed=seed, flip=flip, start=start, process=process, processes=processes)
-        if workers < 0:
-            raise ValueError(f"workers: expected at least 0, found {workers}")
+        check_at_least("workers", workers, 0)
         if importlib.util.find_spec("grain") is None:
             raise DataError("grain", "no package grain", "Grain, which reads ahead", "pip install grain")
         self.dataset = dataset
@@ -92,7 +87,7 @@ class GrainLoader:
     def since(self, step: int) -> Iterator[Any]:
         """The batches of one step, the next, and so on, read ahead."""
         grain = importlib.import_module("grain")  # imports JAX
-        batches = grain.MapDataset.source(_Batches(self._loader)).slice(slice(step, None))
+        batches = grain.MapDataset.range(step, STEPS).map(self._loader.batch)
         pipeline = batches.to_iter_dataset(grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD))
         if self._workers:
             flags = importlib.import_module("absl.flags").FLAGS
@@ -108,19 +103,6 @@ class GrainLoader:
         """Ends the threads and worker processes of every iteration begun so far."""
         for ahead in list(self._begun):
             ahead.close()
-
-
-class _Batches:
-    """What Grain needs of a source."""
-
-    def __init__(self, loader: Loader):
-        self._loader = loader
-
-    def __len__(self) -> int:
-        return STEPS
-
-    def __getitem__(self, step: int) -> Any:
-        return self._loader.batch(step)
 
 
 class _Ahead:

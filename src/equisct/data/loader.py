@@ -8,7 +8,7 @@ keeps those words, unlike its `permutation`, the same in all versions.
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,13 @@ def epoch_permutation(seed: int, epoch: int, size: int) -> Int64[np.ndarray, " s
     return np.argsort(_words(seed, _ORDER, epoch, size), kind="stable")
 
 
+_remembered = functools.lru_cache(maxsize=4)(epoch_permutation)
+"""The orders of all loaders of the process, of which a batch needs one or two."""
+
+
 def batch_indices(step: int, *, batch: int, size: int, seed: int) -> Int64[np.ndarray, " batch"]:
     """The samples of the (global) batch of one step."""
-    return _window(step * batch, (step + 1) * batch, size, lambda epoch: epoch_permutation(seed, epoch, size))
+    return _window(step * batch, (step + 1) * batch, size, seed)
 
 
 def batch_flips(step: int, *, batch: int, seed: int) -> Bool[np.ndarray, " batch"]:
@@ -67,39 +71,28 @@ class Loader:
             hint = "ImageSet(images, name) or VectorSet(points, name)"
             raise DataError("dataset", f"a {describe(dataset)}", "a data set", hint)
         for name, value, least in (("batch", batch, 1), ("start", start, 0), ("processes", processes, 1)):
-            _check_at_least(name, value, least)
+            check_at_least(name, value, least)
         _check_seed(seed)
         if not 0 <= process < processes:
             raise ValueError(f"process: expected 0 to {processes - 1}, found {process}")
         if batch % processes:
             raise ValueError(f"batch: expected a multiple of processes = {processes}, found {batch}")
         if batch > dataset.size:
-            hint = "choose a smaller batch"
-            raise DataError("batch", f"fewer samples than a batch: {dataset.size}", f"at least {batch}", hint)
+            found = f"fewer samples than a batch: {dataset.size}"
+            raise DataError("batch", found, f"at least {batch}", "choose a smaller batch")
         if flip and len(dataset.shape) != 3:
-            expected = "images (c, h, w)"
-            raise DataError("flip", f"samples of shape {dataset.shape}", expected, "only images can be mirrored")
+            found = f"samples of shape {dataset.shape}"
+            raise DataError("flip", found, "images (c, h, w)", "only images can be mirrored")
         self.dataset = dataset
         self.start = start
         self._batch, self._seed, self._flip = batch, seed, flip
         self._rows = slice(process * batch // processes, (process + 1) * batch // processes)
-        self._permutation = functools.lru_cache(maxsize=2)(self._permute)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_permutation"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._permutation = functools.lru_cache(maxsize=2)(self._permute)
-
-    def _permute(self, epoch: int) -> Int64[np.ndarray, " size"]:
-        return epoch_permutation(self._seed, epoch, self.dataset.size)
 
     def indices(self, step: int) -> Int64[np.ndarray, " rows"]:
         """The samples of this process at one step."""
-        _check_at_least("step", step, 0)
+        check_at_least("step", step, 0)
         first = step * self._batch
-        return _window(first + self._rows.start, first + self._rows.stop, self.dataset.size, self._permutation)
+        return _window(first + self._rows.start, first + self._rows.stop, self.dataset.size, self._seed)
 
     def batch(self, step: int) -> Any:
         """The batch of this process at one step, as the data set gives it."""
@@ -117,15 +110,14 @@ class Loader:
         """Nothing: there are no threads or processes to end; `GrainLoader` has them."""
 
 
-def _window(
-    start: int, stop: int, size: int, permutation: Callable[[int], np.ndarray]
-) -> Int64[np.ndarray, " {stop-start}"]:
+def _window(start: int, stop: int, size: int, seed: int) -> Int64[np.ndarray, " {stop-start}"]:
     """Samples number `start` to `stop - 1` of the endless row of epochs."""
     epochs = range(start // size, (stop - 1) // size + 1)
-    return np.concatenate([permutation(e)[max(start - e * size, 0) : stop - e * size] for e in epochs])
+    return np.concatenate([_remembered(seed, e, size)[max(start - e * size, 0) : stop - e * size] for e in epochs])
 
 
-def _check_at_least(name: str, value: int, least: int) -> None:
+def check_at_least(name: str, value: int, least: int) -> None:
+    """Raises `ValueError` for less."""
     if value < least:
         raise ValueError(f"{name}: expected at least {least}, found {value}")
 

@@ -5,11 +5,11 @@ import os
 import zipfile
 
 import numpy as np
-from jaxtyping import Bool, Int
 
 from .._base.batch import Pair
 from ._files import FilePath, check_expansion, existing, refused
 from .errors import DataError, describe
+from .records import Flips, Indices
 
 ACCEPTED = """an .npz file of equisct-sample --pairs:
   z: float32 (n, *shape), unit Gaussian noise
@@ -41,10 +41,8 @@ class PairSet:
         for what, array in (("z", self.z), ("samples", self.samples)):
             right = array.dtype == np.float32 and array.ndim in (2, 4) and array.size and np.isfinite(array).all()
             if not right or array.shape != self.z.shape:
-                expected = (
-                    f"finite float32 numbers (n, d) or (n, c, h, w), of one shape in z and samples: {self.z.shape}"
-                )
-                raise DataError(f"{self.name}: {what}", f"a {describe(array)}", expected)
+                shapes = f"(n, d) or (n, c, h, w), of one shape in z and samples: {self.z.shape}"
+                raise DataError(f"{self.name}: {what}", f"a {describe(array)}", f"finite float32 numbers {shapes}")
 
     @property
     def size(self) -> int:
@@ -56,7 +54,7 @@ class PairSet:
         """The shape of the noise, and of what was made of it."""
         return self.z.shape[1:]
 
-    def take(self, indices: Int[np.ndarray, " batch"], flip: Bool[np.ndarray, " batch"] | None = None) -> Pair:
+    def take(self, indices: Indices, flip: Flips = None) -> Pair:
         """The pairs at `indices`; `flip` must be None.
 
         Raises:

@@ -1,13 +1,16 @@
 """Data sets in memory: `ImageSet` and `VectorSet`, and `Dataset`, what the loader needs of any of them."""
 
 import dataclasses
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
 from .errors import DataError, describe
 from .images import images_to_float
+
+Indices: TypeAlias = Int[np.ndarray, " batch"]
+Flips: TypeAlias = Bool[np.ndarray, " batch"] | None
 
 
 @runtime_checkable
@@ -24,7 +27,7 @@ class Dataset(Protocol):
         """The shape of one clean sample; images are channel first."""
         ...
 
-    def take(self, indices: Int[np.ndarray, " batch"], flip: Bool[np.ndarray, " batch"] | None = None) -> Any:
+    def take(self, indices: Indices, flip: Flips = None) -> Any:
         """The samples at `indices`, each mirrored left to right where `flip` is true.
 
         What is taken is the batch: an array, an `Example`, a `Pair`, or any pytree of arrays whose first axis is that
@@ -67,9 +70,7 @@ class ImageSet:
         _, height, width, channels = self.images.shape
         return channels, height, width
 
-    def take(
-        self, indices: Int[np.ndarray, " batch"], flip: Bool[np.ndarray, " batch"] | None = None
-    ) -> Float32[np.ndarray, "batch c h w"]:
+    def take(self, indices: Indices, flip: Flips = None) -> Float32[np.ndarray, "batch c h w"]:
         """The samples at `indices`, in [-1, 1], each mirrored left to right where `flip` is true."""
         images = self.images[indices]
         if flip is not None:
@@ -105,9 +106,7 @@ class VectorSet:
         """The shape (d,) of one sample."""
         return self.points.shape[1:]
 
-    def take(
-        self, indices: Int[np.ndarray, " batch"], flip: Bool[np.ndarray, " batch"] | None = None
-    ) -> Float32[np.ndarray, "batch d"]:
+    def take(self, indices: Indices, flip: Flips = None) -> Float32[np.ndarray, "batch d"]:
         """A copy of the vectors at `indices`; `flip` must be None.
 
         Raises:

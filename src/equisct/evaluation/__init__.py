@@ -6,6 +6,7 @@ from .features import Extracted as Extracted
 from .features import FeatureNetwork as FeatureNetwork
 from .features import extract as extract
 from .features import pixels as pixels
+from .frechet import FeatureMoments as FeatureMoments
 from .frechet import frechet_at_infinity as frechet_at_infinity
 from .frechet import frechet_distance as frechet_distance
 from .inception import load_inception as load_inception
@@ -16,7 +17,6 @@ from .lpips import LPIPS as LPIPS
 from .lpips import load_lpips as load_lpips
 from .measure import check_comparable as check_comparable
 from .measure import measure as measure
-from .moments import FeatureMoments as FeatureMoments
 from .neighbours import density_coverage as density_coverage
 from .neighbours import memorised_share as memorised_share
 from .neighbours import nearest as nearest

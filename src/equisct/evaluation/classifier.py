@@ -47,20 +47,15 @@ def train_classifier(
         rounded = [tuple(np.asarray(leaf).round(DECIMALS).astype(np.float32) for leaf in layer) for layer in ended]
     digest = hashlib.sha256(b"".join(leaf.tobytes() for layer in rounded for leaf in layer)).hexdigest()
     layers = [(jnp.asarray(w), jnp.asarray(b)) for w, b in rounded]
-    return FeatureNetwork(
-        name, digest, lambda x: _hidden(layers, x.reshape(-1)), lambda x: _logits(layers, x.reshape(-1))
-    )
+    see = lambda x: _hidden_and_logits(layers, x.reshape(-1))
+    return FeatureNetwork(name, digest, lambda x: see(x)[0], lambda x: see(x)[1])
 
 
-def _hidden(layers: Layers, x: Array) -> Array:
-    for weights, bias in layers[:-1]:
+def _hidden_and_logits(layers: Layers, x: Array) -> tuple[Array, Array]:
+    *hidden, (last, shift) = layers
+    for weights, bias in hidden:
         x = jax.nn.relu(x @ weights + bias)
-    return x
-
-
-def _logits(layers: Layers, x: Array) -> Array:
-    weights, bias = layers[-1]
-    return _hidden(layers, x) @ weights + bias
+    return x, x @ last + shift
 
 
 @jax.jit
@@ -68,7 +63,7 @@ def _descend(layers: Layers, x: Array, y: Array) -> Layers:
     optimiser = optax.adam(RATE)
 
     def loss(layers: Layers) -> Array:
-        errors = optax.softmax_cross_entropy_with_integer_labels(_logits(layers, x), y)
+        errors = optax.softmax_cross_entropy_with_integer_labels(_hidden_and_logits(layers, x)[1], y)
         return errors.mean() + DECAY * sum(jnp.square(weights).sum() for weights, _ in layers)
 
     def step(carry: tuple[Layers, optax.OptState], _: None) -> tuple[tuple[Layers, optax.OptState], None]:

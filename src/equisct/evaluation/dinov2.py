@@ -16,7 +16,7 @@ from jax import Array
 from jaxtyping import Float
 
 from .._base.types import Sample
-from .features import FeatureNetwork
+from .features import FeatureNetwork, check_weights
 from .torch_file import built_from_file, named_array
 
 SIDE, WIDTH_OF_HEAD, EPSILON = 224, 64, 1e-6
@@ -100,40 +100,25 @@ class DINOv2(eqx.Module):
 
 
 def dinov2_from(arrays: Mapping[str, np.ndarray]) -> DINOv2:
-    """The network from arrays by their names in the public files, of any width and depth.
-
-    Raises:
-        ValueError: if one is missing or of another shape.
-    """
-
-    def dense(name: str) -> Dense:
-        weight = named_array(arrays, f"{name}.weight", 2)
-        return Dense(jnp.asarray(weight.T), jnp.asarray(named_array(arrays, f"{name}.bias", 1)))
-
-    def norm(name: str) -> Norm:
-        return Norm(*(jnp.asarray(named_array(arrays, f"{name}.{part}", 1)) for part in ("weight", "bias")))
+    """The network, of any width and depth, from arrays by their public names; raises `ValueError` for others."""
+    read = lambda name, dimensions: jnp.asarray(named_array(arrays, name, dimensions))
+    dense = lambda name: Dense(read(f"{name}.weight", 2).T, read(f"{name}.bias", 1))
+    norm = lambda name: Norm(read(f"{name}.weight", 1), read(f"{name}.bias", 1))
 
     def block(i: int) -> Block:
         name = f"blocks.{i}"
-        scales = [jnp.asarray(named_array(arrays, f"{name}.ls{k}.gamma", 1)) for k in (1, 2)]
         return Block(
-            norm(f"{name}.norm1"), dense(f"{name}.attn.qkv"), dense(f"{name}.attn.proj"), scales[0],
-            norm(f"{name}.norm2"), dense(f"{name}.mlp.fc1"), dense(f"{name}.mlp.fc2"), scales[1],
+            norm(f"{name}.norm1"), dense(f"{name}.attn.qkv"), dense(f"{name}.attn.proj"), read(f"{name}.ls1.gamma", 1),
+            norm(f"{name}.norm2"), dense(f"{name}.mlp.fc1"), dense(f"{name}.mlp.fc2"), read(f"{name}.ls2.gamma", 1),
         )  # fmt: skip
 
-    kernel = named_array(arrays, "patch_embed.proj.weight", 4)
-    patch = Dense(
-        jnp.asarray(kernel.reshape(len(kernel), -1).T), jnp.asarray(named_array(arrays, "patch_embed.proj.bias", 1))
-    )
+    kernel = read("patch_embed.proj.weight", 4)
+    patch = Dense(kernel.reshape(len(kernel), -1).T, read("patch_embed.proj.bias", 1))
     depth = next(i for i in range(len(arrays) + 1) if f"blocks.{i}.norm1.weight" not in arrays)
     embedding = named_array(arrays, "pos_embed", 3)[0]
     places = np.concatenate([embedding[:1], resized(embedding[1:], SIDE // kernel.shape[-1])])
-    token = jnp.asarray(named_array(arrays, "cls_token", 3)[0, 0])
-    made = DINOv2(patch, token, jnp.asarray(places), tuple(map(block, range(depth))), norm("norm"))
-    try:
-        jax.eval_shape(made.features, jax.ShapeDtypeStruct((3, 32, 32), jnp.float32))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"weights: expected those of DINOv2 without registers, found other shapes ({error})") from None
+    made = DINOv2(patch, read("cls_token", 3)[0, 0], jnp.asarray(places), tuple(map(block, range(depth))), norm("norm"))
+    check_weights(made.features, "DINOv2 without registers")
     return made
 
 
@@ -151,19 +136,11 @@ def resized(grid: Float[np.ndarray, "n d"], side: int) -> Float[np.ndarray, "m d
 
 def _cubic_weights(before: int, after: int, scale: float) -> Float[np.ndarray, "after before"]:
     """PyTorch's bicubic interpolation along one axis (a = -0.75, the border's value beyond it) as a matrix."""
-    weights = np.zeros((after, before))
-    for i in range(after):
-        at = (i + 0.5) / scale - 0.5
-        first = math.floor(at)
-        for k in range(first - 1, first + 3):
-            weights[i, min(max(k, 0), before - 1)] += _cubic(abs(at - k))
-    return weights
-
-
-def _cubic(d: float, a: float = -0.75) -> float:
-    if d <= 1:
-        return (a + 2) * d**3 - (a + 3) * d**2 + 1
-    return a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a if d < 2 else 0.0
+    at = (np.arange(after)[:, None] + 0.5) / scale - 0.5
+    places, a = np.floor(at) + np.arange(-1, 3), -0.75
+    d = abs(at - places)
+    cubic = np.where(d <= 1, (a + 2) * d**3 - (a + 3) * d**2 + 1, a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a)
+    return (cubic[..., None] * (places.clip(0, before - 1)[..., None] == np.arange(before))).sum(1)
 
 
 def load_dinov2(path: str | os.PathLike[str]) -> FeatureNetwork:

@@ -46,11 +46,7 @@ def pixels() -> FeatureNetwork:
 
 
 def extract(
-    network: FeatureNetwork,
-    samples: Float[np.ndarray, "n *shape"],
-    *,
-    quantise: Quantise = "none",
-    batch: int = 256,
+    network: FeatureNetwork, samples: Float[np.ndarray, "n *shape"], *, quantise: Quantise = "none", batch: int = 256
 ) -> Extracted:
     """Features of all samples, `batch` at a time on the device, in one compilation.
 
@@ -63,7 +59,9 @@ def extract(
     Raises:
         ValueError: for no samples, or some that are not finite.
     """
-    check_samples(samples)
+    bad = int(np.sum(~np.isfinite(samples).all(axis=tuple(range(1, samples.ndim)))))
+    if not len(samples) or bad:
+        raise ValueError(f"samples: expected one or more of finite numbers, found {len(samples)}, {bad} not finite")
     size, parts = min(batch, len(samples)), []
     for start in range(0, len(samples), size):
         part = samples[start : start + size]
@@ -99,11 +97,12 @@ def quantised(x: Sample, quantise: Quantise) -> Sample:
     return jnp.floor(jnp.clip(127.5 * x + shift, 0, 255)) / 127.5 - 1
 
 
-def check_samples(samples: Float[np.ndarray, "n *shape"]) -> None:
-    """Raises `ValueError` unless there are samples, all of finite numbers."""
-    bad = int(np.sum(~np.isfinite(samples).all(axis=tuple(range(1, samples.ndim)))))
-    if not len(samples) or bad:
-        raise ValueError(f"samples: expected one or more of finite numbers, found {len(samples)}, {bad} not finite")
+def check_weights(call: Callable[[Sample], Array], network: str) -> None:
+    """Raises `ValueError` unless arrays from a file of `network` fit together: its call takes an RGB image."""
+    try:
+        jax.eval_shape(call, jax.ShapeDtypeStruct((3, 32, 32), jnp.float32))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"weights: expected those of {network}, found other shapes ({error})") from None
 
 
 def check_shape(network: FeatureNetwork, shape: tuple[int, ...]) -> None:
@@ -112,6 +111,5 @@ def check_shape(network: FeatureNetwork, shape: tuple[int, ...]) -> None:
         jax.eval_shape(lambda x: see(network, x), jax.ShapeDtypeStruct(shape, jnp.float32))
     except (TypeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"features: expected a network of samples {shape}, found {network.name} ({reason}); pixels take any"
-        ) from None
+        found = f"{network.name} ({reason}); pixels take any"
+        raise ValueError(f"features: expected a network of samples {shape}, found {found}") from None

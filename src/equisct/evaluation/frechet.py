@@ -1,11 +1,66 @@
 """The Fréchet distance of two sets of features, each taken as a Gaussian (Heusel et al. 2017; FID: Inception's)."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 
-from .moments import FeatureMoments
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FeatureMoments:
+    """What a Fréchet distance needs of a set of features.
+
+    Two are added where each is of a part of the set, on other devices or processes say (Chan, Golub & LeVeque 1979).
+
+    Attributes:
+        count: rows seen, >= 1.
+        mean: their mean, float64 (d,).
+        scatter: the sum over rows of the outer product of the deviation from the mean, float64 (d, d).
+    """
+
+    count: int
+    mean: Float[np.ndarray, " d"]
+    scatter: Float[np.ndarray, "d d"]
+
+    @classmethod
+    def from_features(cls, features: Float[np.ndarray, "n d"]) -> "FeatureMoments":
+        """The moments of one batch.
+
+        Raises:
+            ValueError: for no rows, or numbers that are not finite.
+        """
+        if not len(features) or not np.isfinite(features).all():
+            bad = int(np.sum(~np.isfinite(features).all(1)))
+            found = f"{features.shape}, {bad} not finite"
+            raise ValueError(f"features: expected one or more rows of finite numbers, found {found}")
+        rows = features.astype(np.float64)
+        mean = rows.mean(0)
+        return cls(len(rows), mean, (rows - mean).T @ (rows - mean))
+
+    def __add__(self, other: "FeatureMoments") -> "FeatureMoments":
+        """The moments of both sets together.
+
+        Raises:
+            ValueError: if they are of another number of features.
+        """
+        if self.mean.shape != other.mean.shape:
+            raise ValueError(f"moments: expected {len(self.mean)} features, found {len(other.mean)}")
+        count = self.count + other.count
+        apart = other.mean - self.mean
+        between = np.outer(apart, apart) * (self.count * other.count / count)
+        return FeatureMoments(count, self.mean + apart * (other.count / count), self.scatter + other.scatter + between)
+
+    @property
+    def covariance(self) -> Float[np.ndarray, "d d"]:
+        """Unbiased: divided by `count - 1`.
+
+        Raises:
+            ValueError: for a single row.
+        """
+        if self.count < 2:
+            raise ValueError(f"moments: expected two or more rows, found {self.count}")
+        return self.scatter / (self.count - 1)
 
 
 def frechet_distance(
@@ -27,7 +82,8 @@ def frechet_distance(
     first, second = (_moments(name, side) for name, side in (("a", a), ("b", b)))
     if first.mean.shape != second.mean.shape:
         raise ValueError(f"b: expected {len(first.mean)} features, found {len(second.mean)}")
-    root = _root(first.covariance)
+    values, vectors = np.linalg.eigh(first.covariance)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ second.covariance @ root), 0)).sum()
     apart = np.square(first.mean - second.mean).sum()
     return max(float(apart + np.trace(first.covariance) + np.trace(second.covariance) - 2 * cross), 0.0)
@@ -69,9 +125,3 @@ def _moments(name: str, side: np.ndarray | FeatureMoments) -> FeatureMoments:
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     return found
-
-
-def _root(matrix: np.ndarray) -> np.ndarray:
-    """The symmetric root of a covariance."""
-    values, vectors = np.linalg.eigh(matrix)
-    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T

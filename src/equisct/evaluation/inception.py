@@ -4,7 +4,6 @@ The graph is that of TensorFlow's file of 2015-12-05 as the public PyTorch check
 that leave out the border, a maximum in the last block. Batch norm is folded into each convolution's scale and shift.
 """
 
-import functools
 import os
 from collections.abc import Mapping
 
@@ -15,7 +14,7 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
-from .features import FeatureNetwork
+from .features import FeatureNetwork, check_weights
 from .torch_file import built_from_file, named_array
 
 SIDE = 299
@@ -27,54 +26,25 @@ EPSILON = 1e-3
 FILE_HASH = "6726825d"
 """The first digits of the SHA-256 of the public checkpoint, as its name says."""
 
-Chain = tuple[str | tuple[str, ...], ...]
-"""Layers one after the other; of a tuple of names, side by side. `/2` is a stride without a border."""
-
-_PLAIN: tuple[Chain, ...] = (
-    ("branch1x1",),
-    ("branch5x5_1", "branch5x5_2"),
-    ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"),
-    ("average", "branch_pool"),
+_PLAIN = ("branch1x1", "branch5x5_1 branch5x5_2", "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3", "average branch_pool")
+_SMALLER = ("branch3x3/2", "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3/2", "maximum/2")
+_LONG = (
+    "branch1x1",
+    "branch7x7_1 branch7x7_2 branch7x7_3",
+    "branch7x7dbl_1 branch7x7dbl_2 branch7x7dbl_3 branch7x7dbl_4 branch7x7dbl_5",
+    "average branch_pool",
 )
-_SMALLER: tuple[Chain, ...] = (
-    ("branch3x3/2",),
-    ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3/2"),
-    ("maximum/2",),
-)
-_LONG: tuple[Chain, ...] = (
-    ("branch1x1",),
-    ("branch7x7_1", "branch7x7_2", "branch7x7_3"),
-    ("branch7x7dbl_1", "branch7x7dbl_2", "branch7x7dbl_3", "branch7x7dbl_4", "branch7x7dbl_5"),
-    ("average", "branch_pool"),
-)
-_SMALLEST: tuple[Chain, ...] = (
-    ("branch3x3_1", "branch3x3_2/2"),
-    ("branch7x7x3_1", "branch7x7x3_2", "branch7x7x3_3", "branch7x7x3_4/2"),
-    ("maximum/2",),
+_SMALLEST = ("branch3x3_1 branch3x3_2/2", "branch7x7x3_1 branch7x7x3_2 branch7x7x3_3 branch7x7x3_4/2", "maximum/2")
+_WIDE = (
+    "branch1x1",
+    "branch3x3_1 branch3x3_2a+branch3x3_2b",
+    "branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3a+branch3x3dbl_3b",
 )
 
+STEM = "Conv2d_1a_3x3/2 Conv2d_2a_3x3/1 Conv2d_2b_3x3 maximum/2 Conv2d_3b_1x1 Conv2d_4a_3x3/1 maximum/2"
+"""A chain: layers one after the other; with `+`, side by side. `/2` and `/1` are strides without a border."""
 
-def _wide(pool: str) -> tuple[Chain, ...]:
-    return (
-        ("branch1x1",),
-        ("branch3x3_1", ("branch3x3_2a", "branch3x3_2b")),
-        ("branch3x3dbl_1", "branch3x3dbl_2", ("branch3x3dbl_3a", "branch3x3dbl_3b")),
-        (pool, "branch_pool"),
-    )
-
-
-STEM = (
-    "Conv2d_1a_3x3/2",
-    "Conv2d_2a_3x3/1",
-    "Conv2d_2b_3x3",
-    "maximum/2",
-    "Conv2d_3b_1x1",
-    "Conv2d_4a_3x3/1",
-    "maximum/2",
-)
-"""`/1` is stride 1 without a border."""
-
-BLOCKS: dict[str, tuple[Chain, ...]] = {
+BLOCKS: dict[str, tuple[str, ...]] = {
     "Mixed_5b": _PLAIN,
     "Mixed_5c": _PLAIN,
     "Mixed_5d": _PLAIN,
@@ -84,9 +54,10 @@ BLOCKS: dict[str, tuple[Chain, ...]] = {
     "Mixed_6d": _LONG,
     "Mixed_6e": _LONG,
     "Mixed_7a": _SMALLEST,
-    "Mixed_7b": _wide("average"),
-    "Mixed_7c": _wide("maximum"),
+    "Mixed_7b": (*_WIDE, "average branch_pool"),
+    "Mixed_7c": (*_WIDE, "maximum branch_pool"),
 }
+"""Chains side by side."""
 
 
 class Convolution(eqx.Module):
@@ -119,10 +90,9 @@ class Inception(eqx.Module):
         """
         pixels = 127.5 * x.transpose(1, 2, 0) + 127.5
         h = (resize(pixels, SIDE) - 128) / 128
-        for name in STEM:
-            h = self._layer("", name, h)
+        h = self._chain("", STEM, h)
         for block, chains in BLOCKS.items():
-            h = jnp.concatenate([self._chain(block, chain, h) for chain in chains], axis=-1)
+            h = jnp.concatenate([self._chain(f"{block}.", chain, h) for chain in chains], axis=-1)
         return h.mean((0, 1))
 
     def logits(self, x: Float[Array, "3 h w"]) -> Float[Array, " 1008"]:
@@ -133,17 +103,16 @@ class Inception(eqx.Module):
         """What EDM and torch-fidelity take the Inception score of."""
         return self.features(x) @ self.classes
 
-    def _chain(self, block: str, chain: Chain, h: Array) -> Array:
-        for step in chain:
-            names = (step,) if isinstance(step, str) else step
-            h = jnp.concatenate([self._layer(f"{block}.", name, h) for name in names], axis=-1)
+    def _chain(self, where: str, chain: str, h: Array) -> Array:
+        for step in chain.split():
+            h = jnp.concatenate([self._layer(where, name, h) for name in step.split("+")], axis=-1)
         return h
 
     def _layer(self, where: str, step: str, h: Array) -> Array:
         name, _, number = step.partition("/")
         stride = int(number) if number else None
         if name == "average":
-            return _pool(h, lax.add, 0.0, None) / _neighbours(h.shape[0])
+            return _pool(h, lax.add, 0.0, None) / _pool(jnp.ones_like(h[..., :1]), lax.add, 0.0, None)
         if name == "maximum":
             return _pool(h, lax.max, -jnp.inf, stride)
         return self.layers[where + name](h, stride)
@@ -153,13 +122,6 @@ def _pool(h: Array, reduce: object, start: float, stride: int | None) -> Array:
     """Over windows of 3 x 3; with `stride` None the size stays."""
     steps = (stride or 1, stride or 1, 1)
     return lax.reduce_window(h, start, reduce, (3, 3, 1), steps, "SAME" if stride is None else "VALID")  # type: ignore[arg-type]
-
-
-def _neighbours(side: int) -> np.ndarray:
-    """How many of the nine places of a window lie inside, (side, side, 1)."""
-    inside = np.full(side, 3, np.float32)
-    inside[[0, -1]] -= 1
-    return np.outer(inside, inside)[..., None]
 
 
 def resize(pixels: Float[Array, "h w c"], side: int) -> Float[Array, "side side c"]:
@@ -177,42 +139,25 @@ def resize(pixels: Float[Array, "h w c"], side: int) -> Float[Array, "side side 
 
 def inception_names() -> list[str]:
     """The convolutions by their names in the checkpoint."""
-    stem = [step.partition("/")[0] for step in STEM]
-    steps = [f"{block}.{name}" for block, chains in BLOCKS.items() for chain in chains for name in _flat(chain)]
-    return [name for name in [*stem, *steps] if name.rpartition(".")[2] not in ("average", "maximum")]
-
-
-def _flat(chain: Chain) -> list[str]:
-    names = [name for step in chain for name in ((step,) if isinstance(step, str) else step)]
-    return [name.partition("/")[0] for name in names]
+    chains = [("", STEM), *((f"{block}.", chain) for block, chains in BLOCKS.items() for chain in chains)]
+    names = [where + step.partition("/")[0] for where, chain in chains for step in chain.replace("+", " ").split()]
+    return [name for name in names if not name.endswith(("average", "maximum"))]
 
 
 def inception_from(arrays: Mapping[str, np.ndarray]) -> Inception:
-    """The network from the arrays of the public checkpoint, by their names there.
-
-    Raises:
-        ValueError: for an array that is missing, or of another shape than its neighbours ask for.
-    """
+    """The network from arrays by their names in the public checkpoint; raises `ValueError` if they are others."""
     layers = {name: _convolution(arrays, name) for name in inception_names()}
-    made = Inception(
-        layers, jnp.asarray(named_array(arrays, "fc.weight", 2).T), jnp.asarray(named_array(arrays, "fc.bias", 1))
-    )
-    try:
-        jax.eval_shape(made.logits, jax.ShapeDtypeStruct((3, 32, 32), jnp.float32))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"weights: expected those of the 2015 Inception network, found other shapes ({error})"
-        ) from None
+    classes, bias = named_array(arrays, "fc.weight", 2).T, named_array(arrays, "fc.bias", 1)
+    made = Inception(layers, jnp.asarray(classes), jnp.asarray(bias))
+    check_weights(made.logits, "the 2015 Inception network")
     return made
 
 
 def _convolution(arrays: Mapping[str, np.ndarray], name: str) -> Convolution:
-    read = functools.partial(named_array, arrays)
-    gain, bias, mean, variance = (
-        read(f"{name}.bn.{part}", 1) for part in ("weight", "bias", "running_mean", "running_var")
-    )
+    parts = ("weight", "bias", "running_mean", "running_var")
+    gain, bias, mean, variance = (named_array(arrays, f"{name}.bn.{part}", 1) for part in parts)
     scale = gain / np.sqrt(variance + np.float32(EPSILON))
-    weight = read(f"{name}.conv.weight", 4).transpose(2, 3, 1, 0)
+    weight = named_array(arrays, f"{name}.conv.weight", 4).transpose(2, 3, 1, 0)
     return Convolution(jnp.asarray(weight), jnp.asarray(scale), jnp.asarray(bias - mean * scale))
 
 

@@ -1,5 +1,6 @@
 """The kernel distance of two sets of features (Bińkowski et al. 2018; KID: Inception's), with its standard error."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -36,19 +37,14 @@ def kernel_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"], *,
     check_at_least("degree", degree, 1)
     for name, features in (("a", a), ("b", b)):
         if len(features) < 2 or features.shape[1] != a.shape[1] or not np.isfinite(features).all():
-            raise ValueError(
-                f"{name}: expected two or more rows of {a.shape[1]} finite features, found {features.shape}"
-            )
+            expected = f"two or more rows of {a.shape[1]} finite features"
+            raise ValueError(f"{name}: expected {expected}, found {features.shape}")
     a, b = a.astype(np.float64), b.astype(np.float64)
-    own_a, own_b = (_row_sums(x, x, degree) - _diagonal(x, degree) for x in (a, b))
-    means = {
-        "aa": own_a / (len(a) - 1),
-        "bb": own_b / (len(b) - 1),
-        "ab": _row_sums(a, b, degree) / len(b),
-        "ba": _row_sums(b, a, degree) / len(a),
-    }
-    value = means["aa"].mean() + means["bb"].mean() - 2 * means["ab"].mean()
-    variance = 4 * np.var(means["aa"] - means["ab"]) / len(a) + 4 * np.var(means["bb"] - means["ba"]) / len(b)
+    own_a, own_b = (_row_sums(x, x, degree) - _kernel(np.square(x).sum(1), x, degree) for x in (a, b))
+    aa, ab = own_a / (len(a) - 1), _row_sums(a, b, degree) / len(b)
+    bb, ba = own_b / (len(b) - 1), _row_sums(b, a, degree) / len(a)
+    value = aa.mean() + bb.mean() - 2 * ab.mean()
+    variance = 4 * np.var(aa - ab) / len(a) + 4 * np.var(bb - ba) / len(b)
     return Estimate(float(value), float(np.sqrt(variance)))
 
 
@@ -57,17 +53,10 @@ def _row_sums(a: np.ndarray, b: np.ndarray, degree: int) -> np.ndarray:
     sums = np.zeros(len(a))
     for i in range(0, len(a), BLOCK):
         for j in range(0, len(b), BLOCK):
-            sums[i : i + BLOCK] += _power(a[i : i + BLOCK] @ b[j : j + BLOCK].T / a.shape[1] + 1, degree).sum(1)
+            sums[i : i + BLOCK] += _kernel(a[i : i + BLOCK] @ b[j : j + BLOCK].T, a, degree).sum(1)
     return sums
 
 
-def _diagonal(x: np.ndarray, degree: int) -> np.ndarray:
-    return _power(np.square(x).sum(1) / x.shape[1] + 1, degree)
-
-
-def _power(base: np.ndarray, degree: int) -> np.ndarray:
-    """By products: fifty times as fast as `np.power`."""
-    found = base.copy()
-    for _ in range(degree - 1):
-        found *= base
-    return found
+def _kernel(products: np.ndarray, x: np.ndarray, degree: int) -> np.ndarray:
+    """Of inner products of rows of `x`; the power by products, fifty times as fast as `np.power`."""
+    return functools.reduce(np.multiply, [products / x.shape[1] + 1] * degree)

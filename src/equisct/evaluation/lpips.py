@@ -4,6 +4,7 @@ Both images are brought to [0, 1]'s mean and spread, go through VGG-16, and are 
 pooling and at its end: unit vectors over the channels, weighted squares of their differences, means over the places.
 """
 
+import itertools
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,9 @@ from .torch_file import named_array, read_weights
 
 BLOCKS = (2, 2, 3, 3, 3)
 """Convolutions of VGG-16 before each pooling, the last block without."""
+
+PLACES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+"""Of the convolutions in torchvision's list: each is followed by its ReLU, each block by its pooling."""
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """Of the three colours in [-1, 1], as the authors publish them."""
@@ -52,30 +56,22 @@ class LPIPS(AbstractDistance):
         if min(x.shape[1:]) < self.size:
             x = jax.image.resize(x, (3, self.size, self.size), "bilinear")
         h = (x.transpose(1, 2, 0) - jnp.array(SHIFT)) / jnp.array(SCALE)
-        found, layer = [], 0
+        found, layers = [], zip(self.kernels, self.biases, strict=True)
         for block, count in enumerate(BLOCKS):
             if block:
-                h = _pool(h)
-            for _ in range(count):
-                h = jax.nn.relu(_convolve(h, self.kernels[layer]) + self.biases[layer])
-                layer += 1
+                h = jax.lax.reduce_window(h, -jnp.inf, jax.lax.max, (2, 2, 1), (2, 2, 1), "VALID")
+            for kernel, bias in itertools.islice(layers, count):
+                h = jax.nn.relu(_convolve(h, kernel) + bias)
             found.append(h / (jnp.sqrt(jnp.square(h).sum(-1, keepdims=True)) + 1e-10))
         return found
 
     def __call__(self, a: Sample, b: Sample) -> Scalar:
-        terms = [
-            (jnp.square(x - y) @ weights).mean()
-            for x, y, weights in zip(self.features(a), self.features(b), self.weights, strict=True)
-        ]
-        return jnp.stack(terms).sum()
+        compared = zip(self.features(a), self.features(b), self.weights, strict=True)
+        return jnp.stack([(jnp.square(x - y) @ weights).mean() for x, y, weights in compared]).sum()
 
 
 def _convolve(h: Float[Array, "h w c"], kernel: Float[Array, "3 3 c d"]) -> Float[Array, "h w d"]:
     return jax.lax.conv_general_dilated(h[None], kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))[0]
-
-
-def _pool(h: Float[Array, "h w c"]) -> Float[Array, "_ _ c"]:
-    return jax.lax.reduce_window(h, -jnp.inf, jax.lax.max, (2, 2, 1), (2, 2, 1), "VALID")
 
 
 def lpips_from(network: Mapping[str, np.ndarray], channels: Mapping[str, np.ndarray]) -> LPIPS:
@@ -88,10 +84,8 @@ def lpips_from(network: Mapping[str, np.ndarray], channels: Mapping[str, np.ndar
     Raises:
         ValueError: if one is missing or of another shape.
     """
-    kernels, biases = [], []
-    for place in _places(BLOCKS):
-        kernels.append(named_array(network, f"features.{place}.weight", 4).transpose(2, 3, 1, 0))
-        biases.append(named_array(network, f"features.{place}.bias", 1))
+    kernels = [named_array(network, f"features.{place}.weight", 4).transpose(2, 3, 1, 0) for place in PLACES]
+    biases = [named_array(network, f"features.{place}.bias", 1) for place in PLACES]
     weights = [named_array(channels, f"lin{i}.model.1.weight", 4).reshape(-1) for i in range(len(BLOCKS))]
     widths = [3, *(kernel.shape[3] for kernel in kernels)]
     ends = np.cumsum(BLOCKS)
@@ -109,27 +103,14 @@ def lpips_shapes(widths: Sequence[int]) -> tuple[dict[str, tuple[int, ...]], dic
     """Names and shapes of the arrays in the two files, for a network of these channels in its five blocks."""
     network, before = {}, 3
     each = [width for width, count in zip(widths, BLOCKS, strict=True) for _ in range(count)]
-    for place, width in zip(_places(BLOCKS), each, strict=True):
+    for place, width in zip(PLACES, each, strict=True):
         network |= {f"features.{place}.weight": (width, before, 3, 3), f"features.{place}.bias": (width,)}
         before = width
     return network, {f"lin{i}.model.1.weight": (1, width, 1, 1) for i, width in enumerate(widths)}
 
 
-def _places(blocks: Sequence[int]) -> list[int]:
-    """Where the convolutions stand in torchvision's list: each is followed by its ReLU, each block by its pooling."""
-    places, place = [], 0
-    for count in blocks:
-        places += [place + 2 * i for i in range(count)]
-        place += 2 * count + 1
-    return places
-
-
 def lpips_files(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
-    """The two public files in a folder, each as `.safetensors` or `.pth`.
-
-    Raises:
-        ValueError: if one is missing; names both.
-    """
+    """The two public files in a folder, each as `.safetensors` or `.pth`; raises `ValueError` if one is missing."""
     found = []
     for name in FILES:
         there = [path for ending in ENDINGS if (path := pathlib.Path(folder) / f"{name}{ending}").is_file()]

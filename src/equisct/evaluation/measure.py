@@ -85,13 +85,10 @@ def check_comparable(records: Mapping[str, dict[str, Any]]) -> None:
     Args:
         records: by their names, two or more, each with `pipeline`.
     """
-    names = list(records)
-    for other in names[1:]:
+    short = lambda value: f"{value:.12}" if isinstance(value, str) and len(value) == 64 else str(value)
+    first, *others = records
+    for other in others:
         for part in PIPELINE:
-            a, b = (records[name]["pipeline"][part] for name in (names[0], other))
+            a, b = (records[name]["pipeline"][part] for name in (first, other))
             if a != b:
-                raise ValueError(f"{part}: expected that of {names[0]}, {_short(a)}, found {_short(b)} in {other}")
-
-
-def _short(value: object) -> str:
-    return f"{value:.12}" if isinstance(value, str) and len(value) == 64 else str(value)
+                raise ValueError(f"{part}: expected that of {first}, {short(a)}, found {short(b)} in {other}")

@@ -92,15 +92,11 @@ def nearest(data: Rows, samples: Float[np.ndarray, "m d"]) -> Neighbours:
         ValueError: for fewer; for numbers that are not finite.
     """
     _check(data, samples, {"data": 1, "samples": 0}, 1)
-    indices, distances = [], []
+    blocks = []
     for _, squares in _squares(samples, data):
-        two = np.argpartition(squares, 1, axis=1)[:, :2]
-        found = np.take_along_axis(squares, two, 1)
-        order = np.argsort(found, axis=1, kind="stable")
-        indices.append(np.take_along_axis(two, order, 1)[:, 0])
-        distances.append(np.sqrt(np.take_along_axis(found, order, 1)))
-    both = np.concatenate(distances)
-    return Neighbours(np.concatenate(indices), both[:, 0], both[:, 1])
+        two = np.argpartition(squares, 1, axis=1)[:, :2]  # in order: what stands before place 1 is not larger
+        blocks.append((two[:, 0], *np.sqrt(np.take_along_axis(squares, two, 1)).T))
+    return Neighbours(*map(np.concatenate, zip(*blocks, strict=True)))
 
 
 def memorised_share(found: Neighbours, *, ratio: float = 1 / 3) -> float:
@@ -123,10 +119,8 @@ def memorised_share(found: Neighbours, *, ratio: float = 1 / 3) -> float:
 def _check(data: np.ndarray, samples: np.ndarray, least: dict[str, int], k: int) -> None:
     for name, rows in (("data", data), ("samples", samples)):
         if k < 1 or len(rows) <= least[name] or rows.shape[1] != data.shape[1] or not np.isfinite(rows).all():
-            raise ValueError(
-                f"{name}: expected more than {least[name]} rows of {data.shape[1]} finite features and k >= 1, "
-                f"found {rows.shape} and {k}"
-            )
+            expected = f"more than {least[name]} rows of {data.shape[1]} finite features and k >= 1"
+            raise ValueError(f"{name}: expected {expected}, found {rows.shape} and {k}")
 
 
 def _radii(features: np.ndarray, k: int) -> np.ndarray:

@@ -5,7 +5,6 @@ import hashlib
 import os
 import pathlib
 import zipfile
-from typing import Any
 
 import numpy as np
 
@@ -37,9 +36,8 @@ class Reference:
     def __post_init__(self):
         found = self.features
         if found.dtype != np.float32 or found.ndim != 2 or len(found) < 2 or not np.isfinite(found).all():
-            raise ValueError(
-                f"features: expected finite float32 numbers (n, d) with n >= 2, found {found.dtype} {found.shape}"
-            )
+            expected = "finite float32 numbers (n, d) with n >= 2"
+            raise ValueError(f"features: expected {expected}, found {found.dtype} {found.shape}")
 
     @property
     def hash(self) -> str:
@@ -57,9 +55,7 @@ class Reference:
 
 def save_reference(path: str | os.PathLike[str], reference: Reference) -> None:
     """Writes the file that `load_reference` reads; whole or not at all."""
-    texts = {"format": FORMAT, "data": reference.data, "network": reference.network, "weights": reference.weights}
-    arrays: dict[str, Any] = {**texts, "features": reference.features}
-    atomic_write(pathlib.Path(path), lambda place: np.savez(place, **arrays))
+    atomic_write(pathlib.Path(path), lambda place: np.savez(place, format=FORMAT, **vars(reference)))
 
 
 def load_reference(path: str | os.PathLike[str]) -> Reference:
@@ -74,11 +70,9 @@ def load_reference(path: str | os.PathLike[str]) -> Reference:
             arrays = {name: stored[name] for name in ("format", "data", "network", "weights", "features")}
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         reason = str(error).split(". ")[0]  # NumPy goes on with advice that nobody should follow
-        raise ValueError(
-            f"ref: expected a file of equisct-eval stats, found {place} ({reason}); "
-            "equisct-eval stats digits --out digits.npz writes one"
-        ) from None
-    texts = {name: str(arrays[name]) for name in ("format", "data", "network", "weights")}
-    if texts.pop("format") != FORMAT:
+        hint = "equisct-eval stats digits --out digits.npz writes one"
+        raise ValueError(f"ref: expected a file of equisct-eval stats, found {place} ({reason}); {hint}") from None
+    if str(arrays["format"]) != FORMAT:
         raise ValueError(f"ref: expected a file of the format {FORMAT}, found {place}")
-    return Reference(**texts, features=arrays["features"])
+    data, network, weights = (str(arrays[name]) for name in ("data", "network", "weights"))
+    return Reference(data, network, weights, arrays["features"])

@@ -98,25 +98,18 @@ def _read(stream: io.BytesIO) -> Any:
 
 
 def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The named arrays of a checkpoint that is a dictionary of tensors, of any version of PyTorch.
-
-    Raises:
-        ValueError: if it is none, or asks for something else to be run.
-    """
+    """The named arrays of a dictionary of tensors, of any version of PyTorch; `ValueError` if the file is none."""
     place = pathlib.Path(path)
     try:
         if place.stat().st_size > _LARGEST:
             raise ValueError(f"more than {_LARGEST} bytes")
         found, storages = _from_zip(place) if zipfile.is_zipfile(place) else _from_programs(place.read_bytes())
-        return {str(name): _tensor(name, value).array(storages) for name, value in found.items()}
+        for name, value in found.items():
+            if not isinstance(value, _Tensor):
+                raise ValueError(f"{name!r}: a {type(value).__name__}")  # noqa: TRY004  (a wrong file, not a call)
+        return {str(name): tensor.array(storages) for name, tensor in found.items()}
     except Exception as error:  # on damaged or hostile files these raise nearly anything
         raise ValueError(f"weights: expected a PyTorch checkpoint of named tensors, found {place} ({error})") from None
-
-
-def _tensor(name: object, value: object) -> _Tensor:
-    if not isinstance(value, _Tensor):
-        raise ValueError(f"{name!r}: a {type(value).__name__}")  # noqa: TRY004  (a wrong file, not a call)
-    return value
 
 
 def _from_zip(place: pathlib.Path) -> tuple[Any, dict[str, bytes]]:
@@ -126,10 +119,8 @@ def _from_zip(place: pathlib.Path) -> tuple[Any, dict[str, bytes]]:
         if sum(info.file_size for info in archive.infolist()) > _LARGEST:
             raise ValueError(f"an archive that expands to more than {_LARGEST} bytes")
         (index,) = [name for name in names if name.endswith("/data.pkl")]
-        root = index.removesuffix("data.pkl")
-        storages = {
-            name.removeprefix(f"{root}data/"): archive.read(name) for name in names if name.startswith(f"{root}data/")
-        }
+        folder = f"{index.removesuffix('.pkl')}/"
+        storages = {name.removeprefix(folder): archive.read(name) for name in names if name.startswith(folder)}
         return _read(io.BytesIO(archive.read(index))), storages
 
 
@@ -151,11 +142,7 @@ def _from_programs(content: bytes) -> tuple[Any, dict[str, bytes]]:
 
 
 def read_weights(place: pathlib.Path) -> dict[str, np.ndarray]:
-    """The named arrays of a `.safetensors` file or a PyTorch checkpoint; nothing in it is executed.
-
-    Raises:
-        ValueError: if it holds something else.
-    """
+    """The named arrays of a `.safetensors` file or a PyTorch checkpoint; raises `ValueError` for anything else."""
     if place.suffix != ".safetensors":
         return read_torch_file(place)
     try:
@@ -167,11 +154,7 @@ def read_weights(place: pathlib.Path) -> dict[str, np.ndarray]:
 def built_from_file(
     path: str | os.PathLike[str], what: str, build: Callable[[dict[str, np.ndarray]], T]
 ) -> tuple[T, str]:
-    """What `build` makes of the arrays in a file of `what`, and the SHA-256 of the file.
-
-    Raises:
-        ValueError: if the file is missing or holds something else; with its hash.
-    """
+    """What `build` makes of the arrays in a file of `what`, and its SHA-256, which a `ValueError` for others says."""
     place = pathlib.Path(path)
     if not place.is_file():
         raise ValueError(f"weights: expected the file of {what}, found nothing at {place}")
@@ -183,11 +166,7 @@ def built_from_file(
 
 
 def named_array(arrays: Mapping[str, np.ndarray], name: str, dimensions: int) -> np.ndarray:
-    """One of them, as float32.
-
-    Raises:
-        ValueError: if there is none of that name and number of dimensions.
-    """
+    """One of them, as float32; raises `ValueError` if there is none of that name and number of dimensions."""
     if name not in arrays or arrays[name].ndim != dimensions:
         found = arrays[name].shape if name in arrays else "none"
         raise ValueError(f"weights: expected {name} of {dimensions} dimensions, found {found}")

@@ -57,9 +57,8 @@ def energy_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) ->
 def _check(a: np.ndarray, b: np.ndarray, least: int = 1) -> None:
     for name, rows in (("a", a), ("b", b)):
         if len(rows) < least or rows.shape[1] != a.shape[1] or not np.isfinite(rows).all():
-            raise ValueError(
-                f"{name}: expected {least} or more rows of {a.shape[1]} finite numbers, found {rows.shape}"
-            )
+            expected = f"{least} or more rows of {a.shape[1]} finite numbers"
+            raise ValueError(f"{name}: expected {expected}, found {rows.shape}")
 
 
 def _within(a: np.ndarray) -> float:
@@ -78,10 +77,6 @@ def _total(a: np.ndarray, b: np.ndarray) -> float:
     for i in range(0, len(a), BLOCK):
         for j in range(0, len(b), BLOCK):
             one, other = a[i : i + BLOCK], b[j : j + BLOCK]
-            squares = np.zeros((len(one), len(other)))
-            for column in range(a.shape[1]):
-                gap = np.subtract.outer(one[:, column], other[:, column])
-                gap *= gap
-                squares += gap
-            total += float(np.sqrt(squares, out=squares).sum())
+            squares = sum(np.square(np.subtract.outer(x, y)) for x, y in zip(one.T, other.T, strict=True))
+            total += float(np.sqrt(squares).sum())
     return total
