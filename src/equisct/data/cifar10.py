@@ -91,13 +91,12 @@ def _decode(content: bytes, where: str) -> tuple[UInt8[np.ndarray, "n 32 32 3"],
 
 def _streams(place: pathlib.Path, names: list[str]) -> Streams:
     """Each named file once, open for reading, in the order they lie."""
-    if place.is_file():
-        return _from_archive(place, names)
     for folder in (place, place / FOLDER):
         if (folder / names[0]).is_file():
             return _from_folder(folder, names)
-    if (place / ARCHIVE).is_file():
-        return _from_archive(place / ARCHIVE, names)
+    archive = place if place.is_file() else place / ARCHIVE
+    if archive.is_file():
+        return _from_archive(archive, names)
     raise _missing(place, sorted(os.listdir(place)), names)
 
 

@@ -7,6 +7,7 @@ followed by the numbers, row by row (LeCun, Cortes, Burges: the MNIST page).
 import contextlib
 import gzip
 import math
+import os
 import pathlib
 import struct
 
@@ -54,9 +55,8 @@ def _find(folder: pathlib.Path, name: str) -> pathlib.Path:
     for candidate in (folder / name, folder / f"{name}.gz"):
         if candidate.is_file():
             return candidate
-    present = printable([entry.name for entry in sorted(folder.iterdir())])
-    hint = f"for example {EXAMPLE}; `equisct-train digits` needs no files"
-    raise DataError(folder, f"neither {name} nor {name}.gz, but {present}", ACCEPTED, hint)
+    found = f"neither {name} nor {name}.gz, but {printable(sorted(os.listdir(folder)))}"
+    raise DataError(folder, found, ACCEPTED, f"for example {EXAMPLE}; `equisct-train digits` needs no files")
 
 
 def _read(path: pathlib.Path, rank: int) -> np.ndarray:

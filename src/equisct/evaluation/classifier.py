@@ -43,10 +43,10 @@ def train_classifier(
     start = [(draw.normal(size=(m, n)) * np.sqrt(2 / m), np.zeros(n)) for m, n in zip(sizes, sizes[1:], strict=False)]
     with jax.enable_x64(True):  # noqa: FBT003  (its only argument)
         x, y = jnp.asarray(images.reshape(len(images), -1)[kept], jnp.float64), jnp.asarray(labels[kept])
-        ended = _descend([(jnp.asarray(w), jnp.asarray(b)) for w, b in start], x, y)
+        ended = _descend(jax.tree.map(jnp.asarray, start), x, y)
         rounded = [tuple(np.asarray(leaf).round(DECIMALS).astype(np.float32) for leaf in layer) for layer in ended]
     digest = hashlib.sha256(b"".join(leaf.tobytes() for layer in rounded for leaf in layer)).hexdigest()
-    layers = [(jnp.asarray(w), jnp.asarray(b)) for w, b in rounded]
+    layers = jax.tree.map(jnp.asarray, rounded)
     see = lambda x: _hidden_and_logits(layers, x.reshape(-1))
     return FeatureNetwork(name, digest, lambda x: see(x)[0], lambda x: see(x)[1])
 
