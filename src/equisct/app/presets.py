@@ -131,12 +131,7 @@ CIFAR_CD = Config(
 )
 
 CIFAR_CT = Config(
-    preset="cifar10-ct",
-    data=CIFAR10(),
-    torso=_CM_NET,
-    method=CT(distance="lpips"),
-    optim=_CM_OPTIM,
-    run=_CM_RUN,
+    preset="cifar10-ct", data=CIFAR10(), torso=_CM_NET, method=CT(distance="lpips"), optim=_CM_OPTIM, run=_CM_RUN
 )
 
 CIFAR_ICT = Config(
@@ -188,10 +183,7 @@ NPZ = Config(
 PRESETS: dict[str, tuple[str, Config]] = {
     "digits": ("Real 8x8 digits, nothing to download: minutes on a laptop, readable one-step samples.", DIGITS),
     "toy": ("A 2-D mixture with a closed-form flow map; prints how far the model is from it. Minutes.", TOY),
-    "tiny": (
-        "A dozen updates of a toy network on the digits, to see that all runs: a minute, mostly compiling.",
-        TINY,
-    ),
+    "tiny": ("A dozen updates of a toy network on the digits, to see that all runs: a minute, mostly compiling.", TINY),
     "cifar10": ("The paper's run as its authors released it: 56M + 26M parameters, 410M images.", CIFAR),
     "cifar10-literal": (
         "The paper's run as its text alone reads: a 25M head, unweighted denoising loss.",

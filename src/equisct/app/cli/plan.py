@@ -16,7 +16,7 @@ from ...data import Dataset
 from ...model import DenoisingModel, ScoreGuidedModel
 from ...train import Recipe, TrainState, compile_step, init_state
 from ...train.placement import place, state_sharding
-from ..assembly.recipe import build_recipe
+from ..parts.recipe import build_recipe
 from ..runs.stored import load_teacher
 from ..settings.codec import to_json
 from ..settings.config import Config

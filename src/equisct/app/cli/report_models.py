@@ -18,9 +18,9 @@ from ...discretization import karras_grid
 from ...model import ScoreGuidedModel
 from ...oracle import Empirical
 from ...samplers import Ancestral
-from ..assembly.recipe import build_oracle
-from ..assembly.sampling import draw_samples
-from ..assembly.source import load_data
+from ..parts.data import load_data
+from ..parts.recipe import build_oracle
+from ..parts.sampling import draw_samples
 from ..report import Chart, Group, Line, Panel, Picture, draw_grids, draw_scatters
 from ..runs.stored import Stored, load_run
 from ..settings.data import Mixture

@@ -34,8 +34,8 @@ from ..runs.evaluator import read_pipeline
 from ..runs.folder import FIXED, FREE, read_config, read_status
 from ..settings.codec import to_json
 from ..tracking import read_rows, term_columns
+from .report import ReportOptions
 from .report_models import Loaded, alignment_charts, load_models, pictures_of
-from .report_options import ReportOptions
 
 PROGRESS = 6
 """Pictures of a run's way, at most."""

@@ -10,13 +10,12 @@ from ...data import save_pairs
 from ...samplers import DDIM, AbstractSampler, Ancestral
 from ...train import PowerFunction, reconstruct
 from ...variance_preserving import VPSchedule
-from ..assembly.sampling import draw_noise, draw_samples
 from ..methods import PD, Method
-from ..parts.samplers import euler, heun, jump
+from ..parts.sampling import draw_noise, draw_samples, euler, heun, jump
 from ..report import draw_grids, draw_scatters
 from ..runs.stored import Stored, load_run, weights_hash
 from ..settings.config import Noise
-from .sample_options import DDIM_STEPS, HEUN_STEPS, Options, SamplerChoice
+from .sample import DDIM_STEPS, HEUN_STEPS, Options, SamplerChoice
 
 JUMPS = ("one-step", "two-step", "multistep")
 WALKS = ("heun", "euler", "ddim", "ancestral")

@@ -41,7 +41,7 @@ class CD(AbstractConsistency):
         from ...objectives.score_guided import ScoreGuided
         from ...objectives.slots import heun_correction, straight_step
         from ..parts.models import consistency_model, score_guided_model
-        from ..parts.samplers import heun, jumps
+        from ..parts.sampling import heun, jumps
 
         curriculum, alone = Constant(self.points), self.teacher is not None
         make = consistency_model if alone else score_guided_model

@@ -61,11 +61,7 @@ class AbstractConsistency(Method, abc.ABC):
                 raise ValueError(f"method.{error}") from error
         if self.distance in ("squared-l2", "l1"):
             return SquaredL2() if self.distance == "squared-l2" else L1()
-        kinds = {
-            "pseudo-huber": PseudoHuber,
-            "pseudo-huber-rms": PseudoHuberRMS,
-            "pseudo-huber-norm": PseudoHuberNorm,
-        }
+        kinds = {"pseudo-huber": PseudoHuber, "pseudo-huber-rms": PseudoHuberRMS, "pseudo-huber-norm": PseudoHuberNorm}
         return kinds[self.distance]() if self.c is None else kinds[self.distance](self.c)
 
 
@@ -122,7 +118,7 @@ def head_weighting(name: HeadWeighting, config: Config) -> "AbstractLevelWeighti
 def from_network_of(model: "ConsistencyModel", teacher: Any) -> "ConsistencyModel":
     """The consistency model with the weights of a denoiser's network, or of the torso under a score head."""
     from ...model import ConsistencyModel, DenoisingModel, consistency_part
-    from ..parts.transplant import transplant
+    from ..parts.models import transplant
 
     network = teacher.network if isinstance(teacher, DenoisingModel) else consistency_part(teacher).torso
     return ConsistencyModel(transplant(model.torso, network), model.preconditioning)

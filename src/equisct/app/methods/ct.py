@@ -40,16 +40,13 @@ class CT(AbstractConsistency):
         from ...curriculum import SquareRoot
         from ...objectives.original_consistency import OriginalConsistencyTraining
         from ..parts.models import consistency_model
-        from ..parts.samplers import jumps
+        from ..parts.sampling import jumps
 
         curriculum = SquareRoot(self.first, self.last, total_steps=config.run.steps, initial_decay=self.initial_decay)
         return System(
             model=lambda key: consistency_model(config, shape, key=key),
             objective=lambda teacher: OriginalConsistencyTraining(
-                curriculum=curriculum,
-                distance=self.build_distance(shape),
-                stratify=self.stratify,
-                **config.noise.grid,
+                curriculum=curriculum, distance=self.build_distance(shape), stratify=self.stratify, **config.noise.grid
             ),
             samplers=lambda step: jumps(config),
             curriculum=curriculum,

@@ -40,7 +40,7 @@ class ECT(AbstractDoubling):
         from ...level_sampling import LogNormal
         from ...objectives.easy_tuning import EasyConsistencyTuning
         from ..parts.models import consistency_model
-        from ..parts.samplers import jumps
+        from ..parts.sampling import jumps
 
         curriculum = self.build_curriculum(config)
         return System(

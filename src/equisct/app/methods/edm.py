@@ -36,7 +36,7 @@ class EDM(Method):
         from ...level_sampling import LogNormal
         from ...objectives.denoising import EDMTraining
         from ..parts.models import denoising_model
-        from ..parts.samplers import heun
+        from ..parts.sampling import heun
 
         if self.augment and len(shape) != 3:
             raise ValueError(f"method.augment: expected 0 with vectors, found {self.augment:g}")

@@ -16,7 +16,7 @@ class ICT(AbstractDoubling):
         from ...level_sampling import LogNormal
         from ...objectives.consistency import ConsistencyTraining
         from ..parts.models import consistency_model
-        from ..parts.samplers import jumps
+        from ..parts.sampling import jumps
 
         curriculum = self.build_curriculum(config)
         return System(

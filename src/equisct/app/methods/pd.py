@@ -57,9 +57,8 @@ class PD(Method):
         from ...curriculum import Halving
         from ...objectives.progressive import ProgressiveDistillation
         from ...samplers import Euler
-        from ..parts.models import denoising_model
-        from ..parts.samplers import euler
-        from ..parts.transplant import transplant
+        from ..parts.models import denoising_model, transplant
+        from ..parts.sampling import euler
 
         period = self.period or config.run.steps // self.units
         curriculum = Halving.from_periods(self.first, self.last, period=period, last_period=2 * period)

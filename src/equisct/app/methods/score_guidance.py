@@ -28,7 +28,7 @@ class ScoreGuidance(AbstractDoubling):
         from ...level_sampling import LogNormal
         from ...objectives.score_guided import ScoreGuidedTraining
         from ..parts.models import score_guided_model
-        from ..parts.samplers import heun, jumps
+        from ..parts.sampling import heun, jumps
 
         curriculum = self.build_curriculum(config)
         return System(

@@ -32,10 +32,7 @@ def _tile(samples: Float[np.ndarray, "n c h w"], scale: int) -> Image.Image:
 
 
 def draw_grids(
-    panels: dict[str, Float[np.ndarray, "n c h w"]],
-    path: Place,
-    *,
-    notes: dict[str, str] | None = None,
+    panels: dict[str, Float[np.ndarray, "n c h w"]], path: Place, *, notes: dict[str, str] | None = None
 ) -> None:
     """Writes a PNG with one titled grid of images per entry of `panels`.
 

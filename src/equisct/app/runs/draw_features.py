@@ -15,7 +15,7 @@ from ...evaluation import Extracted, FeatureNetwork
 from ...evaluation.features import Quantise, check_shape, see
 from ...samplers import AbstractSampler, count_evaluations
 from ...train.placement import batch_sharding, keep_whole
-from ..assembly.sampling import CHUNK
+from ..parts.sampling import CHUNK
 
 
 def evaluations(sampler: AbstractSampler, shape: tuple[int, ...]) -> int:

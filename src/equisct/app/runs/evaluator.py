@@ -13,7 +13,7 @@ from ...data import Dataset
 from ...evaluation import Reference, load_reference, measure
 from ...evaluation.features import check_shape
 from ...train.placement import place
-from ..assembly.features import network_of, reference_of
+from ..parts.features import network_of, reference_of
 from ..settings.config import Config
 from ..settings.method import System
 from .draw_features import draw_features

@@ -9,8 +9,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from PIL import Image
 
-from ..assembly.recipe import build_oracle
-from ..assembly.sampling import draw_samples
+from ..parts.recipe import build_oracle
+from ..parts.sampling import draw_samples
 from ..report import draw_grids, draw_scatters
 from ..settings.config import Config
 from ..settings.data import Mixture

@@ -18,7 +18,7 @@ from ...data import Dataset, PairSet
 from ...train import CheckpointError, CheckpointStore, TrainState, init_state
 from ...train.placement import place
 from ...train.reading import check_fits
-from ..assembly.recipe import build_recipe
+from ..parts.recipe import build_recipe
 from ..settings.config import Config
 from ..settings.method import System
 from ..tracking import redact

@@ -13,7 +13,7 @@ from ...train import AbstractAverage, ConstantDecay, PowerFunction, RampedDecay,
 from ..settings.config import Config, Ema, Optim
 from ..settings.data import Mixture
 from ..settings.method import System
-from .source import rotated_modes
+from .data import rotated_modes
 
 
 def build_recipe(config: Config, system: System, teacher: Any) -> Recipe:

@@ -21,7 +21,7 @@ from ...evaluation import (
 )
 from ...evaluation.features import Quantise, check_shape
 from ..settings.features import INCEPTION, Network
-from .detection import open_data
+from .data import open_data
 
 AT_ONCE = 4096
 """Samples of a data set that are held in memory."""
