@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from ...data._picture_files import picture_files
 from ...data._picture_index import default_index, scan, survey, write_index
 from ...data.folder import check_survey
 from ..parts.data import detect, open_data
-from ..report import draw_grids, draw_scatters
+from ..report import draw_panels
 from ..runs.exits import refusing_wrong_input
 from ..settings.data import ImageFiles, check_images
 
@@ -112,8 +112,8 @@ def open_images(options: ImageOptions) -> Dataset:
     Raises:
         DataError: if nothing usable is there.
     """
-    size, bad, bad_limit, index = options.size, options.bad, options.bad_limit, options.index
-    return open_data(options.path, size=size, bad=bad, bad_limit=bad_limit, index=index)
+    known = {name: getattr(options, name) for name in ("size", "bad", "bad_limit", "index")}
+    return open_data(options.path, **known)
 
 
 @contextlib.contextmanager
@@ -132,7 +132,8 @@ def check(options: CheckOptions) -> None:
     """
     if detect(options.path) is not ImageFiles:
         dataset = open_images(options)
-        _read_all(dataset)
+        for _ in _pieces(dataset, np.arange(dataset.size)):  # what cannot be read, it says
+            pass
         print(_summary(dataset.size, dataset.shape))
         return
     files = picture_files(options.path)
@@ -162,18 +163,12 @@ def _pieces(dataset: Dataset, indices: np.ndarray) -> Iterator[np.ndarray]:
         yield dataset.take(indices[first : first + PIECE])
 
 
-def _read_all(dataset: Dataset) -> None:
-    for _ in _pieces(dataset, np.arange(dataset.size)):
-        pass
-
-
 def preview(options: PreviewOptions) -> None:
     """Draws the first batch, and prints range, mean and standard deviation of each channel, as the model sees them."""
     dataset = open_images(options)
     x = Loader(dataset, min(options.n, dataset.size), seed=options.seed).batch(0)
-    draw = draw_grids if x.ndim == 4 else draw_scatters
     with _writing(options.out):
-        draw({f"{len(x)} of {dataset.size:,}": x}, options.out)
+        draw_panels({f"{len(x)} of {dataset.size:,}": x}, options.out)
     print(_summary(dataset.size, dataset.shape))
     for channel, values in enumerate(np.moveaxis(x, 1, 0).astype(np.float64)):
         low, high, mean, std = values.min(), values.max(), values.mean(), values.std()
@@ -214,10 +209,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command."""
     with refusing_wrong_input(PROGRAM):
         options = parse(arguments)
-        match options:
-            case CheckOptions():
-                check(options)
-            case PreviewOptions():
-                preview(options)
-            case PackOptions():
-                pack(options)
+        does: dict[type, Callable[[Any], None]] = {CheckOptions: check, PreviewOptions: preview, PackOptions: pack}
+        does[type(options)](options)

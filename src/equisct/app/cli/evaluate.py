@@ -2,8 +2,8 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -119,12 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prefer_quick_compilation()
         from . import evaluate_work as work
 
-        match asked:
-            case ModelOptions():
-                work.evaluate_model(asked)
-            case ImagesOptions():
-                work.evaluate_images(asked)
-            case StatsOptions():
-                work.write_statistics(asked)
-            case CompareOptions():
-                work.compare(asked)
+        does: dict[type, Callable[[Any], None]] = {
+            ModelOptions: work.evaluate_model,
+            ImagesOptions: work.evaluate_images,
+            StatsOptions: work.write_statistics,
+            CompareOptions: work.compare,
+        }
+        does[type(asked)](asked)

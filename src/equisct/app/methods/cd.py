@@ -29,13 +29,11 @@ class CD(AbstractConsistency):
     """Weighting of that loss over noise levels."""
 
     def check(self, config: Config) -> None:
-        """See `Method`."""
         AbstractConsistency.check(self, config)
         check_at_least("method.points", self.points, 2)
         check_at_least("method.head_weight", self.head_weight, 0)
 
     def build(self, config: Config, shape: tuple[int, ...]) -> System:
-        """See `Method`."""
         from ...curriculum import Constant
         from ...objectives.distillation import ConsistencyDistillation
         from ...objectives.score_guided import ScoreGuided

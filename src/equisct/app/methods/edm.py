@@ -24,14 +24,12 @@ class EDM(Method):
     data.flip: flips are among them)."""
 
     def check(self, config: Config) -> None:
-        """See `Method`."""
         check_positive("method.law_std", self.law_std)
         check_fraction("method.augment", self.augment)
         if self.augment and getattr(config.data, "flip", False):
             raise ValueError("data.flip: expected it off with method.augment, which flips by itself, found it on")
 
     def build(self, config: Config, shape: tuple[int, ...]) -> System:
-        """See `Method`."""
         from ...augmentation import AUGMENT_LABELS, Augmentation
         from ...level_sampling import LogNormal
         from ...objectives.denoising import EDMTraining

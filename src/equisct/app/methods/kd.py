@@ -22,7 +22,6 @@ class KD(Method):
     learns_pairs: ClassVar[bool] = True
 
     def build(self, config: Config, shape: tuple[int, ...]) -> System:
-        """See `Method`."""
         from ...distance import L1, SquaredL2
         from ...objectives.knowledge import KnowledgeDistillation
         from ...variance_preserving import VPSchedule
