@@ -93,7 +93,7 @@ def ours(contestant: str, settings: Config, seconds: float) -> dict[str, Any]:
     import jax.random as jr
 
     from equisct import count, in_precision, train
-    from equisct.app.assembly.recipe import build_optimiser
+    from equisct.app.parts.recipe import build_optimiser
 
     begin, batch, dtype = time.perf_counter(), settings.run.batch, jnp.dtype(settings.parallel.precision)
     system = settings.method.build(settings, SHAPE)

@@ -22,8 +22,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from equisct import count
-from equisct.app.assembly.recipe import build_recipe
 from equisct.app.parts.models import denoising_model
+from equisct.app.parts.recipe import build_recipe
 from equisct.app.presets import PRESETS
 from equisct.app.settings.config import Config
 from equisct.evaluation.lpips import FILES, lpips_shapes

@@ -86,7 +86,7 @@ def equisct_contestant(case: Case, threads: int, *, sharded: bool, head: bool) -
     import jax.random as jr
 
     from equisct import count, train
-    from equisct.app.assembly.recipe import build_average, build_optimiser
+    from equisct.app.parts.recipe import build_average, build_optimiser
 
     config = case.config
     if sharded:

@@ -24,8 +24,8 @@ from jax import Array
 
 import equisct as sct
 from equisct import train
-from equisct.app.assembly.recipe import build_recipe
-from equisct.app.assembly.source import load_data
+from equisct.app.parts.data import load_data
+from equisct.app.parts.recipe import build_recipe
 from equisct.app.presets import DIGITS, TOY
 from equisct.app.settings.config import Config
 from equisct.data import Dataset, Loader

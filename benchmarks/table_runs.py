@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from equisct.app import methods, presets
-from equisct.app.assembly.source import load_data
 from equisct.app.cli import sample, train
+from equisct.app.parts.data import load_data
 from equisct.app.settings import codec
 from equisct.app.settings.config import Config, Ema, Log, Optim, Run, Sample
 from equisct.app.settings.data import Mixture, Pairs
@@ -193,8 +193,8 @@ def measure_mixture(samples: np.ndarray, run: pathlib.Path) -> dict[str, float]:
     import jax.numpy as jnp
     import jax.random as jr
 
-    from equisct.app.assembly.recipe import build_oracle
-    from equisct.app.assembly.sampling import draw_noise
+    from equisct.app.parts.recipe import build_oracle
+    from equisct.app.parts.sampling import draw_noise
     from equisct.app.runs.folder import read_config
     from equisct.evaluation import sliced_wasserstein
 

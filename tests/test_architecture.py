@@ -48,7 +48,6 @@ LAYERS = [
     {"app/parts"},
     {"app/methods"},
     {"app/presets"},
-    {"app/assembly"},
     {"app/runs"},
     {"app/cli", "__main__"},
 ]

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 import equisct as sct
 from equisct.app import methods, presets
 from equisct.app.cli import train
-from equisct.app.parts.models import consistency_model
-from equisct.app.parts.transplant import transplant
+from equisct.app.parts.models import consistency_model, transplant
 from equisct.app.settings import codec
 from equisct.app.settings.config import Torso
 from equisct.augmentation import AUGMENT_LABELS, SYM6, Augmentation, affine

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from equisct.app import methods, presets
-from equisct.app.cli import plugins, sample, sample_options, train
+from equisct.app.cli import plugins, sample, train
 from equisct.app.runs import exits, folder, host_log, progress
 from equisct.app.settings import check, codec, config
 from equisct.app.settings import data as data_settings
@@ -84,7 +84,7 @@ def described(cls):
     "cls",
     [*typing.get_args(data_settings.Data)[1:], *codec.kinds(config.Method).values(), config.Torso, config.Head,
      config.Noise, config.Optim, config.Ema, config.Run, config.Parallel, config.Log, config.Sample,
-     sample_options.Options],
+     sample.Options],
 )  # fmt: skip
 def test_every_field_has_a_description(cls):
     bases = [base for base in cls.__mro__ if dataclasses.is_dataclass(base)]

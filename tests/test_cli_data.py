@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from equisct.app.assembly.detection import detect
 from equisct.app.cli import data as command
+from equisct.app.parts.data import detect
 from equisct.app.settings.data import CIFAR10, IDX, ArrayRecord, ImageFiles, Npz
 from equisct.data import ArrayRecordSet, ImageFolder, ImageSet, cifar10, load_npz, write_array_record
 from strategies import untyped

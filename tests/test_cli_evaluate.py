@@ -18,10 +18,9 @@ import pytest
 
 from equisct._base.files import atomic_write, partial_name
 from equisct.app import presets
-from equisct.app.assembly.sampling import draw_samples
 from equisct.app.cli import evaluate, sample, train
-from equisct.app.parts.samplers import heun, jump
-from equisct.app.runs.draw_features import draw_features, evaluations
+from equisct.app.parts.features import draw_features, evaluations
+from equisct.app.parts.sampling import draw_samples, heun, jump
 from equisct.app.runs.stored import load_run
 from equisct.app.settings.features import Metric
 from equisct.data import float_to_images, images_to_float, load_digits

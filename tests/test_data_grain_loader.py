@@ -17,7 +17,7 @@ from PIL import Image
 
 import equisct
 from equisct.app import presets
-from equisct.app.assembly import source
+from equisct.app.parts.data import load_data, open_loader
 from equisct.app.settings import config
 from equisct.app.settings import data as data_settings
 from equisct.data import ArrayRecordSet, DataError, GrainLoader, ImageFolder, ImageSet, Loader, write_array_record
@@ -158,16 +158,16 @@ def settings(data):
 
 def test_data_in_files_is_read_ahead_and_data_in_memory_is_not(folder, tmp_path):
     files = settings(data_settings.ImageFiles(folder, flip=True))
-    dataset = source.load_data(files.data, seed=0)
-    loader = source.open_loader(dataset, files, start=2, process=1, processes=2)
+    dataset = load_data(files.data, seed=0)
+    loader = open_loader(dataset, files, start=2, process=1, processes=2)
     assert isinstance(loader, GrainLoader)
     expected = Loader(MEMORY, 4, start=2, process=1, processes=2, **SETTINGS)
     assert same(first(loader, 2), first(expected, 2))
     np.savez(tmp_path / "a.npz", images=PIXELS)
     arrays = settings(data_settings.Npz(tmp_path / "a.npz", flip=True))
-    loader = source.open_loader(source.load_data(arrays.data, seed=0), arrays, start=2, process=1, processes=2)
+    loader = open_loader(load_data(arrays.data, seed=0), arrays, start=2, process=1, processes=2)
     assert isinstance(loader, Loader)
     assert same(first(loader, 2), first(expected, 2))
-    assert isinstance(source.open_loader(MEMORY, settings(data_settings.ImageFiles(folder, workers=1))), GrainLoader)
+    assert isinstance(open_loader(MEMORY, settings(data_settings.ImageFiles(folder, workers=1))), GrainLoader)
     tiny = presets.TINY
-    assert isinstance(source.open_loader(source.load_data(tiny.data, seed=0), tiny), Loader)
+    assert isinstance(open_loader(load_data(tiny.data, seed=0), tiny), Loader)

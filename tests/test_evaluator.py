@@ -10,8 +10,8 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from equisct.app.assembly.sampling import draw_samples
 from equisct.app.cli import train
+from equisct.app.parts.sampling import draw_samples
 from equisct.app.runs.evaluator import Evaluator
 from equisct.app.runs.stored import load_run
 from equisct.data import load_npz

@@ -22,11 +22,10 @@ from safetensors.numpy import save_file
 import equisct as sct
 from equisct import DDIM, VPSchedule
 from equisct.app import methods, presets
-from equisct.app.assembly.recipe import build_optimiser, build_recipe
 from equisct.app.cli import sample, train
 from equisct.app.cli.plan import describe
-from equisct.app.parts.models import denoising_model
-from equisct.app.parts.transplant import transplant
+from equisct.app.parts.models import denoising_model, transplant
+from equisct.app.parts.recipe import build_optimiser, build_recipe
 from equisct.app.runs import loop, stored
 from equisct.app.runs.stored import load_run, load_teacher, weights_hash
 from equisct.app.settings import codec

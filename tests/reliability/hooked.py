@@ -80,7 +80,7 @@ def at_place(place: str, number: int, hooks: dict[str, str]) -> None:
     elif where == "data":
         replace("equisct.data", "Loader.batch", lambda f: before(f, lambda self, step: step == int(k)))
     elif where == "sampling":
-        replace("equisct.app.assembly.sampling", "_draw_chunk", before)
+        replace("equisct.app.parts.sampling", "_draw_chunk", before)
     elif where == "save":
         replace(store, "CheckpointStore._finish", lambda f: before(f, of_step(k)))
     elif where == "manifest":

@@ -8,14 +8,11 @@ from .settings.config import Config, Ema, Head, Log, Noise, Optim, Run, Sample, 
 from .settings.data import CIFAR10, IDX, ArrayRecord, Digits, ImageFiles, Mixture, Npz, Pairs
 from .settings.features import Eval
 
-_SMALL_TORSO = Torso(width=16, multipliers=(1, 1), blocks=1, attention=(), dropout=0.0)
-_SMALL_HEAD = Head(width=8, multipliers=(1, 1), blocks=1, attention=())
-
 DIGITS = Config(
     preset="digits",
     data=Digits(),
-    torso=_SMALL_TORSO,
-    head=_SMALL_HEAD,
+    torso=Torso(width=16, multipliers=(1, 1), blocks=1, attention=(), dropout=0.0),
+    head=Head(width=8, multipliers=(1, 1), blocks=1, attention=()),
     method=ScoreGuidance(last=160, stratify=True),
     optim=Optim(lr=2e-3, decay=True),
     ema=Ema(0.999),
@@ -52,22 +49,21 @@ TOY = Config(
     eval=Eval(features="pixels", metrics=("wasserstein",)),
 )
 
-_PAPER_RUN = Run(steps=400_000, batch=1024)
-_PAPER_OPTIM, _PAPER_EMA = Optim(lr=1e-4), Ema(0.99993)
-
 CIFAR = Config(
-    preset="cifar10", data=CIFAR10(), method=ScoreGuidance(), optim=_PAPER_OPTIM, ema=_PAPER_EMA, run=_PAPER_RUN
+    preset="cifar10",
+    data=CIFAR10(),
+    method=ScoreGuidance(),
+    optim=Optim(lr=1e-4),
+    ema=Ema(0.99993),
+    run=Run(steps=400_000, batch=1024),
 )
 
-CIFAR_LITERAL = Config(
+CIFAR_LITERAL = dataclasses.replace(
+    CIFAR,
     preset="cifar10-literal",
-    data=CIFAR10(),
     torso=Torso(tap_before_norm=True),
     head=Head(layer_norm=False, entry_conv=False, embedding="add", preconditioning="edm", endpoint_scaling="none"),
     method=ScoreGuidance(head_weighting="constant"),
-    optim=_PAPER_OPTIM,
-    ema=_PAPER_EMA,
-    run=_PAPER_RUN,
 )
 
 # The other rows of the paper's Table 1, with their authors' hyper-parameters (docs/methods.md says where ours differ).
@@ -75,7 +71,6 @@ CIFAR_LITERAL = Config(
 _DDPM_NET = Torso(architecture="ddpm", multipliers=(1, 2, 2, 2), blocks=2, dropout=0.1)
 _CM_NET = Torso(fourier_scale=16.0, dropout=0.0)
 _EDM_TEACHER = pathlib.Path("runs/cifar10-edm-ncsnpp")
-_CM_OPTIM, _CM_RUN = Optim(lr=4e-4), Run(steps=800_000, batch=512)
 
 CIFAR_DDPM = Config(
     preset="cifar10-ddpm",
@@ -125,31 +120,18 @@ CIFAR_CD = Config(
     data=CIFAR10(),
     torso=_CM_NET,
     method=CD(distance="lpips", teacher=_EDM_TEACHER),
-    optim=_CM_OPTIM,
-    run=_CM_RUN,
+    optim=Optim(lr=4e-4),
+    run=Run(steps=800_000, batch=512),
     sample=Sample(mid_sigma=0.585348),
 )
 
-CIFAR_CT = Config(
-    preset="cifar10-ct",
-    data=CIFAR10(),
-    torso=_CM_NET,
-    method=CT(distance="lpips"),
-    optim=_CM_OPTIM,
-    run=_CM_RUN,
-)
+CIFAR_CT = dataclasses.replace(CIFAR_CD, preset="cifar10-ct", method=CT(distance="lpips"), sample=Sample())
 
-CIFAR_ICT = Config(
-    preset="cifar10-ict",
-    data=CIFAR10(),
-    method=ICT(distance="pseudo-huber-norm"),
-    optim=_PAPER_OPTIM,
-    ema=_PAPER_EMA,
-    run=_PAPER_RUN,
-    sample=Sample(mid_sigma=0.820867),
-)
+CIFAR_ICT_STAR = dataclasses.replace(CIFAR, preset="cifar10-ict-star", method=ICT())
 
-CIFAR_ICT_STAR = dataclasses.replace(CIFAR_ICT, preset="cifar10-ict-star", method=ICT(), sample=Sample())
+CIFAR_ICT = dataclasses.replace(
+    CIFAR, preset="cifar10-ict", method=ICT(distance="pseudo-huber-norm"), sample=Sample(mid_sigma=0.820867)
+)
 
 CIFAR_ECT = Config(
     preset="cifar10-ect",
@@ -174,24 +156,19 @@ FASHION = Config(
 IMAGES = dataclasses.replace(FASHION, preset="images", data=ImageFiles())
 ARRAY_RECORD = dataclasses.replace(FASHION, preset="array-record", data=ArrayRecord())
 
-NPZ = Config(
+NPZ = dataclasses.replace(
+    DIGITS,
     preset="npz",
     data=Npz(),
-    torso=_SMALL_TORSO,
-    head=_SMALL_HEAD,
-    method=ScoreGuidance(last=160, stratify=True),
-    optim=Optim(lr=2e-3, decay=True),
-    ema=Ema(0.999),
     run=Run(steps=3_000, batch=64, save_every=3_000),
+    sample=Sample(),
+    eval=Eval(),
 )
 
 PRESETS: dict[str, tuple[str, Config]] = {
     "digits": ("Real 8x8 digits, nothing to download: minutes on a laptop, readable one-step samples.", DIGITS),
     "toy": ("A 2-D mixture with a closed-form flow map; prints how far the model is from it. Minutes.", TOY),
-    "tiny": (
-        "A dozen updates of a toy network on the digits, to see that all runs: a minute, mostly compiling.",
-        TINY,
-    ),
+    "tiny": ("A dozen updates of a toy network on the digits, to see that all runs: a minute, mostly compiling.", TINY),
     "cifar10": ("The paper's run as its authors released it: 56M + 26M parameters, 410M images.", CIFAR),
     "cifar10-literal": (
         "The paper's run as its text alone reads: a 25M head, unweighted denoising loss.",

@@ -1,7 +1,7 @@
-"""The commands. `NAME.py` is one's entry, `NAME_options.py` what it can be asked for, `NAME_work.py` does it.
+"""The commands: `NAME.py` is what one can be asked for and its entry, free of JAX; `NAME_work.py` does it with JAX.
 
-Entries and options are free of JAX; the work is imported once the words are read. What training can be asked for is
-`equisct.app.settings`, and its work `equisct.app.runs`.
+The work is imported once the words are read. What training can be asked for is `equisct.app.settings`, and its work
+`equisct.app.runs`.
 """
 
 import importlib.util as _util

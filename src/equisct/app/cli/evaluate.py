@@ -1,15 +1,17 @@
 """`equisct-eval model|images|stats|compare`: how good samples are, as records that say how they were made."""
 
-from collections.abc import Sequence
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from ..._base.check import check_at_least
 from ..runs.exits import refusing_wrong_input, stopping_cleanly
-from ..settings.features import check_network
-from .evaluate_options import Asked, Choice, CompareOptions, ImagesOptions, ModelOptions, StatsOptions
+from ..settings.features import MEASURES, Metric, Network, check_network
 from .plugins import load_plugins
-from .sample_options import check_walk
+from .sample import SamplerChoice, check_walk
 from .xla import prefer_quick_compilation
 
 PROGRAM = "equisct-eval"
@@ -21,6 +23,71 @@ DESCRIPTION = """Measure samples against data, in the features of a frozen netwo
   equisct-eval images photos --ref digits.npz --out photos.json
   equisct-eval compare a.json b.json
 """
+
+
+@dataclasses.dataclass(frozen=True)
+class Measuring(Network):
+    """What is measured."""
+
+    metrics: tuple[Metric, ...] = MEASURES
+    """Which figures; see docs/evaluation.md."""
+    out: pathlib.Path | None = None
+    """JSON file for the record; its figures are printed in any case."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions(SamplerChoice, Measuring):
+    """Draw samples from a run and measure them, on the device from noise to features."""
+
+    run: tyro.conf.Positional[pathlib.Path] = pathlib.Path()
+    """Folder of a run of equisct-train."""
+    ref: pathlib.Path | None = None
+    """File of equisct-eval stats; default the run's own data."""
+    n: int = 10_000
+    """Number of samples."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of the noise; the figures of several are given as mean and standard deviation."""
+    ema: Literal["ema", "model"] = "ema"
+    """Averaged or current weights of the model."""
+    step: int | None = None
+    """Updates done at the checkpoint to load; default the newest that is whole."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagesOptions(Measuring):
+    """Measure images or vectors that are there already."""
+
+    path: tyro.conf.Positional[pathlib.Path] = pathlib.Path()
+    """Folder or zip of images, .npz (of equisct-sample too), IDX, CIFAR-10 or .array_record; or the word digits."""
+    ref: pathlib.Path | None = None
+    """File of equisct-eval stats; needed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StatsOptions(Network):
+    """Write the features of a data set into a file to measure against."""
+
+    path: tyro.conf.Positional[pathlib.Path] = pathlib.Path()
+    """Folder or zip of images, .npz, IDX, CIFAR-10 or .array_record; or the word digits."""
+    out: pathlib.Path = pathlib.Path("reference.npz")
+    """File to write."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareOptions:
+    """Put records side by side, if they were made alike."""
+
+    records: tyro.conf.Positional[tuple[pathlib.Path, ...]]
+    """JSON files of this command, two or more."""
+
+
+Choice = (
+    Annotated[ModelOptions, tyro.conf.subcommand("model")]
+    | Annotated[ImagesOptions, tyro.conf.subcommand("images")]
+    | Annotated[StatsOptions, tyro.conf.subcommand("stats")]
+    | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
+)
+Asked = ModelOptions | ImagesOptions | StatsOptions | CompareOptions
 
 
 def parse(arguments: Sequence[str] | None = None) -> Asked:
@@ -52,12 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prefer_quick_compilation()
         from . import evaluate_work as work
 
-        match asked:
-            case ModelOptions():
-                work.evaluate_model(asked)
-            case ImagesOptions():
-                work.evaluate_images(asked)
-            case StatsOptions():
-                work.write_statistics(asked)
-            case CompareOptions():
-                work.compare(asked)
+        does: dict[type, Callable[[Any], None]] = {
+            ModelOptions: work.evaluate_model,
+            ImagesOptions: work.evaluate_images,
+            StatsOptions: work.write_statistics,
+            CompareOptions: work.compare,
+        }
+        does[type(asked)](asked)

@@ -22,11 +22,10 @@ from ...evaluation import (
 from ...evaluation.measure import warnings_of
 from ...train import data_mesh
 from ...train.placement import place
-from ..assembly.features import name_of, network_of, open_samples, reference_of, see_all
-from ..assembly.source import load_data
-from ..runs.draw_features import draw_features, evaluations
+from ..parts.data import load_data
+from ..parts.features import draw_features, evaluations, name_of, network_of, open_samples, reference_of, see_all
 from ..runs.stored import load_run, weights_hash
-from .evaluate_options import CompareOptions, ImagesOptions, Measuring, ModelOptions, StatsOptions
+from .evaluate import CompareOptions, ImagesOptions, Measuring, ModelOptions, StatsOptions
 from .sample_work import choose_sampler
 
 FORMAT = "equisct-eval-1"

@@ -16,7 +16,7 @@ from ...data import Dataset
 from ...model import DenoisingModel, ScoreGuidedModel
 from ...train import Recipe, TrainState, compile_step, init_state
 from ...train.placement import place, state_sharding
-from ..assembly.recipe import build_recipe
+from ..parts.recipe import build_recipe
 from ..runs.stored import load_teacher
 from ..settings.codec import to_json
 from ..settings.config import Config
@@ -36,6 +36,7 @@ def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> 
     print("(compiling one update to see what memory it needs: up to a minute on a CPU)", file=sys.stderr)
     program = compile_step(recipe, state, rows, jr.key(0))
     run, memory = config.run, program.memory_analysis()
+    mebibytes = lambda size: f"{size / 2**20:,.1f} MiB"
     kept, taken = (memory.argument_size_in_bytes, memory.temp_size_in_bytes) if memory else (float("nan"),) * 2
     costs = program.cost_analysis() or {}
     lines = {
@@ -46,8 +47,8 @@ def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> 
         f"of {dataset.size / run.batch:,.1f} updates",
         "devices": f"{mesh.size} x {mesh.devices.flat[0].device_kind}, mesh {dict(mesh.shape)}, "
         f"{jax.process_count()} process(es)",
-        "memory": f"per device {_mebibytes(kept)} for state and batch, {_mebibytes(taken)} "
-        f"while an update runs, {_mebibytes(kept + taken)} in all",
+        "memory": f"per device {mebibytes(kept)} for state and batch, {mebibytes(taken)} "
+        f"while an update runs, {mebibytes(kept + taken)} in all",
         "work": f"{costs.get('flops', float('nan')) / 1e9:,.2f} GFLOP per update and device",
         "folder": f"{run.dir} ({'goes on with the run there' if goes_on else 'new'})",
     }
@@ -76,7 +77,3 @@ def state_by_shape(recipe: Recipe, system: System, mesh: Mesh) -> TrainState:
 def _batch_in_words(dataset: Dataset, size: int) -> str:
     x = as_example(dataset.take(np.arange(min(size, dataset.size)))).x
     return f"those of a batch {x.min():.3g} to {x.max():.3g}, mean {x.mean():.3g}, standard deviation {x.std():.3g}"
-
-
-def _mebibytes(size: float) -> str:
-    return f"{size / 2**20:,.1f} MiB"

@@ -1,6 +1,7 @@
 """`equisct-report RUN [RUN ...]`: the paper's figures, samples and a comparison of runs, as one page and as files."""
 
 import dataclasses
+import pathlib
 from collections.abc import Sequence
 
 import tyro
@@ -9,7 +10,6 @@ from ..._base.check import check_at_least
 from ..runs.exits import refusing_wrong_input, stopping_cleanly
 from ..tracking import redact
 from .plugins import load_plugins
-from .report_options import ReportOptions
 from .xla import prefer_quick_compilation
 
 PROGRAM = "equisct-report"
@@ -22,6 +22,23 @@ DESCRIPTION = """Write a report of one or more runs of equisct-train, for exampl
 Runs that differ by their seed alone are taken together. The report is one HTML file that needs nothing else; its
 figures lie beside it as SVG, PNG and CSV.
 """
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportOptions:
+    """What to report on, and where."""
+
+    runs: tyro.conf.Positional[tuple[pathlib.Path, ...]]
+    """Folders of runs of equisct-train."""
+    out: pathlib.Path | None = None
+    """HTML file to write; its figures go into a folder of the same name. Default: report.html in the first run."""
+    models: bool = True
+    """Load the models: for the alignment of head and consistency model, samples, and their nearest data. Without, only
+    what the runs have recorded is shown, at once."""
+    n: int = 1_024
+    """Samples of the data for the alignment."""
+    levels: int = 41
+    """Noise levels there."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> ReportOptions:

@@ -18,10 +18,10 @@ from ...discretization import karras_grid
 from ...model import ScoreGuidedModel
 from ...oracle import Empirical
 from ...samplers import Ancestral
-from ..assembly.recipe import build_oracle
-from ..assembly.sampling import draw_samples
-from ..assembly.source import load_data
-from ..report import Chart, Group, Line, Panel, Picture, draw_grids, draw_scatters
+from ..parts.data import load_data
+from ..parts.recipe import build_oracle
+from ..parts.sampling import draw_samples
+from ..report import Chart, Group, Line, Panel, Picture, draw_panels
 from ..runs.stored import Stored, load_run
 from ..settings.data import Mixture
 from ..tracking import redact
@@ -133,13 +133,8 @@ def _alignment_chart(curves: Sequence[tuple[str, list[Alignment]]], *, several: 
     panels = []
     kinds = {"cosine": "Cosine", "centred": "Cosine about the mean of the data", "gap": "Distance (root mean square)"}
     for kind, title in kinds.items():
-        lines = []
-        for label, found in curves:
-            values = np.array([getattr(each, kind) for each in found])
-            mean, std = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
-            band = (mean - std, mean + std) if len(values) > 1 else ((), ())
-            lines.append(Line(label, np.asarray(found[0].levels), mean, *band))
-        panels.append(Panel(title, "noise level", kind, tuple(lines), xscale="log"))
+        lines = tuple(_line(label, found, [getattr(each, kind) for each in found]) for label, found in curves)
+        panels.append(Panel(title, "noise level", kind, lines, xscale="log"))
     differences = _differences(curves)
     if differences:
         words = "its own less the other"
@@ -156,17 +151,20 @@ def _alignment_chart(curves: Sequence[tuple[str, list[Alignment]]], *, several: 
     )  # fmt: skip
 
 
+def _line(label: str, found: Sequence[Alignment], values: Sequence[Any]) -> Line:
+    """The mean over the runs, with a band where there are several."""
+    mean = np.mean(values, 0)
+    std = np.std(values, 0, ddof=1) if len(values) > 1 else None
+    return Line(label, np.asarray(found[0].levels), mean, *(() if std is None else (mean - std, mean + std)))
+
+
 def _differences(curves: Sequence[tuple[str, list[Alignment]]]) -> tuple[Line, ...]:
     """Right of Figure 3: own less other, plain and centred, of the first group that has both."""
     for (_, own), (label, other) in zip(curves, curves[1:], strict=False):
         if "trained without" in label:
-            x, lines = np.asarray(own[0].levels), []
-            for kind in ("cosine", "centred"):
-                gaps = np.array([getattr(a, kind) - getattr(b, kind) for a, b in zip(own, other, strict=True)])
-                std = gaps.std(0, ddof=1) if len(gaps) > 1 else np.zeros(len(x))
-                mean = gaps.mean(0)
-                lines.append(Line(kind, x, mean, mean - std, mean + std))
-            return tuple(lines)
+            pairs = list(zip(own, other, strict=True))
+            gaps = {kind: [getattr(a, kind) - getattr(b, kind) for a, b in pairs] for kind in ("cosine", "centred")}
+            return tuple(_line(kind, own, values) for kind, values in gaps.items())
     return ()
 
 
@@ -186,7 +184,7 @@ def pictures_of(found: Loaded, label: str) -> list[Sequence[Picture]]:
         if not isinstance(sampler, Ancestral)  # a thousand evaluations of each
     }
     titles = ", ".join(panels)
-    sheet = Picture(_png(panels, shape), f"Samples by {titles} ({label}).", f"{label}: samples by {titles}.")
+    sheet = Picture(_png(panels), f"Samples by {titles} ({label}).", f"{label}: samples by {titles}.")
     pictures: list[Sequence[Picture]] = [[sheet]]
     if len(shape) == 3:
         title, samples = next(iter(panels.items()))
@@ -194,12 +192,9 @@ def pictures_of(found: Loaded, label: str) -> list[Sequence[Picture]]:
     return pictures
 
 
-def _png(panels: dict[str, np.ndarray], shape: tuple[int, ...]) -> bytes:
+def _png(panels: dict[str, np.ndarray]) -> bytes:
     out = io.BytesIO()
-    if len(shape) == 3:
-        draw_grids({title: np.nan_to_num(samples, nan=-1.0) for title, samples in panels.items()}, out)
-    else:
-        draw_scatters(panels, out)
+    draw_panels(panels, out)
     return out.getvalue()
 
 
@@ -218,6 +213,4 @@ def _nearest(dataset: Dataset, samples: np.ndarray, label: str) -> Picture:
     panels = {"samples": samples, "nearest": take(0), "second": take(1), "third": take(2)}
     words = f"{label}: samples, and in the same places the data nearest to them by pixels."
     median = float(np.median(np.sqrt(best[:, 0])))
-    return Picture(
-        _png(panels, samples.shape[1:]), words, f"{words} The median distance to the nearest is {median:.3g}."
-    )
+    return Picture(_png(panels), words, f"{words} The median distance to the nearest is {median:.3g}.")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..._base.files import atomic_write
 from ..._base.version import installed_version
 from ...evaluation import check_comparable
 from ..report import (
@@ -22,20 +23,20 @@ from ..report import (
     ablation_chart,
     group_runs,
     losses_chart,
+    page,
     terms_chart,
     throughput_chart,
     training_chart,
     write_chart,
-    write_page,
 )
 from ..report.figures import stage_values, words_of
 from ..report.runs import differences, figure_names, last, shown_value
 from ..runs.evaluator import read_pipeline
-from ..runs.folder import FIXED, FREE, read_config, read_status
+from ..runs.folder import FIXED, FREE, flat_settings, read_config, read_status
 from ..settings.codec import to_json
 from ..tracking import read_rows, term_columns
+from .report import ReportOptions
 from .report_models import Loaded, alignment_charts, load_models, pictures_of
-from .report_options import ReportOptions
 
 PROGRESS = 6
 """Pictures of a run's way, at most."""
@@ -69,7 +70,7 @@ def report(options: ReportOptions) -> pathlib.Path:
     title = f"{len(rows)} runs of equisct-train" if many else f"The run {rows[0].name}"
     written = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     words = f"Written {written}. Every figure lies as SVG, PNG and CSV in the folder {folder.name} beside this page."
-    write_page(out, title, words, sections, f"equisct {installed_version('equisct') or ''}".strip())
+    atomic_write(out, page(title, words, sections, f"equisct {installed_version('equisct') or ''}".strip()))
     return out
 
 
@@ -105,7 +106,7 @@ def read_run(path: pathlib.Path, name: str) -> RunRows:
         found["stages"] = json.loads(stages.read_text()) if stages.is_file() else []
     except ValueError as error:
         raise ValueError(f"runs: expected JSON in {stages}, found {error}") from error
-    return RunRows(name, _settings(path), **found)
+    return RunRows(name, flat_settings(to_json(read_config(path))), **found)
 
 
 def _comparable(rows: list[RunRows], paths: Sequence[pathlib.Path]) -> list[RunRows]:
@@ -118,18 +119,6 @@ def _comparable(rows: list[RunRows], paths: Sequence[pathlib.Path]) -> list[RunR
         print(f"note: figures of samples are left out, because they were not taken alike: {reason}", file=sys.stderr)
         return [dataclasses.replace(run, evaluations=()) for run in rows]
     return rows
-
-
-def _settings(path: pathlib.Path) -> dict[str, Any]:
-    """By their full names."""
-    flat: dict[str, Any] = {}
-
-    def walk(node: Any, name: str) -> None:
-        for key, value in node.items():
-            walk(value, f"{name}{key}.") if isinstance(value, dict) else flat.update({f"{name}{key}": value})
-
-    walk(to_json(read_config(path)), "")
-    return flat
 
 
 def decides(name: str) -> bool:

@@ -10,13 +10,12 @@ from ...data import save_pairs
 from ...samplers import DDIM, AbstractSampler, Ancestral
 from ...train import PowerFunction, reconstruct
 from ...variance_preserving import VPSchedule
-from ..assembly.sampling import draw_noise, draw_samples
-from ..methods import PD, Method
-from ..parts.samplers import euler, heun, jump
-from ..report import draw_grids, draw_scatters
+from ..methods import PD
+from ..parts.sampling import draw_noise, draw_samples, euler, heun, jump
+from ..report import draw_panels
 from ..runs.stored import Stored, load_run, weights_hash
 from ..settings.config import Noise
-from .sample_options import DDIM_STEPS, HEUN_STEPS, Options, SamplerChoice
+from .sample import DDIM_STEPS, HEUN_STEPS, Options, SamplerChoice
 
 JUMPS = ("one-step", "two-step", "multistep")
 WALKS = ("heun", "euler", "ddim", "ancestral")
@@ -46,10 +45,14 @@ def choose_sampler(options: SamplerChoice, stored: Stored) -> AbstractSampler:
         raise ValueError(f"sampler: expected one of {', '.join(able)}, found {found}")
     if options.sampler in JUMPS:
         return _jumps(options, config.noise, config.sample.mid_sigma)
-    _check_steps(options, config.method)
+    steps, method = options.steps or HEUN_STEPS, config.method
+    if isinstance(method, PD) and steps > method.first:
+        raise ValueError(
+            f"steps: expected at most {method.first}, the levels that this student has seen, found {steps}"
+        )
     walks = {
-        "heun": lambda: heun(options.steps or HEUN_STEPS, config.noise),
-        "euler": lambda: euler(options.steps or HEUN_STEPS, config.noise),
+        "heun": lambda: heun(steps, config.noise),
+        "euler": lambda: euler(steps, config.noise),
         "ddim": lambda: DDIM(VPSchedule().quadratic(options.steps or DDIM_STEPS)),
         "ancestral": lambda: Ancestral(clip=1.0 if len(stored.shape) == 3 else None),
     }
@@ -68,15 +71,6 @@ def _jumps(options: SamplerChoice, noise: Noise, mid_sigma: float) -> AbstractSa
     return jump(levels, noise)
 
 
-def _check_steps(options: SamplerChoice, method: Method) -> None:
-    """Raises `ValueError` where there are more steps than a student of progressive distillation has learned."""
-    if isinstance(method, PD) and (options.steps or HEUN_STEPS) > method.first:
-        raise ValueError(
-            f"steps: expected at most {method.first}, the levels that this student has seen, "
-            f"found {options.steps or HEUN_STEPS}"
-        )
-
-
 def draw(options: Options) -> None:
     """Draws and writes the samples that `options` ask for."""
     stored = load_run(options.run, options.step)
@@ -91,8 +85,6 @@ def draw(options: Options) -> None:
         atomic_write(options.out, lambda place: save_pairs(place, z, samples, weights_hash(model)))
     elif options.out.suffix == ".npz":
         atomic_write(options.out, lambda place: np.savez(place, samples=samples))
-    elif len(stored.shape) == 3:
-        facts: dict[str, Any] = {"sampler": sampler.name, "seed": options.seed, "step": stored.step}
-        draw_grids({title: samples}, options.out, notes={name: str(fact) for name, fact in facts.items()})
     else:
-        draw_scatters({title: samples}, options.out)
+        notes = {"sampler": sampler.name, "seed": str(options.seed), "step": str(stored.step)}
+        draw_panels({title: samples}, options.out, notes=notes)

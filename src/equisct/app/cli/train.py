@@ -12,7 +12,7 @@ import tyro
 from ..._base.batch import as_example
 from ..._base.version import installed_version
 from ...data import DataError, Dataset
-from ..assembly.source import load_data, open_loader
+from ..parts.data import load_data, open_loader
 from ..presets import PRESETS
 from ..runs.exits import STOPPED, refusing_wrong_input, stopping_cleanly
 from ..runs.folder import (
@@ -58,8 +58,7 @@ def parse(arguments: Sequence[str] | None = None) -> Config:
         config = _parse_stored(*words)
     else:
         choices = tyro.extras.subcommand_type_from_defaults(
-            {name: config for name, (_, config) in PRESETS.items()},
-            {name: text for name, (text, _) in PRESETS.items()},
+            {name: config for name, (_, config) in PRESETS.items()}, {name: text for name, (text, _) in PRESETS.items()}
         )
         config = tyro.cli(
             tyro.conf.AvoidSubcommands[choices],  # type: ignore[valid-type]

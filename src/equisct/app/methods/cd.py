@@ -29,19 +29,17 @@ class CD(AbstractConsistency):
     """Weighting of that loss over noise levels."""
 
     def check(self, config: Config) -> None:
-        """See `Method`."""
         AbstractConsistency.check(self, config)
         check_at_least("method.points", self.points, 2)
         check_at_least("method.head_weight", self.head_weight, 0)
 
     def build(self, config: Config, shape: tuple[int, ...]) -> System:
-        """See `Method`."""
         from ...curriculum import Constant
         from ...objectives.distillation import ConsistencyDistillation
         from ...objectives.score_guided import ScoreGuided
         from ...objectives.slots import heun_correction, straight_step
         from ..parts.models import consistency_model, score_guided_model
-        from ..parts.samplers import heun, jumps
+        from ..parts.sampling import heun, jumps
 
         curriculum, alone = Constant(self.points), self.teacher is not None
         make = consistency_model if alone else score_guided_model

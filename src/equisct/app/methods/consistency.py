@@ -4,12 +4,13 @@ import abc
 import dataclasses
 import math
 import pathlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..._base.check import check_at_least, check_positive
 from ..._base.defaults import FIRST_INTERVALS, ICT_LAW_MEAN, ICT_LAW_STD, LAST_INTERVALS
 from ..settings.config import Config
-from ..settings.method import Method
+from ..settings.method import Method, System
 
 if TYPE_CHECKING:
     from ...curriculum import Doubling
@@ -36,7 +37,6 @@ class AbstractConsistency(Method, abc.ABC):
     """Spread each batch's noise levels evenly over the law."""
 
     def check(self, config: Config) -> None:
-        """See `Method`."""
         del config
         if self.c is not None:
             check_positive("method.c", self.c)
@@ -61,11 +61,7 @@ class AbstractConsistency(Method, abc.ABC):
                 raise ValueError(f"method.{error}") from error
         if self.distance in ("squared-l2", "l1"):
             return SquaredL2() if self.distance == "squared-l2" else L1()
-        kinds = {
-            "pseudo-huber": PseudoHuber,
-            "pseudo-huber-rms": PseudoHuberRMS,
-            "pseudo-huber-norm": PseudoHuberNorm,
-        }
+        kinds = {"pseudo-huber": PseudoHuber, "pseudo-huber-rms": PseudoHuberRMS, "pseudo-huber-norm": PseudoHuberNorm}
         return kinds[self.distance]() if self.c is None else kinds[self.distance](self.c)
 
 
@@ -86,11 +82,9 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
 
     @property
     def is_laid_out(self) -> bool:
-        """See `Method`."""
         return self.period is None
 
     def check(self, config: Config) -> None:
-        """See `Method`."""
         AbstractConsistency.check(self, config)
         check_at_least("method.first", self.first, 1)
         check_at_least("method.last", self.last, self.first)
@@ -102,6 +96,37 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
             raise ValueError(
                 f"run.steps: expected at least one update per curriculum stage ({stages:g}), found {steps}"
             )
+
+    def build_system(
+        self,
+        config: Config,
+        shape: tuple[int, ...],
+        model: Callable[..., Any],
+        objective: Callable[..., Any],
+        **own: Any,
+    ) -> System:
+        """What trains `model(config, shape, key=...)` by an `objective` on this grid, and samples by jumps.
+
+        The objective is told curriculum, distance, law, `stratify`, lowest and highest level, and what is its `own`.
+        """
+        from ...level_sampling import LogNormal
+        from ..parts.sampling import jumps
+
+        curriculum = self.build_curriculum(config)
+        return System(
+            model=lambda key: model(config, shape, key=key),
+            objective=lambda teacher: objective(
+                curriculum=curriculum,
+                distance=self.build_distance(shape),
+                law=LogNormal(mean=self.law_mean, std=self.law_std),
+                stratify=self.stratify,
+                sigma_min=config.noise.sigma_min,
+                sigma_max=config.noise.sigma_max,
+                **own,
+            ),
+            samplers=lambda step: jumps(config),
+            curriculum=curriculum,
+        )
 
     def build_curriculum(self, config: Config) -> "Doubling":
         """The doubling curriculum, its period as configured or such that the run ends with its last stage."""
@@ -122,7 +147,7 @@ def head_weighting(name: HeadWeighting, config: Config) -> "AbstractLevelWeighti
 def from_network_of(model: "ConsistencyModel", teacher: Any) -> "ConsistencyModel":
     """The consistency model with the weights of a denoiser's network, or of the torso under a score head."""
     from ...model import ConsistencyModel, DenoisingModel, consistency_part
-    from ..parts.transplant import transplant
+    from ..parts.models import transplant
 
     network = teacher.network if isinstance(teacher, DenoisingModel) else consistency_part(teacher).torso
     return ConsistencyModel(transplant(model.torso, network), model.preconditioning)

@@ -24,11 +24,9 @@ class CT(AbstractConsistency):
 
     @property
     def is_laid_out(self) -> bool:
-        """See `Method`."""
         return True
 
     def check(self, config: Config) -> None:
-        """See `Method`."""
         AbstractConsistency.check(self, config)
         check_at_least("method.first", self.first, 1)
         check_at_least("method.last", self.last, self.first)
@@ -36,20 +34,16 @@ class CT(AbstractConsistency):
         check_fraction("method.initial_decay", self.initial_decay)
 
     def build(self, config: Config, shape: tuple[int, ...]) -> System:
-        """See `Method`."""
         from ...curriculum import SquareRoot
         from ...objectives.original_consistency import OriginalConsistencyTraining
         from ..parts.models import consistency_model
-        from ..parts.samplers import jumps
+        from ..parts.sampling import jumps
 
         curriculum = SquareRoot(self.first, self.last, total_steps=config.run.steps, initial_decay=self.initial_decay)
         return System(
             model=lambda key: consistency_model(config, shape, key=key),
             objective=lambda teacher: OriginalConsistencyTraining(
-                curriculum=curriculum,
-                distance=self.build_distance(shape),
-                stratify=self.stratify,
-                **config.noise.grid,
+                curriculum=curriculum, distance=self.build_distance(shape), stratify=self.stratify, **config.noise.grid
             ),
             samplers=lambda step: jumps(config),
             curriculum=curriculum,

@@ -14,7 +14,6 @@ class DDPM(Method):
     """Spread each batch's times evenly."""
 
     def build(self, config: Config, shape: tuple[int, ...]) -> System:
-        """See `Method`."""
         from ...objectives.denoising import DDPMTraining
         from ...samplers import DDIM, Ancestral
         from ..parts.models import denoising_model

@@ -30,32 +30,14 @@ class ECT(AbstractDoubling):
     """How fast it narrows with the level, >= 0. The authors' b."""
 
     def check(self, config: Config) -> None:
-        """See `Method`."""
         AbstractDoubling.check(self, config)
         check_at_least("method.widening", self.widening, 0)
         check_at_least("method.narrowing", self.narrowing, 0)
 
     def build(self, config: Config, shape: tuple[int, ...]) -> System:
-        """See `Method`."""
-        from ...level_sampling import LogNormal
         from ...objectives.easy_tuning import EasyConsistencyTuning
         from ..parts.models import consistency_model
-        from ..parts.samplers import jumps
 
-        curriculum = self.build_curriculum(config)
-        return System(
-            model=lambda key: consistency_model(config, shape, key=key),
-            objective=lambda teacher: EasyConsistencyTuning(
-                curriculum=curriculum,
-                distance=self.build_distance(shape),
-                law=LogNormal(mean=self.law_mean, std=self.law_std),
-                k=self.widening,
-                b=self.narrowing,
-                sigma_min=config.noise.sigma_min,
-                sigma_max=config.noise.sigma_max,
-                stratify=self.stratify,
-            ),
-            samplers=lambda step: jumps(config),
-            start=from_network_of,
-            curriculum=curriculum,
-        )
+        own = {"k": self.widening, "b": self.narrowing}
+        system = self.build_system(config, shape, consistency_model, EasyConsistencyTuning, **own)
+        return dataclasses.replace(system, start=from_network_of)

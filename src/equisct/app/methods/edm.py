@@ -24,19 +24,17 @@ class EDM(Method):
     data.flip: flips are among them)."""
 
     def check(self, config: Config) -> None:
-        """See `Method`."""
         check_positive("method.law_std", self.law_std)
         check_fraction("method.augment", self.augment)
         if self.augment and getattr(config.data, "flip", False):
             raise ValueError("data.flip: expected it off with method.augment, which flips by itself, found it on")
 
     def build(self, config: Config, shape: tuple[int, ...]) -> System:
-        """See `Method`."""
         from ...augmentation import AUGMENT_LABELS, Augmentation
         from ...level_sampling import LogNormal
         from ...objectives.denoising import EDMTraining
         from ..parts.models import denoising_model
-        from ..parts.samplers import heun
+        from ..parts.sampling import heun
 
         if self.augment and len(shape) != 3:
             raise ValueError(f"method.augment: expected 0 with vectors, found {self.augment:g}")

@@ -12,22 +12,7 @@ class ICT(AbstractDoubling):
     """Improved consistency training, a consistency model alone (Song & Dhariwal 2024)."""
 
     def build(self, config: Config, shape: tuple[int, ...]) -> System:
-        """See `Method`."""
-        from ...level_sampling import LogNormal
         from ...objectives.consistency import ConsistencyTraining
         from ..parts.models import consistency_model
-        from ..parts.samplers import jumps
 
-        curriculum = self.build_curriculum(config)
-        return System(
-            model=lambda key: consistency_model(config, shape, key=key),
-            objective=lambda teacher: ConsistencyTraining(
-                curriculum=curriculum,
-                distance=self.build_distance(shape),
-                law=LogNormal(mean=self.law_mean, std=self.law_std),
-                stratify=self.stratify,
-                **config.noise.grid,
-            ),
-            samplers=lambda step: jumps(config),
-            curriculum=curriculum,
-        )
+        return self.build_system(config, shape, consistency_model, ConsistencyTraining, rho=config.noise.rho)

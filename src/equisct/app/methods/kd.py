@@ -22,13 +22,11 @@ class KD(Method):
     learns_pairs: ClassVar[bool] = True
 
     def build(self, config: Config, shape: tuple[int, ...]) -> System:
-        """See `Method`."""
         from ...distance import L1, SquaredL2
         from ...objectives.knowledge import KnowledgeDistillation
         from ...variance_preserving import VPSchedule
-        from ..parts.models import denoising_model
-        from ..parts.samplers import euler
-        from ..parts.transplant import transplant
+        from ..parts.models import denoising_model, transplant
+        from ..parts.sampling import euler
 
         # The level at which the student sees the noise.
         top = float(VPSchedule().sigmas[-1]) if self.preconditioning == "vp" else config.noise.sigma_max

@@ -28,7 +28,6 @@ class PD(Method):
 
     @property
     def is_laid_out(self) -> bool:
-        """See `Method`."""
         return self.period is None
 
     @property
@@ -38,7 +37,6 @@ class PD(Method):
         return sum(2 if n <= 2 else 1 for n in stages)
 
     def check(self, config: Config) -> None:
-        """See `Method`."""
         check_at_least("method.last", self.last, 1)
         check_at_least("method.first", self.first, self.last)
         if self.first % self.last or (self.first // self.last).bit_count() != 1:
@@ -53,13 +51,11 @@ class PD(Method):
             )
 
     def build(self, config: Config, shape: tuple[int, ...]) -> System:
-        """See `Method`."""
         from ...curriculum import Halving
         from ...objectives.progressive import ProgressiveDistillation
         from ...samplers import Euler
-        from ..parts.models import denoising_model
-        from ..parts.samplers import euler
-        from ..parts.transplant import transplant
+        from ..parts.models import denoising_model, transplant
+        from ..parts.sampling import euler
 
         period = self.period or config.run.steps // self.units
         curriculum = Halving.from_periods(self.first, self.last, period=period, last_period=2 * period)

@@ -19,30 +19,15 @@ class ScoreGuidance(AbstractDoubling):
     """Weighting of the denoising loss over noise levels: EDM's (the released code), or none (the paper's text)."""
 
     def check(self, config: Config) -> None:
-        """See `Method`."""
         AbstractDoubling.check(self, config)
         check_at_least("method.head_weight", self.head_weight, 0)
 
     def build(self, config: Config, shape: tuple[int, ...]) -> System:
-        """See `Method`."""
-        from ...level_sampling import LogNormal
         from ...objectives.score_guided import ScoreGuidedTraining
         from ..parts.models import score_guided_model
-        from ..parts.samplers import heun, jumps
+        from ..parts.sampling import heun
 
-        curriculum = self.build_curriculum(config)
-        return System(
-            model=lambda key: score_guided_model(config, shape, key=key),
-            objective=lambda teacher: ScoreGuidedTraining(
-                curriculum=curriculum,
-                distance=self.build_distance(shape),
-                head_weight=self.head_weight,
-                head_weighting=head_weighting(self.head_weighting, config),
-                law=LogNormal(mean=self.law_mean, std=self.law_std),
-                stratify=self.stratify,
-                **config.noise.grid,
-            ),
-            samplers=lambda step: jumps(config),
-            curriculum=curriculum,
-            last_samplers=(heun(config.sample.heun_steps, config.noise),),
-        )
+        weighting = head_weighting(self.head_weighting, config)
+        own = {"head_weight": self.head_weight, "head_weighting": weighting, "rho": config.noise.rho}
+        system = self.build_system(config, shape, score_guided_model, ScoreGuidedTraining, **own)
+        return dataclasses.replace(system, last_samplers=(heun(config.sample.heun_steps, config.noise),))

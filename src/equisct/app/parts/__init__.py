@@ -1,1 +1,1 @@
-"""Parts of a run from settings: networks, models, samplers, distances. What every method builds with."""
+"""From settings to what a run is made of: data sets, models, samplers, recipes, networks of features."""

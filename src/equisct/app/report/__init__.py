@@ -10,12 +10,11 @@ from .figures import losses_chart as losses_chart
 from .figures import terms_chart as terms_chart
 from .figures import throughput_chart as throughput_chart
 from .figures import training_chart as training_chart
-from .grid import draw_grids as draw_grids
-from .grid import draw_scatters as draw_scatters
+from .grid import draw_panels as draw_panels
 from .page import Picture as Picture
 from .page import Section as Section
 from .page import Table as Table
-from .page import write_page as write_page
+from .page import page as page
 from .runs import Group as Group
 from .runs import RunRows as RunRows
 from .runs import group_runs as group_runs

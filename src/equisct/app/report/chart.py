@@ -39,8 +39,6 @@ class Line:
     high: Numbers = ()
     kind: Literal["line", "steps", "points"] = "line"
     """Steps hold each y until the next x; points are joined too."""
-    faint: bool = False
-    """Drawn thin, as what another line sums up."""
     colour: int | None = None
     """Number of its colour; by default its place among the panel's lines."""
 
@@ -82,8 +80,7 @@ def _draw_panel(axis: Any, panel: Panel) -> None:
         number = place if line.colour is None else line.colour
         colour = COLOURS[number % len(COLOURS)]
         dash = DASHES[number // len(COLOURS) % len(DASHES)]
-        style: dict[str, Any] = {"color": colour, "linestyle": dash, "linewidth": 0.8 if line.faint else 1.6}
-        style |= {"alpha": 0.45} if line.faint else {}
+        style: dict[str, Any] = {"color": colour, "linestyle": dash, "linewidth": 1.6}
         if line.kind == "points":
             style["marker"] = "o"
         if line.kind == "steps":

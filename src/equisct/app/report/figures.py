@@ -2,13 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from .chart import Chart, Line, Panel
-from .runs import Curve, Group, RunRows, curve, differences, figure_names, last, shown_value
+from .runs import Group, Row, RunRows, curve, differences, figure_names, last, shown_value
 
 HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage", "inception_score")
 
@@ -23,9 +23,24 @@ def _titled(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _line(label: str, found: Curve, number: int, *, several: bool) -> Line:
-    low, high = (found.mean - found.std, found.mean + found.std) if several else ((), ())
-    return Line(label, found.steps, found.mean, low, high, colour=number)
+def _lines(groups: Sequence[Group], rows_of: Callable[[RunRows], Sequence[Row]], name: str) -> tuple[Line, ...]:
+    """The column `name` over the updates, a line for each group that has it, with a band over its seeds."""
+    lines = []
+    for number, group in enumerate(groups):
+        found = curve(group, rows_of, name)
+        band = (found.mean - found.std, found.mean + found.std) if len(group.runs) > 1 else ((), ())
+        if len(found.steps):
+            lines.append(Line(group.label, found.steps, found.mean, *band, colour=number))
+    return tuple(lines)
+
+
+def _chart(name: str, title: str, caption: str, panels: Sequence[Panel]) -> Chart:
+    """Of the panels that have something to show; in words the last value of each line, for those who do not see it."""
+    kept, said = tuple(panel for panel in panels if any(len(line.y) for line in panel.lines)), []
+    for panel in kept:
+        ends = [f"{line.label} ends at {line.y[-1]:.3g}" for line in panel.lines if len(line.y)]
+        said.append(f"{panel.title}: {'; '.join(ends[:8])}")
+    return Chart(name, title, caption, ". ".join(said), kept)
 
 
 def stage_starts(run: RunRows) -> list[tuple[int, int]]:
@@ -62,50 +77,31 @@ def _variance_lines(group: Group, number: int) -> list[Line]:
 
 def training_chart(groups: Sequence[Group]) -> Chart:
     """Figure 2: gradient norm and its variance per stage of the curriculum; figures of the samples over training."""
-    several = any(len(group.runs) > 1 for group in groups)
-    norms = [
-        _line(g.label, curve(g, lambda run: run.metrics, "gradient_norm"), i, several=len(g.runs) > 1)
-        for i, g in enumerate(groups)
-    ]
+    norms = _lines(groups, lambda run: run.metrics, "gradient_norm")
     guides = tuple((begin, f"N={points}") for begin, points in stage_starts(groups[0].runs[0])[1:])
-    variances = [line for i, group in enumerate(groups) for line in _variance_lines(group, i)]
+    variances = tuple(line for i, group in enumerate(groups) for line in _variance_lines(group, i))
     panels = [
-        Panel("Gradient norm", "update", "norm over the torso", tuple(norms), yscale="log", guides=guides),
-        Panel("Its variance per stage", "update", "variance", tuple(variances), yscale="log", guides=guides),
+        Panel("Gradient norm", "update", "norm over the torso", norms, yscale="log", guides=guides),
+        Panel("Its variance per stage", "update", "variance", variances, yscale="log", guides=guides),
     ]
     for name in figure_names(groups):
         sampler, figure = words_of(name)
-        lines = [
-            _line(g.label, curve(g, lambda run: run.evaluations, name), i, several=len(g.runs) > 1)
-            for i, g in enumerate(groups)
-        ]
-        higher = any(each in name for each in HIGHER_IS_BETTER)
-        scale = "linear" if higher else _scale(lines)
-        panels.append(Panel(f"{_titled(figure)}, {sampler}", "update", figure, tuple(lines), yscale=scale))
-    kept = tuple(panel for panel in panels if any(len(line.y) for line in panel.lines))
-    spread = " Bands are one standard deviation over the seeds." if several else ""
-    return Chart(
+        lines = _lines(groups, lambda run: run.evaluations, name)
+        scale = "linear" if any(each in name for each in HIGHER_IS_BETTER) else _scale(lines)
+        panels.append(Panel(f"{_titled(figure)}, {sampler}", "update", figure, lines, yscale=scale))
+    spread = " Bands are one standard deviation over the seeds." * any(len(group.runs) > 1 for group in groups)
+    return _chart(
         "figure-2", "Training: gradient norm, its variance, and figures of the samples",
         "The norm of the gradient over the torso's parameters, averaged between rows, and its variance over the "
         "updates of each stage of the curriculum (the paper's Figure 2); figures of samples of the averaged "
-        "weights from "
-        f"one fixed noise.{spread}",
-        _in_words(kept), kept,
+        f"weights from one fixed noise.{spread}",
+        panels,
     )  # fmt: skip
 
 
 def _scale(lines: Sequence[Line]) -> Any:
-    values = [y for line in lines for y in line.y]
+    values = [y for line in lines for y in line.y if not math.isnan(y)]
     return "log" if values and min(values) > 0 and max(values) > 5 * min(values) else "linear"
-
-
-def _in_words(panels: Sequence[Panel]) -> str:
-    """The last value of each line, for those who do not see the lines."""
-    said = []
-    for panel in panels:
-        ends = [f"{line.label} ends at {line.y[-1]:.3g}" for line in panel.lines if len(line.y)]
-        said.append(f"{panel.title}: {'; '.join(ends[:8])}")
-    return ". ".join(said)
 
 
 ABLATED = {"method.head_weight": "weight of the head's loss", "method.c": "Huber constant"}
@@ -154,12 +150,11 @@ def ablation_chart(groups: Sequence[Group]) -> Chart:
                 lines.append(Line(sampler, np.arange(len(family)), mean, mean - std, mean + std, kind="points"))
             words = ABLATED[setting]
             panels.append(Panel(f"{_titled(figure)} by {words}", words, figure, tuple(lines), ticks=ticks))
-    kept = tuple(panel for panel in panels if panel.lines)
-    return Chart(
+    return _chart(
         "figure-4", "Ablations",
         "The last figures of the samples over the weight of the head's loss (0: its gradient does not reach the torso) "
         "and over the Huber constant (the paper's Figure 4). Bars are one standard deviation over the seeds.",
-        _in_words(kept), kept,
+        panels,
     )  # fmt: skip
 
 
@@ -167,18 +162,12 @@ def terms_chart(groups: Sequence[Group], names: Sequence[str]) -> Chart:
     """The columns `names` of the metrics, the loss and whatever an objective returned beside it, over the updates."""
     panels = []
     for name in names:
-        curves = [curve(group, lambda run: run.metrics, name) for group in groups]  # noqa: B023  (called at once)
-        lines = [
-            _line(group.label, found, i, several=len(group.runs) > 1)
-            for i, (group, found) in enumerate(zip(groups, curves, strict=True))
-            if len(found.steps)
-        ]
-        panels.append(Panel(_titled(name.replace("_", " ")), "update", name, tuple(lines), yscale=_scale(lines)))
-    kept = tuple(panel for panel in panels if panel.lines)
-    return Chart(
+        lines = _lines(groups, lambda run: run.metrics, name)
+        panels.append(Panel(_titled(name.replace("_", " ")), "update", name, lines, yscale=_scale(lines)))
+    return _chart(
         "terms", "Loss and its terms",
         "The loss and what the objective returned beside it, averaged between rows; parts before their weight.",
-        _in_words(kept), kept,
+        panels,
     )  # fmt: skip
 
 
@@ -199,15 +188,13 @@ def losses_chart(groups: Sequence[Group]) -> Chart:
             mean = [sum(values) / len(values) if values else math.nan for values in known]
             edges = np.asarray(rows[-1][f"{name}_bin_edges"])
             lines.append(Line(group.label, np.sqrt(edges[1:] * edges[:-1]), mean, kind="points", colour=number))
-        title, known = f"{_titled(name.replace('_', ' '))} loss", [y for line in lines for y in line.y if y == y]
-        scale = _scale([Line("", (), known)])
-        panels.append(Panel(title, "noise level", "loss", tuple(lines), xscale="log", yscale=scale))
-    kept = tuple(panel for panel in panels if panel.lines)
-    return Chart(
+        title = f"{_titled(name.replace('_', ' '))} loss"
+        panels.append(Panel(title, "noise level", "loss", tuple(lines), xscale="log", yscale=_scale(lines)))
+    return _chart(
         "losses", "Loss per noise level",
         "Mean losses of the samples whose level lies in each of the bins, over the last stage, each before its weight "
         "in the whole; of each group's first run.",
-        _in_words(kept), kept,
+        panels,
     )  # fmt: skip
 
 
@@ -219,8 +206,8 @@ def throughput_chart(groups: Sequence[Group]) -> Chart:
         speeds = [row["images_per_second"] for row in rows]
         lines.append(Line(group.label, [row["step"] for row in rows], speeds, colour=number))
     panel = Panel("Throughput", "update", "samples per second", tuple(lines))
-    return Chart(
+    return _chart(
         "throughput", "Throughput",
         "Samples per second between rows; where a row is slow, the run was also measuring, drawing or saving.",
-        _in_words([panel]), (panel,),
+        [panel],
     )  # fmt: skip

@@ -31,19 +31,22 @@ def _tile(samples: Float[np.ndarray, "n c h w"], scale: int) -> Image.Image:
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
 
 
-def draw_grids(
-    panels: dict[str, Float[np.ndarray, "n c h w"]],
-    path: Place,
-    *,
-    notes: dict[str, str] | None = None,
-) -> None:
-    """Writes a PNG with one titled grid of images per entry of `panels`.
+def draw_panels(panels: dict[str, np.ndarray], path: Place, *, notes: dict[str, str] | None = None) -> None:
+    """Writes a PNG with a panel per entry: a grid of images `(n, c, h, w)`, or a plot of vectors `(n, d)`.
 
     Args:
-        panels: title -> samples in [-1, 1], clipped and rounded to 8 bits here; the same n and shape in each.
+        panels: title -> samples, the same n and shape in each. Images are in [-1, 1], clipped and rounded to 8 bits
+            here, NaN to -1; of vectors the first two coordinates are shown, or the only one as a histogram.
         path: the file, or one in memory.
-        notes: texts stored inside the PNG, such as step and seed.
+        notes: texts stored inside the PNG of images, such as step and seed.
     """
+    if next(iter(panels.values())).ndim == 4:
+        _draw_grids({title: np.nan_to_num(each, nan=-1.0) for title, each in panels.items()}, path, notes or {})
+    else:
+        _draw_scatters(panels, path)
+
+
+def _draw_grids(panels: dict[str, Float[np.ndarray, "n c h w"]], path: Place, notes: dict[str, str]) -> None:
     size = next(iter(panels.values())).shape[-1]
     tiles = {title: _tile(samples, max(1, 48 // size)) for title, samples in panels.items()}
     width = sum(tile.width for tile in tiles.values()) + MARGIN * (len(tiles) + 1)
@@ -56,18 +59,12 @@ def draw_grids(
         sheet.paste(tile, (left, MARGIN + TITLE))
         left += tile.width + MARGIN
     info = PngImagePlugin.PngInfo()
-    for key, value in (notes or {}).items():
+    for key, value in notes.items():
         info.add_text(key, value)
     sheet.save(path, format="PNG", pnginfo=info)
 
 
-def draw_scatters(panels: dict[str, Float[np.ndarray, "n d"]], path: Place) -> None:
-    """Writes a PNG with one scatter plot per entry of `panels`: two coordinates, or one as a histogram.
-
-    Args:
-        panels: title -> samples.
-        path: the file, or one in memory.
-    """
+def _draw_scatters(panels: dict[str, Float[np.ndarray, "n d"]], path: Place) -> None:
     matplotlib = importlib.import_module("matplotlib.figure")  # only now: a second that not every command needs
     figure = matplotlib.Figure(figsize=(3.2 * len(panels), 3.4), layout="constrained")
     axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]

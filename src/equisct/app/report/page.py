@@ -2,11 +2,9 @@
 
 import base64
 import dataclasses
-import html
-import pathlib
 from collections.abc import Sequence
+from html import escape
 
-from ..._base.files import atomic_write
 from .chart import Chart, chart_csv, panel_svg
 
 STYLE = """
@@ -64,21 +62,17 @@ class Section:
     parts: Sequence[Chart | Table | Sequence[Picture]]
 
 
-def _escaped(text: str) -> str:
-    return html.escape(text, quote=True)
-
-
 def _download(content: bytes, kind: str, filename: str, words: str) -> str:
     data = base64.b64encode(content).decode()
-    return f'<a download="{_escaped(filename)}" href="data:{kind};base64,{data}">{_escaped(words)}</a>'
+    return f'<a download="{escape(filename)}" href="data:{kind};base64,{data}">{escape(words)}</a>'
 
 
 def _chart(chart: Chart) -> str:
     panels = "".join(panel_svg(chart, i, f"{panel.title}. {chart.alt}") for i, panel in enumerate(chart.panels))
     csv = _download(chart_csv(chart).encode(), "text/csv", f"{chart.name}.csv", f"Data as CSV: {chart.name}")
     return (
-        f'<figure id="{chart.name}"><h3>{_escaped(chart.title)}</h3><div class="panels">{panels}</div>'
-        f"<figcaption>{_escaped(chart.caption)} {csv}</figcaption></figure>"
+        f'<figure id="{chart.name}"><h3>{escape(chart.title)}</h3><div class="panels">{panels}</div>'
+        f"<figcaption>{escape(chart.caption)} {csv}</figcaption></figure>"
     )
 
 
@@ -87,19 +81,19 @@ def _pictures(pictures: Sequence[Picture]) -> str:
     for picture in pictures:
         source = "data:image/png;base64," + base64.b64encode(picture.png).decode()
         shown.append(
-            f'<figure><img alt="{_escaped(picture.alt)}" src="{source}">'
-            f"<figcaption>{_escaped(picture.caption)}</figcaption></figure>"
+            f'<figure><img alt="{escape(picture.alt)}" src="{source}">'
+            f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
         )
     return shown[0] if len(shown) == 1 else f'<div class="pictures">{"".join(shown)}</div>'
 
 
 def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{_escaped(cell)}</th>' for cell in table.header)
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.header)
     rows = "".join(
-        f'<tr><th scope="row">{_escaped(name)}</th>' + "".join(f"<td>{_escaped(cell)}</td>" for cell in cells) + "</tr>"
+        f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
         for name, *cells in table.rows
     )
-    caption = _escaped(table.caption)
+    caption = escape(table.caption)
     return (
         f'<h3>{caption}</h3><div class="wide" role="region" aria-label="{caption}" tabindex="0"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
@@ -118,10 +112,10 @@ def _part(part: Chart | Table | Sequence[Picture]) -> str:
 
 def page(title: str, words: str, sections: Sequence[Section], footer: str) -> str:
     """The whole page."""
-    contents = "".join(f'<li><a href="#{each.name}">{_escaped(each.title)}</a></li>' for each in sections)
+    contents = "".join(f'<li><a href="#{each.name}">{escape(each.title)}</a></li>' for each in sections)
     body = "".join(
-        f'<section aria-labelledby="{each.name}"><h2 id="{each.name}">{_escaped(each.title)}</h2>'
-        f"<p>{_escaped(each.words)}</p>{''.join(map(_part, each.parts))}</section>"
+        f'<section aria-labelledby="{each.name}"><h2 id="{each.name}">{escape(each.title)}</h2>'
+        f"<p>{escape(each.words)}</p>{''.join(map(_part, each.parts))}</section>"
         for each in sections
     )
     return (
@@ -129,13 +123,8 @@ def page(title: str, words: str, sections: Sequence[Section], footer: str) -> st
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'\">"
-        f'<title>{_escaped(title)}</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body>'
-        f'<a class="skip" href="#content">Skip to the content</a><header><h1>{_escaped(title)}</h1>'
-        f'<p>{_escaped(words)}</p><nav aria-label="Contents"><ul>{contents}</ul></nav></header>'
-        f'<main id="content">{body}</main><footer><p>{_escaped(footer)}</p></footer></body></html>\n'
+        f'<title>{escape(title)}</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body>'
+        f'<a class="skip" href="#content">Skip to the content</a><header><h1>{escape(title)}</h1>'
+        f'<p>{escape(words)}</p><nav aria-label="Contents"><ul>{contents}</ul></nav></header>'
+        f'<main id="content">{body}</main><footer><p>{escape(footer)}</p></footer></body></html>\n'
     )
-
-
-def write_page(path: pathlib.Path, title: str, words: str, sections: Sequence[Section], footer: str) -> None:
-    """Writes the page, whole or not at all."""
-    atomic_write(path, page(title, words, sections, footer))

@@ -10,7 +10,7 @@ from ...train import Every, Moment, PowerFunction, save_snapshot
 from .evaluator import note_pipeline
 from .interrupt import Interrupted
 from .job import Running
-from .pictures import draw_sheet, on_this_process, record_sheet
+from .pictures import draw_sheet, on_this_process
 
 MORE: list[Callable[[Running], Every]] = []
 """For actions of your own, which come last: each makes one for a run."""
@@ -101,5 +101,4 @@ def draw(run: Running, now: Moment, *, final: bool = False) -> None:
     models = on_this_process({"ema": now.state.ema, "model": now.state.model})
     if run.job.leads:
         with contextlib.suppress(Interrupted):
-            paths = draw_sheet(run.job, models, now.step, interruption=run.interruption, final=final)
-            record_sheet(run.recorder, now.step, paths)
+            draw_sheet(run, models, now.step, final=final)

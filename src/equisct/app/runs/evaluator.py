@@ -8,15 +8,14 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from ..._base.files import atomic_write
 from ...data import Dataset
 from ...evaluation import Reference, load_reference, measure
 from ...evaluation.features import check_shape
 from ...train.placement import place
-from ..assembly.features import network_of, reference_of
+from ..parts.features import draw_features, network_of, reference_of
 from ..settings.config import Config
 from ..settings.method import System
-from .draw_features import draw_features
+from .folder import write_json
 
 
 class Evaluator:
@@ -73,20 +72,17 @@ class Evaluator:
         Raises:
             ValueError: if samples are not finite, or a metric refuses them.
         """
-        figures, seconds, drawn = {}, 0.0, 0
+        figures, seconds, drawn, asked = {}, 0.0, 0, self._asked
         for sampler in self._samplers(step):
             begin = time.monotonic()
-            asked = self._asked
             found = draw_features(
                 sampler, model, self._shape, asked.n, self._placed, asked.quantise,
                 key=key, mesh=self._mesh, between=between,
             )  # fmt: skip
             seconds, drawn = seconds + time.monotonic() - begin, drawn + asked.n
-            figures |= {f"{sampler.name}/{name}": value for name, value in self._measure(found).items()}
+            measured = measure(found, self._against(), asked.metrics)
+            figures |= {f"{sampler.name}/{name}": value for name, value in measured.items()}
         return figures, drawn / seconds
-
-    def _measure(self, found: Any) -> dict[str, float]:
-        return measure(found, self._against(), self._asked.metrics)
 
     def _against(self) -> Reference:
         if self._reference is None:
@@ -96,13 +92,12 @@ class Evaluator:
 
 def note_pipeline(folder: pathlib.Path, pipeline: dict[str, Any], *, warn: Callable[[str], None]) -> None:
     """Writes `evaluation.json`: how the rows of `evaluations.jsonl` are taken; warns where earlier ones were not so."""
-    path, noted = folder / "evaluation.json", {"pipeline": pipeline}
     before = read_pipeline(folder)
     if before is not None and before != pipeline:
         parts = ", ".join(name for name in pipeline if before.get(name) != pipeline[name])
         warn(f"evaluation: from now on {parts} differ: figures from before are no longer comparable")
     if before != pipeline:
-        atomic_write(path, json.dumps(noted, indent=2) + "\n")
+        write_json(folder / "evaluation.json", {"pipeline": pipeline})
 
 
 def read_pipeline(folder: pathlib.Path) -> dict[str, Any] | None:

@@ -137,12 +137,10 @@ def read_config_file(path: pathlib.Path) -> Config:
 
 def changes(before: Config, after: Config) -> list[Change]:
     """The settings that differ, by their flags."""
-    old, new = dict(_flat(to_json(before))), dict(_flat(to_json(after)))
-    names = [*old, *(name for name in new if name not in old)]
-    found = [Change(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
-    return [
-        change for change in found if change.name not in ("run.dir", "run.resume", "run.allow_change", "run.dry_run")
-    ]
+    old, new = flat_settings(to_json(before)), flat_settings(to_json(after))
+    free = ("run.dir", "run.resume", "run.allow_change", "run.dry_run")
+    names = [name for name in old | new if name not in free and old.get(name) != new.get(name)]
+    return [Change(name, old.get(name), new.get(name)) for name in names]
 
 
 def refused_changes(before: Config, after: Config) -> list[Change]:
@@ -157,12 +155,12 @@ def refused_changes(before: Config, after: Config) -> list[Change]:
     return [change for change in changes(before, after) if fixed(change) and change.name not in allowed]
 
 
-def _flat(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def flat_settings(node: dict[str, Any], name: str = "") -> dict[str, Any]:
+    """Settings as JSON, by their full names such as `run.steps`."""
+    flat: dict[str, Any] = {}
     for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{name}{key}.")
-        else:
-            yield f"{name}{key}", value
+        flat |= flat_settings(value, f"{name}{key}.") if isinstance(value, dict) else {f"{name}{key}": value}
+    return flat
 
 
 @contextlib.contextmanager

@@ -49,17 +49,13 @@ def note_halt(run: Running, error: NonFiniteError, loader: Loader | GrainLoader)
 def _report(job: Job, step: int, state: TrainState, loader: Loader | GrainLoader) -> dict[str, Any]:
     """About one update, whose weights are those before and after it."""
     batch, indices = loader.batch(step), loader.indices(step)
-    arrays, model, key = (
-        jax.tree.map(jnp.asarray, batch),
-        state.objective_model,
-        jax.random.fold_in(job.train_key, step),
-    )
+    arrays, key = jax.tree.map(jnp.asarray, batch), jax.random.fold_in(job.train_key, step)
     recipe, objective = job.recipe, job.recipe.objective
-    found = eqx.filter_jit(batch_gradient)(recipe, model, arrays, jnp.int32(step), key=key)
+    found = eqx.filter_jit(batch_gradient)(recipe, state.objective_model, arrays, jnp.int32(step), key=key)
     levels: dict[str, Any] = {}
     if isinstance(objective, SplitObjective):
         draws = objective.draw(arrays, step, key=key)
-        losses = eqx.filter_jit(objective.sample_losses)(model, draws)
+        losses = eqx.filter_jit(objective.sample_losses)(state.objective_model, draws)
         levels = {path_name(path): _plain(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(losses)}
     return {
         "step": step,

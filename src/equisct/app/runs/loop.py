@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from ...train import Every, Moment, NonFiniteError, TrainState, fit
-from ..assembly.source import open_loader
+from ..parts.data import open_loader
 from ..report import draw_curves
 from ..settings.data import Mixture
 from ..tracking import read_rows, term_columns

@@ -9,15 +9,13 @@ import numpy as np
 from jax.experimental import multihost_utils
 from PIL import Image
 
-from ..assembly.recipe import build_oracle
-from ..assembly.sampling import draw_samples
-from ..report import draw_grids, draw_scatters
+from ..parts.recipe import build_oracle
+from ..parts.sampling import draw_samples
+from ..report import draw_panels
 from ..settings.config import Config
 from ..settings.data import Mixture
 from .folder import settings_hash
-from .interrupt import Interruption
-from .job import Job
-from .recorder import Recorder
+from .job import Running
 
 
 def on_this_process(model: Any) -> Any:
@@ -27,40 +25,23 @@ def on_this_process(model: Any) -> Any:
     return jax.tree.map(lambda leaf: gather(leaf) if spread(leaf) else leaf, model)
 
 
-def draw_sheet(
-    job: Job, models: dict[str, Any], step: int, *, interruption: Interruption, final: bool
-) -> dict[str, pathlib.Path]:
-    """One picture per model, `samples/step_NNNNNNNN_NAME.png`, by the method's samplers; in the last ones by all."""
-    config, shape, folder = job.config, tuple(job.notes["shape"]), job.folder
+def draw_sheet(run: Running, models: dict[str, Any], step: int, *, final: bool) -> None:
+    """One picture per model, `samples/step_NNNNNNNN_NAME.png`, for the trackers too.
+
+    By the method's samplers; in the last ones by all.
+    """
+    job, config, shape = run.job, run.job.config, tuple(run.job.notes["shape"])
     samplers = job.system.samplers(step) + (job.system.last_samplers if final else ())
+    given = {"key": job.sample_key, "between": run.interruption.check}
     paths = {}
     for name, model in models.items():
-        panels = {
-            sampler.name: draw_samples(
-                sampler, model, shape, config.sample.n, key=job.sample_key, between=interruption.check
-            )
-            for sampler in samplers
-        }
-        paths[name] = folder / "samples" / f"step_{step:08d}_{name}.png"
+        panels = {each.name: draw_samples(each, model, shape, config.sample.n, **given) for each in samplers}
+        paths[name] = job.folder / "samples" / f"step_{step:08d}_{name}.png"
         notes = {"step": str(step), "weights": name, "seed": str(config.run.seed), "preset": config.preset}
-        notes["settings"] = settings_hash(folder)
-        _draw(panels, shape, paths[name], notes)
-    return paths
-
-
-def _draw(panels: dict[str, np.ndarray], shape: tuple[int, ...], path: pathlib.Path, notes: dict[str, str]) -> None:
-    if len(shape) == 3:
-        finite = {title: np.nan_to_num(samples, nan=-1.0) for title, samples in panels.items()}
-        draw_grids(finite, path, notes=notes)
-    else:
-        draw_scatters(panels, path)
-
-
-def record_sheet(recorder: Recorder, step: int, paths: dict[str, pathlib.Path]) -> None:
-    """Hands the pictures of `draw_sheet` to the trackers."""
+        draw_panels(panels, paths[name], notes=notes | {"settings": settings_hash(job.folder)})
     for name, path in paths.items():
         with Image.open(path) as picture:
-            recorder.image(step, f"samples/{name}", np.asarray(picture.convert("RGB")))
+            run.recorder.image(step, f"samples/{name}", np.asarray(picture.convert("RGB")))
 
 
 def report_agreement(config: Config, model: Any, key: Any, folder: pathlib.Path) -> None:

@@ -49,7 +49,7 @@ def choose_mesh(config: Config) -> Mesh:
         ValueError: if there are not so many, or the batch cannot be divided among them.
     """
     parallel, batch = config.parallel, config.run.batch
-    wanted = parallel.devices or math.gcd(batch // parallel.microbatches, _cores())
+    wanted = parallel.devices or math.gcd(batch // parallel.microbatches, cores())
     with contextlib.suppress(RuntimeError):  # JAX runs already in this process: its devices stay as they are
         if not parallel.distributed:
             jax.config.update("jax_num_cpu_devices", wanted)
@@ -61,7 +61,7 @@ def choose_mesh(config: Config) -> Mesh:
     return mesh
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     return len(affinity(0)) if affinity else os.cpu_count() or 1

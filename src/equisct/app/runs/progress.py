@@ -3,22 +3,8 @@
 import contextlib
 import sys
 import time
-from typing import Protocol, runtime_checkable
 
 from tqdm import tqdm
-
-
-@runtime_checkable
-class Progress(Protocol):
-    """Shows how far a run is."""
-
-    def update(self, step: int, loss: float | None, rate: float) -> None:
-        """Shows a step, the latest known loss, and images per second."""
-        ...
-
-    def close(self) -> None:
-        """Ends the display."""
-        ...
 
 
 class Bar:
@@ -28,7 +14,7 @@ class Bar:
         self._bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True, smoothing=0.05)
 
     def update(self, step: int, loss: float | None, rate: float) -> None:
-        """Moves the bar to `step`."""
+        """Moves the bar to `step`; shows the latest known loss, and images per second."""
         text = "" if loss is None else f"loss {loss:.4f}, {rate:,.0f} images/s"
         self._bar.set_postfix_str(text, refresh=False)
         self._bar.update(step - self._bar.n)
@@ -47,7 +33,7 @@ class Lines:
         self._first: int | None = None
 
     def update(self, step: int, loss: float | None, rate: float) -> None:
-        """Prints a line if the last is long enough ago."""
+        """Prints a line of the same if the last is long enough ago."""
         now = time.monotonic()
         if self._first is None:
             self._first, self._start = step, now
@@ -70,6 +56,6 @@ def _clock(seconds: float) -> str:
     return f"{minutes}:{seconds:02d}"
 
 
-def open_progress(total: int, start: int = 0) -> Progress:
+def open_progress(total: int, start: int = 0) -> Bar | Lines:
     """A bar on a terminal, plain lines elsewhere; for a run of `total` updates of which `start` are done."""
     return Bar(total, start) if sys.stderr.isatty() else Lines(total)

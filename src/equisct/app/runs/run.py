@@ -18,7 +18,7 @@ from ...data import Dataset, PairSet
 from ...train import CheckpointError, CheckpointStore, TrainState, init_state
 from ...train.placement import place
 from ...train.reading import check_fits
-from ..assembly.recipe import build_recipe
+from ..parts.recipe import build_recipe
 from ..settings.config import Config
 from ..settings.method import System
 from ..tracking import redact
@@ -29,6 +29,7 @@ from .host_log import HostLog
 from .interrupt import Interrupted, Interruption, listening
 from .job import Job, Running
 from .loop import finish, to_the_end
+from .places import cores
 from .recorder import Recorder
 from .stored import Teacher, load_teacher
 
@@ -174,7 +175,7 @@ def _environment(mesh: Mesh) -> dict[str, Any]:
         "packages": {name: installed_version(name) for name in packages},
         "devices": {"kind": devices[0].device_kind, "count": len(devices), "mesh": dict(mesh.shape)},
         "processes": jax.process_count(),
-        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "cores": cores(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "matmul_precision": os.environ.get("JAX_DEFAULT_MATMUL_PRECISION", ""),
     }

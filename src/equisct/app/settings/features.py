@@ -19,9 +19,10 @@ Metric = Literal[
 ]
 MEASURES: tuple[Metric, ...] = ("frechet", "kernel", "precision-recall", "density-coverage", "memorised")
 
-INCEPTION = ("inception", "inception-with-bias")
+_INCEPTION = ("the Inception network", "pt_inception-2015-12-05-6726825d.pth")
 BROUGHT: dict[str, tuple[str, str]] = {
-    **dict.fromkeys(INCEPTION, ("the Inception network", "pt_inception-2015-12-05-6726825d.pth")),
+    "inception": _INCEPTION,
+    "inception-with-bias": _INCEPTION,
     "dinov2": ("DINOv2", "dinov2_vitl14_pretrain.pth"),
 }
 """Networks whose weights the user brings: what they are called, and their file."""

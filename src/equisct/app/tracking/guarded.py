@@ -59,17 +59,10 @@ class Guarded:
         self._closing = False
         self._thread: threading.Thread | None = None
         self._warned: float | None = None
-        self._failed = self._dropped = 0
-
-    @property
-    def failed(self) -> int:
+        self.failed = 0
         """Calls that raised."""
-        return self._failed
-
-    @property
-    def dropped(self) -> int:
+        self.dropped = 0
         """Calls that were never passed on: too many waited, the start had failed, or it was closed."""
-        return self._dropped
 
     def start(self, folder: pathlib.Path, config: Mapping[str, Any], step: int) -> None:
         """Starts the thread, and the tracker on it."""
@@ -106,7 +99,7 @@ class Guarded:
                 self._waiting.append((call, arguments))
                 self._changed.notify()
             else:
-                self._dropped += 1
+                self.dropped += 1
         if not accepted:
             self._complain(f"is {'closed' if self._closing else 'slow or hangs'}, {call} was dropped")
 
@@ -123,14 +116,14 @@ class Guarded:
             self._call("close")
         with self._changed:
             self._closing = True
-            self._dropped += len(self._waiting)
+            self.dropped += len(self._waiting)
             self._waiting.clear()
 
     def _call(self, call: str, *arguments: Any) -> bool:
         try:
             getattr(self._tracker, call)(*arguments)
         except BaseException as error:  # whatever it is, training is not its place
-            self._failed += 1
+            self.failed += 1
             reason = redact(str(error).strip().split("\n")[0])
             self._complain(f"failed in {call} ({type(error).__name__}: {reason})")
             return False
@@ -142,6 +135,6 @@ class Guarded:
             if self._warned is not None and now - self._warned < QUIET_SECONDS:
                 return
             self._warned = now
-        counts = f"{self._failed} calls failed and {self._dropped} were dropped so far; training goes on"
+        counts = f"{self.failed} calls failed and {self.dropped} were dropped so far; training goes on"
         with contextlib.suppress(Exception):
             self._warn(f"{self._name} {message}; {counts}")

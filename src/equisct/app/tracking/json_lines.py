@@ -9,14 +9,14 @@ import io
 import json
 import os
 import pathlib
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..._base.files import atomic_write
-from ._values import plain
-from .protocol import Values
+from .protocol import Values, plain
 from .redaction import redact
 
 
@@ -41,7 +41,7 @@ class JsonLines:
         """Repairs and rewinds the file, and opens it."""
         path = folder / self._filename
         _keep(path, lambda row: isinstance(row.get("step"), int) and step > 0 and row["step"] <= step)
-        self._file = _open(path)
+        self._file = io.FileIO(path, "a")
 
     def log(self, step: int, values: Values) -> None:
         """Appends one row."""
@@ -74,17 +74,16 @@ class Events:
         clock: seconds since 1970; for tests.
     """
 
-    def __init__(self, path: pathlib.Path, clock: Callable[[], float] | None = None) -> None:
-        self._path = path
-        self._clock = clock
+    def __init__(self, path: pathlib.Path, clock: Callable[[], float] = time.time) -> None:
+        self._path, self._clock = path, clock
         _keep(path, lambda row: True)
 
     def append(self, kind: str, **fields: Any) -> None:
         """Appends `{"time": UTC, "kind": kind, **fields}`; secrets among the fields are blotted out."""
-        now = datetime.datetime.fromtimestamp(self._clock(), datetime.UTC) if self._clock else _now()
-        time = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        with _open(self._path) as file:
-            _append(file, {"time": time, "kind": kind, **redact(fields)})
+        now = datetime.datetime.fromtimestamp(self._clock(), datetime.UTC)
+        written = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        with io.FileIO(self._path, "a") as file:
+            _append(file, {"time": written, "kind": kind, **redact(fields)})
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -100,10 +99,6 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
     if None in rows:
         raise ValueError(f"{path.name}: expected a JSON object in each line, found line {rows.index(None) + 1} damaged")
     return [row for row in rows if row is not None]
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)
 
 
 def _lines(path: pathlib.Path) -> list[tuple[bytes, dict[str, Any] | None]]:
@@ -129,12 +124,8 @@ def _keep(path: pathlib.Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
         atomic_write(path, content)
 
 
-def _open(path: pathlib.Path) -> io.FileIO:
-    """The file, unbuffered and positioned at its end: each write is one call to the system."""
-    return io.FileIO(path, "a")
-
-
 def _append(file: io.FileIO, row: Mapping[str, Any]) -> None:
+    """Writes a row, by one call to the system: the file is not buffered."""
     line = json.dumps(plain(row), allow_nan=False).encode() + b"\n"
     end = file.seek(0, os.SEEK_END)
     written = None

@@ -1,5 +1,6 @@
-"""What a tracker is: five methods, called by the training loop from one thread, in this order."""
+"""What a tracker is: five methods, called by the training loop from one thread, in this order; and what it is given."""
 
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -44,3 +45,22 @@ class Tracker(Protocol):
     def close(self) -> None:
         """Ends; nothing is called afterwards."""
         ...
+
+
+def plain(value: Any) -> Any:
+    """The same in JSON's own types, None for numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def flat_numbers(values: Values) -> dict[str, float]:
+    """The finite numbers of a row, those of a list under `name/bin_0`, `name/bin_1`...; the bins' edges left out."""
+    flat: dict[str, Any] = {}
+    for name, value in plain({n: v for n, v in values.items() if not n.endswith("_bin_edges")}).items():
+        flat |= {f"{name}/bin_{i}": item for i, item in enumerate(value)} if isinstance(value, list) else {name: value}
+    return {name: value for name, value in flat.items() if isinstance(value, (int, float))}

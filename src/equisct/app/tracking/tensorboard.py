@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ._values import flat_numbers
-from .protocol import Values
+from .protocol import Values, flat_numbers
 
 
 class TensorBoard:

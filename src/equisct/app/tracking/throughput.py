@@ -3,11 +3,11 @@
 None of it is a function of the step, so none of it belongs to `metrics.jsonl`: these rows go to `throughput.jsonl`.
 """
 
-import contextlib
 import importlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 from ..._base.check import check_at_least
@@ -39,23 +39,21 @@ class Throughput:
                     return
             yield batch
 
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting(self) -> AbstractContextManager[None]:
         """What runs inside is waiting for data. Not to be nested, nor put inside `compiling`."""
-        start = self._clock()
-        try:
-            yield
-        finally:
-            self._waited += self._clock() - max(start, self._started)
+        return self._timing("waiting")
 
-    @contextlib.contextmanager
-    def compiling(self) -> Iterator[None]:
+    def compiling(self) -> AbstractContextManager[None]:
         """What runs inside is compilation."""
+        return self._timing("compiling")
+
+    @contextmanager
+    def _timing(self, what: str) -> Iterator[None]:
         start = self._clock()
         try:
             yield
         finally:
-            self._compiled += self._clock() - max(start, self._started)
+            self._spent[what] += self._clock() - max(start, self._started)
 
     def update(self) -> None:
         """Counts one update."""
@@ -73,12 +71,12 @@ class Throughput:
         """
         now = self._clock()
         seconds = now - self._started
-        running = seconds - self._compiled
+        running = seconds - self._spent["compiling"]
         row = {
             "seconds": seconds,
             "images_per_second": self._updates * self._batch / running if running > 0 else None,
-            "data_wait_share": min(self._waited / seconds, 1.0) if seconds > 0 else 0.0,
-            "compile_seconds": self._compiled,
+            "data_wait_share": min(self._spent["waiting"] / seconds, 1.0) if seconds > 0 else 0.0,
+            "compile_seconds": self._spent["compiling"],
             "host_memory_peak": host_memory_peak(),
             "device_memory_peak": device_memory,
         }
@@ -87,7 +85,7 @@ class Throughput:
 
     def _begin(self, now: float) -> None:
         self._started = now
-        self._waited = self._compiled = 0.0
+        self._spent = {"waiting": 0.0, "compiling": 0.0}
         self._updates = 0
 
 

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..._base.files import atomic_write
-from ._values import flat_numbers
-from .protocol import Values
+from .protocol import Values, flat_numbers
 from .redaction import redact
 
 _QUIET: dict[str, Any] = {

@@ -1,11 +1,15 @@
-"""From the data settings to a data set, checked, and its loader; free of JAX, so that bad data is refused at once."""
+"""From the data settings, or a path, to a data set and its loader; free of JAX, so that bad data is refused at once."""
 
 import math
+import pathlib
+import zipfile
+from typing import Any
 
 import numpy as np
 
 from ...data import (
     ArrayRecordSet,
+    DataError,
     Dataset,
     GrainLoader,
     ImageFolder,
@@ -17,6 +21,7 @@ from ...data import (
     load_npz,
     load_pairs,
 )
+from ...data.cifar10 import ARCHIVE, FOLDER, PYTHON_FOLDER
 from ..settings.config import Config
 from ..settings.data import CIFAR10, IDX, ArrayRecord, Data, Digits, ImageFiles, Mixture, Npz, Pairs
 
@@ -75,3 +80,46 @@ def _draw(mixture: Mixture, seed: int) -> VectorSet:
     modes, rotation = rotated_modes(mixture)
     y = generator.choice(modes, (mixture.samples, 2)) + mixture.std * generator.normal(size=(mixture.samples, 2))
     return VectorSet((y @ rotation.T).astype(np.float32), name="mixture")
+
+
+def detect(path: pathlib.Path) -> type[CIFAR10 | IDX | Npz | ImageFiles | ArrayRecord]:
+    """The kind of data at a path, told by names and first bytes; what is nothing else is image files.
+
+    Raises:
+        DataError: if nothing is there.
+    """
+    if path.is_dir():
+        names = {entry.name for entry in path.iterdir()}
+        if names & {FOLDER, ARCHIVE, PYTHON_FOLDER, "data_batch_1.bin", "data_batch_1"}:
+            return CIFAR10
+        idx = {f"{split}-images-idx3-ubyte{end}" for split in ("train", "t10k") for end in ("", ".gz")}
+        return IDX if names & idx else ImageFiles
+    if not path.is_file():
+        raise DataError(path, "nothing at this path", "a folder or a file of data")
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    if path.suffix == ".array_record":
+        return ArrayRecord
+    if path.name.endswith((".tar.gz", ".tgz")):
+        return CIFAR10
+    if start[:2] == b"\x1f\x8b" or start[:3] == b"\0\0\x08":
+        return IDX
+    return Npz if path.suffix == ".npz" or _holds_arrays(path) else ImageFiles
+
+
+def _holds_arrays(path: pathlib.Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    return bool(names) and all(name.endswith(".npy") for name in names)
+
+
+def open_data(path: pathlib.Path, **images: Any) -> Dataset:
+    """The data set at a path, of whatever kind it is; `images` are settings of `ImageFiles`, left out for other kinds.
+
+    Raises:
+        DataError: if nothing usable is there.
+    """
+    kind = detect(path)
+    return load_data(kind(path, **(images if kind is ImageFiles else {})), seed=0)

@@ -1,13 +1,21 @@
-"""From settings to a network of features, and the features of data sets."""
+"""From settings to a network of features, and the features of data sets and of a model's samples."""
 
 import contextlib
 import importlib
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
+from jax.sharding import Mesh
 
 from ..._base.batch import as_example
+from ..._base.random import draw_start
 from ...data import Dataset, load_digits
 from ...evaluation import (
     Extracted,
@@ -19,9 +27,12 @@ from ...evaluation import (
     pixels,
     train_classifier,
 )
-from ...evaluation.features import Quantise, check_shape
-from ..settings.features import INCEPTION, Network
-from .detection import open_data
+from ...evaluation.features import Quantise, check_shape, see
+from ...samplers import AbstractSampler, count_evaluations
+from ...train.placement import batch_sharding, keep_whole
+from ..settings.features import BROUGHT, Network
+from .data import open_data
+from .sampling import CHUNK
 
 AT_ONCE = 4096
 """Samples of a data set that are held in memory."""
@@ -39,12 +50,11 @@ def network_of(options: Network) -> FeatureNetwork:
         return train_classifier(digits.take(np.arange(digits.size)), digits.labels, name="digits")
     if options.features == "pixels":
         return pixels()
-    if options.features in INCEPTION:
+    if options.features in BROUGHT:
         assert options.weights is not None
+        if options.features == "dinov2":
+            return load_dinov2(options.weights)
         return load_inception(options.weights, bias=options.features != "inception")
-    if options.features == "dinov2":
-        assert options.weights is not None
-        return load_dinov2(options.weights)
     module, _, name = options.features.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)(options.weights)
@@ -103,3 +113,72 @@ def name_of(dataset: Dataset) -> str:
 def reference_of(dataset: Dataset, network: FeatureNetwork) -> Reference:
     """The features of a data set, to measure against."""
     return Reference(name_of(dataset), network.name, network.weights, see_all(network, dataset).features)
+
+
+# --- of samples, from noise to features in one program: they never reach the host ---
+
+
+def evaluations(sampler: AbstractSampler, shape: tuple[int, ...]) -> int:
+    """Evaluations of the network per sample, counted in the sampler's program."""
+
+    class Counted:
+        def __init__(self, function: Callable[..., Any]):
+            self.endpoint = self.denoise = function
+
+    return count_evaluations(lambda f: sampler(Counted(f), jnp.zeros(shape), key=jr.key(0)))
+
+
+@eqx.filter_jit
+def _see_chunk(
+    sampler: AbstractSampler,
+    model: Any,
+    network: FeatureNetwork,
+    shape: tuple[int, ...],
+    quantise: Quantise,
+    key: Any,
+    indices: Any,
+    mesh: Mesh,
+) -> Any:
+    model = keep_whole(model, mesh)
+
+    def one(index: Any) -> Any:
+        z, sampler_key = draw_start(shape, index, key=key)
+        return see(network, sampler(model, z, key=sampler_key), quantise)
+
+    return keep_whole(jax.vmap(one)(indices), mesh)
+
+
+def draw_features(
+    sampler: AbstractSampler,
+    model: Any,
+    shape: tuple[int, ...],
+    n: int,
+    network: FeatureNetwork,
+    quantise: Quantise,
+    *,
+    key: Any,
+    mesh: Mesh,
+    between: Callable[[], None] = lambda: None,
+) -> Extracted:
+    """Features of `n` samples, those of `draw_samples` with the same key, in one program over all devices of `mesh`.
+
+    `model` and `network` are placed there; every process of a run calls this together. `between` is called before each
+    chunk; it may raise to stop.
+
+    Raises:
+        ValueError: if samples are not finite, or the network does not take them.
+    """
+    check_shape(network, shape)
+    size = -(-min(n, CHUNK) // mesh.size) * mesh.size
+    indices = np.arange(-(-n // size) * size, dtype=np.int32)
+    parts = []
+    for i in range(0, len(indices), size):
+        between()
+        chunk = indices[i : i + size]
+        placed = jax.make_array_from_callback(chunk.shape, batch_sharding(mesh), chunk.__getitem__)
+        parts.append(_see_chunk(sampler, model, network, shape, quantise, key, placed, mesh))
+    features, probabilities = jax.tree.map(lambda *leaves: np.concatenate([*map(np.asarray, leaves)])[:n], *parts)
+    bad = int(np.sum(~np.isfinite(features).all(1)))
+    if bad:
+        raise ValueError(f"samples: expected finite numbers, found {bad} of {n} that are not")
+    return Extracted(features, probabilities if network.logits else None)

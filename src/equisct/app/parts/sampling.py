@@ -1,4 +1,4 @@
-"""Drawing samples from a model by a sampler, in chunks that fit in memory."""
+"""The samplers that the settings describe, and drawing from a model by one, in chunks that fit in memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +11,35 @@ from jax import Array
 
 from ..._base.random import draw_start
 from ..._base.types import Key
-from ...samplers import AbstractSampler
+from ...discretization import karras_grid
+from ...samplers import AbstractSampler, Euler, Heun, Multistep
+from ..settings.config import Config, Noise
 
 CHUNK = 256
+"""Samples drawn at a time."""
+
+
+def jumps(config: Config) -> tuple[Multistep, Multistep]:
+    """Consistency sampling in one and in two steps."""
+    return jump((), config.noise), jump((config.sample.mid_sigma,), config.noise)
+
+
+def jump(levels: tuple[float, ...], noise: Noise) -> Multistep:
+    """Consistency sampling from `noise.sigma_max` through `levels`; with none, one step."""
+    return Multistep((noise.sigma_max, *levels), noise.sigma_min)
+
+
+def heun(steps: int, noise: Noise) -> Heun:
+    """Heun's method on a Karras grid of `steps` levels: `2 steps - 1` evaluations."""
+    return Heun(karras_grid(steps, **noise.grid)[::-1])
+
+
+def euler(steps: int, noise: Noise) -> Euler:
+    """Euler's method on all but the lowest level of a Karras grid of `steps + 1`, the last step to 0: `steps` steps.
+
+    These are the levels of a student of progressive distillation.
+    """
+    return Euler(karras_grid(steps + 1, **noise.grid)[:0:-1])
 
 
 @eqx.filter_jit

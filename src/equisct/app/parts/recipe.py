@@ -13,7 +13,7 @@ from ...train import AbstractAverage, ConstantDecay, PowerFunction, RampedDecay,
 from ..settings.config import Config, Ema, Optim
 from ..settings.data import Mixture
 from ..settings.method import System
-from .source import rotated_modes
+from .data import rotated_modes
 
 
 def build_recipe(config: Config, system: System, teacher: Any) -> Recipe:
@@ -28,7 +28,7 @@ def build_recipe(config: Config, system: System, teacher: Any) -> Recipe:
         system.objective(teacher),
         build_optimiser(config.optim, config.run.steps, system.restarts),
         average=build_average(config.ema),
-        averages=build_averages(config.ema),
+        averages=(*map(ConstantDecay, config.ema.decays), *map(PowerFunction.from_std, config.ema.stds)),
         teacher_share=system.teacher_share,
         gradient_parts=config.log.gradient_parts,
         microbatches=config.parallel.microbatches,
@@ -78,11 +78,6 @@ def _learning_rate(optim: Optim, lr: float, steps: int, restarts: tuple[int, ...
 def build_average(ema: Ema) -> AbstractAverage:
     """The average that sampling uses."""
     return RampedDecay(ema.decay, ema.ramp) if ema.ramp else ConstantDecay(ema.decay)
-
-
-def build_averages(ema: Ema) -> tuple[AbstractAverage, ...]:
-    """The averages beside it: those of constant rate, then those of power-function shape."""
-    return (*map(ConstantDecay, ema.decays), *map(PowerFunction.from_std, ema.stds))
 
 
 def build_oracle(mixture: Mixture) -> ProductMixture:

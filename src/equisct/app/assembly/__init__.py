@@ -1,1 +1,0 @@
-"""From settings to the library's parts: networks, models, objectives, samplers, recipes, data sets, features."""
