@@ -25,12 +25,7 @@ Table = dict[str, np.ndarray]
 
 
 def ancestral(
-    denoise: Denoiser,
-    z: Sample,
-    *,
-    key: Key,
-    schedule: VPSchedule | None = None,
-    clip: float | None = 1.0,
+    denoise: Denoiser, z: Sample, *, key: Key, schedule: VPSchedule | None = None, clip: float | None = 1.0
 ) -> Sample:
     """DDPM's ancestral sampler, variance `beta_n` (Ho et al. 2020, Algorithm 2): one evaluation per time.
 
