@@ -36,9 +36,8 @@ class LevelPair(eqx.Module):
     """Two levels of one trajectory: the student's `t` and the teacher's `r`, with `t > r >= 0` and `gap = t - r`.
 
     The gap is a field of its own because neighbours of a fine grid lie so close that the difference of their float32
-    values is off (2.5e-5 of it at 1281 points): a `LevelTable` rounds the exact one.
-    `LevelPair.from_levels(t, r)` subtracts.
-    Many pairs: `jax.vmap(LevelPair)(t, r, gap)`.
+    values is off (2.5e-5 of it at 1281 points): a `LevelTable` rounds the exact one. `LevelPair.from_levels(t, r)`
+    subtracts. Many pairs: `jax.vmap(LevelPair)(t, r, gap)`.
     """
 
     t: Level

@@ -185,9 +185,9 @@ def in_precision(model: T, dtype: DTypeLike) -> T:
     """
     if jnp.dtype(dtype) == jnp.float32:
         return model
-    if isinstance(model, ScoreGuidedModel):
-        head = eqx.tree_at(lambda head: head.network, model.head, Lowered(model.head.network, dtype))
-        return ScoreGuidedModel(in_precision(model.cm, dtype), head)
-    if isinstance(model, DenoisingModel):
-        return DenoisingModel(Lowered(model.network, dtype), model.preconditioning)
-    return eqx.tree_at(lambda cm: cm.torso, model, Lowered(model.torso, dtype))
+    networks = {
+        ConsistencyModel: lambda cm: cm.torso,
+        ScoreGuidedModel: lambda pair: (pair.cm.torso, pair.head.network),
+        DenoisingModel: lambda model: model.network,
+    }[type(model)]
+    return eqx.tree_at(networks, model, replace_fn=lambda network: Lowered(network, dtype))

@@ -51,8 +51,8 @@ def solve_pf_ode(
     check_array("t", t, positive=True)
     check_array("r", r, positive=True)
     levels = jnp.stack([jnp.asarray(t, x_t.dtype), jnp.asarray(r, x_t.dtype)])
-    states, result = _solve(denoise, x_t, levels, diffrax.SaveAt(t1=True), rtol, atol, max_steps)
-    return _states(states, result, f"solve_pf_ode: from t = {_show(t)} to r = {_show(r)}", max_steps, throw=throw)[-1]
+    where = f"solve_pf_ode: from t = {_show(t)} to r = {_show(r)}"
+    return _solve(denoise, x_t, levels, diffrax.SaveAt(t1=True), where, rtol, atol, max_steps, throw=throw)[-1]
 
 
 def pf_ode_path(
@@ -85,9 +85,9 @@ def pf_ode_path(
     if found is not None and not (found.size > 1 and (np.all(np.diff(found) < 0) or np.all(np.diff(found) > 0))):
         raise ValueError(f"levels: expected two or more, strictly descending or ascending, found {found}")
     levels = jnp.asarray(levels, x_t.dtype)
-    states, result = _solve(denoise, x_t, levels, diffrax.SaveAt(ts=jnp.log(levels)), rtol, atol, max_steps)
-    ends = _show(None if found is None else found[[0, -1]])
-    return _states(states, result, f"pf_ode_path: from and to levels = {ends}", max_steps, throw=throw)
+    where = f"pf_ode_path: from and to levels = {_show(None if found is None else found[[0, -1]])}"
+    save = diffrax.SaveAt(ts=jnp.log(levels))
+    return _solve(denoise, x_t, levels, save, where, rtol, atol, max_steps, throw=throw)
 
 
 def _velocity(s: ArrayLike, x_t: Array, denoise: Denoiser) -> Array:
@@ -100,11 +100,14 @@ def _solve(
     x_t: Array,
     levels: Array,
     save: diffrax.SaveAt,
+    where: str,
     rtol: float | None,
     atol: float | None,
     max_steps: int,
-) -> tuple[Array, diffrax.RESULTS]:
-    """The states that `save` asks for, and how the solve went."""
+    *,
+    throw: bool,
+) -> Array:
+    """The states that `save` asks for; after a failure NaN, or an error at run time that says `where`."""
     dtype = x_t.dtype.name
     if dtype not in _TOLERANCE:
         raise ValueError(f"x_t: expected dtype float32 or float64, found {dtype}")
@@ -128,12 +131,7 @@ def _solve(
         throw=False,
     )
     states: Any = solution.ys
-    return jnp.where(is_finite, states, jnp.nan), solution.result
-
-
-def _states(states: Array, result: diffrax.RESULTS, where: str, max_steps: int, *, throw: bool) -> Array:
-    """The states of a solve: NaN after a failure, or an error at run time."""
-    failed = (result != diffrax.RESULTS.successful) | ~jnp.all(jnp.isfinite(states))
+    failed = (solution.result != diffrax.RESULTS.successful) | ~is_finite | ~jnp.all(jnp.isfinite(states))
     states = jnp.where(failed, jnp.nan, states)
     if not throw:
         return states
@@ -141,7 +139,7 @@ def _states(states: Array, result: diffrax.RESULTS, where: str, max_steps: int, 
     return eqx.branched_error_if(
         states,
         failed,
-        jnp.where(result == diffrax.RESULTS.max_steps_reached, 0, 1),
+        jnp.where(solution.result == diffrax.RESULTS.max_steps_reached, 0, 1),
         [
             f"{where} the solver used up max_steps = {max_steps}; raise max_steps, or rtol and atol {advice}",
             f"{where} the solver met a number that is not finite: check x_t, and denoise at these levels {advice}",

@@ -122,8 +122,5 @@ class VPPreconditioning(AbstractPreconditioning):
         """See the class."""
         sigma = _checked(sigma)
         return Scalings(
-            skip=jnp.ones_like(sigma),
-            out=-sigma,
-            input=1 / jnp.sqrt(1 + sigma**2),
-            noise=self.schedule.time_at(sigma),
+            skip=jnp.ones_like(sigma), out=-sigma, input=1 / jnp.sqrt(1 + sigma**2), noise=self.schedule.time_at(sigma)
         )

@@ -1,7 +1,7 @@
 """The words that every signature uses.
 
-Notation: everything below `objectives` works on *one* sample; `jax.vmap` makes a
-batch. The only clock is the noise level `sigma` (variance exploding: `x_t = x + sigma z`).
+Notation: everything below `objectives` works on *one* sample; `jax.vmap` makes a batch. The only clock is the noise
+level `sigma` (variance exploding: `x_t = x + sigma z`).
 """
 
 from collections.abc import Callable

@@ -5,7 +5,7 @@ Written with pads, slices and sums only, so that gradients are such too.
 """
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jaxtyping import Float
 
 Taps = tuple[int, ...]
@@ -21,12 +21,7 @@ def _pad(x: Array, axis: int, amount: int) -> Array:
 def _down_axis(x: Array, taps: Taps, axis: int, pad: int) -> Array:
     x = _pad(x, axis, pad)
     size = (x.shape[axis] - len(taps)) // 2 + 1
-    index = [slice(None)] * x.ndim
-
-    def every_second(start: int) -> Array:
-        index[axis] = slice(start, start + 2 * size - 1, 2)
-        return x[tuple(index)]
-
+    every_second = lambda start: lax.slice_in_dim(x, start, start + 2 * size - 1, 2, axis)
     return jnp.sum(jnp.stack([tap / sum(taps) * every_second(k) for k, tap in enumerate(taps)]), 0)
 
 
@@ -40,12 +35,7 @@ def _up_axis(x: Array, taps: Taps, axis: int) -> Array:
     if len(taps) == 2:
         return jnp.repeat(x, 2, axis)
     size, padded = x.shape[axis], _pad(x, axis, 1)
-    index = [slice(None)] * x.ndim
-
-    def shifted(offset: int) -> Array:
-        index[axis] = slice(1 + offset, 1 + offset + size)
-        return padded[tuple(index)]
-
+    shifted = lambda offset: lax.slice_in_dim(padded, 1 + offset, 1 + offset + size, axis=axis)
     a, b = taps[0] * 2 / sum(taps), taps[1] * 2 / sum(taps)
     even = a * shifted(-1) + b * shifted(0)
     odd = b * shifted(0) + a * shifted(1)

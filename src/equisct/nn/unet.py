@@ -46,12 +46,8 @@ _recomputed = eqx.filter_checkpoint(_kept)
 
 
 def _check_sizes(resolution: int, multipliers: tuple[int, ...], blocks: int, width: int) -> None:
-    for name, value in (
-        ("resolution", resolution),
-        ("blocks", blocks),
-        ("width", width),
-        ("multipliers", len(multipliers)),
-    ):
+    sizes = {"resolution": resolution, "blocks": blocks, "width": width, "multipliers": len(multipliers)}
+    for name, value in sizes.items():
         if value < 1:
             raise ValueError(f"{name}: expected at least 1, found {value}")
     divisor = 2 ** (len(multipliers) - 1)
@@ -199,19 +195,8 @@ class SongUNet(eqx.Module):
 
     mapping: Mapping
     body: UNetBody
-    tap_before_norm: bool = eqx.field(static=True)
-    tap_after_silu: bool = eqx.field(static=True)
-
-    def __init__(
-        self,
-        mapping: Mapping,
-        body: UNetBody,
-        *,
-        tap_before_norm: bool = False,
-        tap_after_silu: bool = False,
-    ):
-        self.mapping, self.body = mapping, body
-        self.tap_before_norm, self.tap_after_silu = tap_before_norm, tap_after_silu
+    tap_before_norm: bool = eqx.field(static=True, default=False, kw_only=True)
+    tap_after_silu: bool = eqx.field(static=True, default=False, kw_only=True)
 
     def __call__(
         self,

@@ -14,10 +14,10 @@ from jax import Array
 from jaxtyping import Float, PyTree
 
 from .._base.check import check_positive
-from .._base.concrete import check_array, concrete
+from .._base.concrete import concrete
 from .._base.defaults import SIGMA_MAX, SIGMA_MIN
 from .._base.types import Denoiser, Key, Level, Sample, Scalar
-from .interface import AbstractSampler, Walk, descending_levels, levels_below
+from .interface import AbstractLevelSampler, Walk, check_descending, descending_levels
 
 Renoise: TypeAlias = Callable[[Level, Level], Array]
 """`(tau, sigma_min) -> scaling` of the noise that lifts a sample at level `sigma_min` to level `tau`."""
@@ -63,11 +63,9 @@ def multistep(
     Raises:
         ValueError: levels known before tracing are out of order or below `sigma_min`; `clip` <= 0.
     """
-    _check_levels(levels, sigma_min)
-    if clip is not None:
-        check_positive("clip", clip)
+    _check(levels, sigma_min, clip)
     levels = jnp.asarray(levels, jnp.promote_types(z.dtype, jnp.float32))
-    return _jump(endpoint, levels[0] * z, levels, key, sigma_min, renoise, clip, keep=False)[0]
+    return _jump(endpoint, levels[0] * z, levels, key, sigma_min, renoise, clip)[0]
 
 
 def _jump(
@@ -78,8 +76,6 @@ def _jump(
     sigma_min: float,
     renoise: Renoise,
     clip: float | None,
-    *,
-    keep: bool,
 ) -> Walk:
     path, x = [x_t], endpoint(x_t, levels[0])
     keys = [] if key is None else jr.split(key, levels.size - 1)
@@ -87,17 +83,13 @@ def _jump(
         x = x if clip is None else jnp.clip(x, -clip, clip)
         path.append(x + renoise(tau, sigma_min) * jr.normal(noise_key, x.shape, x.dtype))
         x = endpoint(path[-1], tau)
-    return x, path if keep else None
+    return x, path
 
 
-class Multistep(AbstractSampler):
-    """`multistep` as a module: one step from the first level alone, two with another, and so on.
+class Multistep(AbstractLevelSampler):
+    """`multistep` as a module, with its settings: one step from the first level alone, two with another, and so on.
 
-    Args:
-        levels: strictly descending, all >= `sigma_min`; one evaluation of `model.endpoint` each.
-        sigma_min: level of what the model returns.
-        renoise: scaling of the fresh noise; `renoise_to_level` or `renoise_full`.
-        clip: clamps the sample to [-clip, clip] before each renoising.
+    It evaluates `model.endpoint` once per level.
     """
 
     levels: tuple[float, ...] = eqx.field(static=True, converter=descending_levels, default=(SIGMA_MAX,))
@@ -106,9 +98,7 @@ class Multistep(AbstractSampler):
     clip: float | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
-        _check_levels(np.array(self.levels), self.sigma_min)
-        if self.clip is not None:
-            check_positive("clip", self.clip)
+        _check(np.array(self.levels), self.sigma_min, self.clip)
 
     @property
     def name(self) -> str:
@@ -116,36 +106,23 @@ class Multistep(AbstractSampler):
         count = len(self.levels)
         return {1: "one-step", 2: "two-step"}.get(count, f"multistep-{count}")
 
-    def below(self, sigma: float) -> "Multistep":
-        """See `AbstractSampler`."""
-        return Multistep(levels_below(self.levels, sigma), self.sigma_min, self.renoise, self.clip)
-
-    def begin(self, z: Sample) -> Sample:
-        """See `AbstractSampler`."""
-        return jnp.asarray(self.levels[0], z.dtype) * z
-
-    def enter(self, x_t: Sample) -> Sample:
-        """See `AbstractSampler`."""
-        return x_t
-
     def walk(self, model: PyTree, x_t: Sample, key: Key | None, *, keep: bool) -> Walk:
         """See `AbstractSampler`.
 
         Raises:
             ValueError: for more than one level without a key.
         """
+        del keep  # so few that they are always kept
         if len(self.levels) > 1 and key is None:
             raise ValueError(f"key: expected a key for the fresh noise of {len(self.levels)} levels, found None")
         levels = jnp.asarray(self.levels, jnp.promote_types(x_t.dtype, jnp.float32))
-        return _jump(model.endpoint, x_t, levels, key, self.sigma_min, self.renoise, self.clip, keep=keep)
+        return _jump(model.endpoint, x_t, levels, key, self.sigma_min, self.renoise, self.clip)
 
 
-def _check_levels(levels: Array | np.ndarray, sigma_min: float) -> None:
-    check_array("levels", levels, positive=True)
+def _check(levels: Array | np.ndarray, sigma_min: float, clip: float | None) -> None:
+    check_descending(levels)
+    if clip is not None:
+        check_positive("clip", clip)
     found = concrete(levels)
-    if found is None:
-        return
-    if not np.all(np.diff(found) < 0):
-        raise ValueError(f"levels: expected strictly descending levels, found {found}")
-    if found[-1] < np.asarray(sigma_min, found.dtype):
+    if found is not None and found[-1] < np.asarray(sigma_min, found.dtype):
         raise ValueError(f"levels: expected levels >= sigma_min = {sigma_min}, found {found[-1]}")

@@ -38,16 +38,10 @@ def _count(jaxpr: Jaxpr) -> int:
         if equation.params.get("name") == _NAME:
             total += 1
             continue
-        inside = sum(_count(inner) for value in equation.params.values() for inner in _jaxprs(value))
+        leaves = jax.tree.leaves(equation.params)
+        inner = [leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf for leaf in leaves]
+        inside = sum(_count(leaf) for leaf in inner if isinstance(leaf, Jaxpr))
         if inside and equation.primitive.name in ("while", "cond"):
             raise ValueError(f"sampler: expected evaluations outside {equation.primitive.name}, found {inside} in one")
         total += inside * equation.params.get("length", 1)
     return total
-
-
-def _jaxprs(value: object) -> list[Jaxpr]:
-    if isinstance(value, ClosedJaxpr):
-        return [value.jaxpr]
-    if isinstance(value, Jaxpr):
-        return [value]
-    return [jaxpr for item in value for jaxpr in _jaxprs(item)] if isinstance(value, tuple | list) else []

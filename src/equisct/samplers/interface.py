@@ -1,21 +1,23 @@
 """What every sampler is: a module with a name, called with a model and noise, or with a noisy sample and its level."""
 
 import abc
+import dataclasses
 from collections.abc import Sequence
 from typing import TypeAlias
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import Float, PyTree
 
 from .._base.check import check_positive
-from .._base.concrete import check_array
+from .._base.concrete import check_array, concrete
 from .._base.types import Key, Sample
 
-Walk: TypeAlias = tuple[Array, list[Array] | None]
-"""The sample, and the noisy samples that were evaluated on the way, in stacks or alone, if they are kept."""
+Walk: TypeAlias = tuple[Array, PyTree]
+"""The sample, and the noisy samples that were evaluated on the way, in stacks or alone: complete if they are kept."""
 
 
 class AbstractSampler(eqx.Module):
@@ -34,13 +36,13 @@ class AbstractSampler(eqx.Module):
     def below(self, sigma: float) -> "AbstractSampler":
         """The same sampler begun at level `sigma`, > 0: that level first, then its own below it."""
 
-    @abc.abstractmethod
     def begin(self, z: Sample) -> Sample:
-        """The noisy sample that unit noise stands for, in the sampler's own coordinates."""
+        """The noisy sample that unit noise stands for, in the sampler's own coordinates: by default the noise."""
+        return z
 
-    @abc.abstractmethod
     def enter(self, x_t: Sample) -> Sample:
-        """A noisy sample at the first level, `x + sigma z`, in the sampler's own coordinates."""
+        """A noisy sample at the first level, `x + sigma z`, in the sampler's own coordinates: by default itself."""
+        return x_t
 
     @abc.abstractmethod
     def walk(self, model: PyTree, x_t: Sample, key: Key | None, *, keep: bool) -> Walk:
@@ -57,25 +59,35 @@ class AbstractSampler(eqx.Module):
     def trajectory(self, model: PyTree, z: Sample, *, key: Key | None = None) -> Float[Array, "points *shape"]:
         """The noisy sample `x_t` at each level, then the sample."""
         x, path = self.walk(model, self.begin(z), key, keep=True)
-        assert path is not None
-        stacks = [step if step.ndim > x.ndim else step[None] for step in path]
-        return jnp.concatenate([*stacks, x[None]])
+        return jnp.concatenate([step if step.ndim > x.ndim else step[None] for step in (*jax.tree.leaves(path), x)])
+
+
+class AbstractLevelSampler(AbstractSampler):
+    """A sampler that goes down a list of levels."""
+
+    levels: eqx.AbstractVar[tuple[float, ...]]
+
+    def below(self, sigma: float) -> "AbstractSampler":
+        """See `AbstractSampler`."""
+        check_positive("sigma", sigma)
+        rest = (float(sigma), *(level for level in self.levels if level < sigma))
+        return dataclasses.replace(self, levels=rest)
+
+    def begin(self, z: Sample) -> Sample:
+        """`x_t` of no signal."""
+        return jnp.asarray(self.levels[0], z.dtype) * z
+
+
+def check_descending(levels: object) -> None:
+    """Raises `ValueError` unless levels known before tracing are finite, > 0 and strictly descending."""
+    check_array("levels", levels, positive=True)
+    found = concrete(levels)
+    if found is not None and not np.all(np.diff(found) < 0):
+        raise ValueError(f"levels: expected strictly descending levels, found {found}")
 
 
 def descending_levels(levels: Sequence[float] | Float[Array | np.ndarray, "points"]) -> tuple[float, ...]:
-    """Levels as numbers.
-
-    Raises:
-        ValueError: unless they are finite, > 0 and strictly descending.
-    """
+    """Levels as numbers, checked."""
     found = np.asarray(levels, np.float64)
-    check_array("levels", found, positive=True)
-    if not np.all(np.diff(found) < 0):
-        raise ValueError(f"levels: expected strictly descending levels, found {found}")
+    check_descending(found)
     return tuple(map(float, found))
-
-
-def levels_below(levels: tuple[float, ...], sigma: float) -> tuple[float, ...]:
-    """`sigma`, and the levels below it."""
-    check_positive("sigma", sigma)
-    return (float(sigma), *(level for level in levels if level < sigma))

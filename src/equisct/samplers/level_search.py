@@ -12,9 +12,7 @@ from .._base.check import check_at_least
 
 
 def search_levels(
-    objective: Callable[[Sequence[float]], float],
-    grid: Float[np.ndarray, " points"],
-    count: int,
+    objective: Callable[[Sequence[float]], float], grid: Float[np.ndarray, " points"], count: int
 ) -> tuple[float, ...]:
     """The `count` levels, first the grid's top, each found by a ternary search on the grid's index, greedily.
 

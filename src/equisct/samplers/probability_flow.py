@@ -17,12 +17,13 @@ from jax import Array
 from jaxtyping import ArrayLike, Float, PyTree
 
 from .._base.check import check_at_least
-from .._base.concrete import check_array, concrete
 from .._base.defaults import KARRAS_POINTS
 from .._base.types import Denoiser, Key, Sample, Scalar
 from ..diffusion import euler_step, heun_step, pf_drift
 from ..discretization import karras_grid
-from .interface import AbstractSampler, Walk, descending_levels, levels_below
+from .interface import AbstractLevelSampler, Walk, check_descending, descending_levels
+
+EDM_LEVELS = descending_levels(karras_grid(KARRAS_POINTS)[::-1])
 
 
 class Churn(eqx.Module):
@@ -68,8 +69,7 @@ def heun(
     Raises:
         ValueError: levels known before tracing are out of order or not > 0; churn without a key.
     """
-    grid = _grid(levels, z)
-    return _walk(heun_step, denoise, grid[0] * z, grid, churn, key, keep=False)[0]
+    return _solve(heun_step, denoise, z, levels, churn, key)
 
 
 def euler(
@@ -81,8 +81,7 @@ def euler(
     key: Key | None = None,
 ) -> Sample:
     """Euler's first-order solver: as `heun`, with one evaluation of `denoise` per level."""
-    grid = _grid(levels, z)
-    return _walk(_euler, denoise, grid[0] * z, grid, churn, key, keep=False)[0]
+    return _solve(_euler, denoise, z, levels, churn, key)
 
 
 def _euler(denoise: Denoiser, x_t: Sample, t: Scalar, r: Scalar) -> Sample:
@@ -90,6 +89,15 @@ def _euler(denoise: Denoiser, x_t: Sample, t: Scalar, r: Scalar) -> Sample:
 
 
 Step = Callable[[Denoiser, Array, Array, Array], Array]
+
+
+def _solve(
+    step: Step, denoise: Denoiser, z: Array, levels: ArrayLike | None, churn: Churn | None, key: Key | None
+) -> Array:
+    levels = np.array(EDM_LEVELS) if levels is None else levels
+    check_descending(levels)
+    grid = jnp.asarray(levels).astype(jnp.promote_types(z.dtype, jnp.float32))
+    return _walk(step, denoise, grid[0] * z, grid, churn, key, keep=False)[0]
 
 
 def _walk(
@@ -109,7 +117,7 @@ def _walk(
     x_t, path = jax.lax.scan(one_step, x_t, (grid[:-1], grid[1:], body_keys))
     lifted, t = _lift(churn, grid.size, x_t, grid[-1], last_key)
     x = denoise(lifted, t)  # the Euler step to level 0: x_t + (0 - t) (x_t - denoised) / t
-    return x, None if path is None else [path, x_t]
+    return x, [path, x_t]
 
 
 def _lift(churn: Churn, points: int, x_t: Array, t: Array, noise_key: Key | None) -> tuple[Array, Array]:
@@ -122,38 +130,20 @@ def _lift(churn: Churn, points: int, x_t: Array, t: Array, noise_key: Key | None
     return x_t + scaling * jr.normal(noise_key, x_t.shape, x_t.dtype), lifted
 
 
-def _grid(levels: ArrayLike | None, z: Array) -> Array:
-    """The levels in the sample's precision."""
-    if levels is None:
-        levels = np.array(_edm_levels())
-    check_array("levels", levels, positive=True)
-    found = concrete(levels)
-    if found is not None and not np.all(np.diff(found) < 0):
-        raise ValueError(f"levels: expected strictly descending levels, found {found}")
-    return jnp.asarray(levels).astype(jnp.promote_types(z.dtype, jnp.float32))
+class AbstractSolver(AbstractLevelSampler):
+    """A fixed-step solver of the PF-ODE; arguments as those of `Heun`."""
 
+    levels: tuple[float, ...] = eqx.field(static=True, converter=descending_levels, default=EDM_LEVELS)
+    churn: Churn | None = None
 
-def _edm_levels() -> tuple[float, ...]:
-    return descending_levels(karras_grid(KARRAS_POINTS)[::-1])
-
-
-class AbstractSolver(AbstractSampler):
-    """A fixed-step solver of the PF-ODE."""
-
-    levels: eqx.AbstractVar[tuple[float, ...]]
-    churn: eqx.AbstractVar[Churn | None]
+    @property
+    def name(self) -> str:
+        """`heun-18`, `euler-18` of 18 levels."""
+        return f"{type(self).__name__.lower()}-{len(self.levels)}"
 
     @abc.abstractmethod
     def step(self, denoise: Denoiser, x_t: Sample, t: Scalar, r: Scalar) -> Sample:
         """From level `t` to level `r`."""
-
-    def begin(self, z: Sample) -> Sample:
-        """See `AbstractSampler`."""
-        return jnp.asarray(self.levels[0], z.dtype) * z
-
-    def enter(self, x_t: Sample) -> Sample:
-        """See `AbstractSampler`."""
-        return x_t
 
     def walk(self, model: PyTree, x_t: Sample, key: Key | None, *, keep: bool) -> Walk:
         """See `AbstractSampler`.
@@ -166,25 +156,10 @@ class AbstractSolver(AbstractSampler):
 
 
 class Heun(AbstractSolver):
-    """`heun` as a module, EDM's sampler: 2 levels - 1 evaluations of `model.denoise`.
+    """`heun` as a module, EDM's sampler: 2 levels - 1 evaluations of `model.denoise`; levels and churn as there.
 
-    Args:
-        levels: strictly descending, > 0; by default 18 points of the Karras grid from 80 to 0.002 with rho = 7.
-        churn: fresh noise on the way; None solves the ODE. Begun at another level, its amount is shared among the
-            levels that are left.
+    Begun at another level, the churn's amount is shared among the levels that are left.
     """
-
-    levels: tuple[float, ...] = eqx.field(static=True, converter=descending_levels, default_factory=_edm_levels)
-    churn: Churn | None = None
-
-    @property
-    def name(self) -> str:
-        """`heun-18` of 18 levels."""
-        return f"heun-{len(self.levels)}"
-
-    def below(self, sigma: float) -> "Heun":
-        """See `AbstractSampler`."""
-        return Heun(levels_below(self.levels, sigma), self.churn)
 
     def step(self, denoise: Denoiser, x_t: Sample, t: Scalar, r: Scalar) -> Sample:
         """See `equisct.heun_step`."""
@@ -193,18 +168,6 @@ class Heun(AbstractSolver):
 
 class Euler(AbstractSolver):
     """`euler` as a module: one evaluation of `model.denoise` per level; arguments as those of `Heun`."""
-
-    levels: tuple[float, ...] = eqx.field(static=True, converter=descending_levels, default_factory=_edm_levels)
-    churn: Churn | None = None
-
-    @property
-    def name(self) -> str:
-        """`euler-18` of 18 levels."""
-        return f"euler-{len(self.levels)}"
-
-    def below(self, sigma: float) -> "Euler":
-        """See `AbstractSampler`."""
-        return Euler(levels_below(self.levels, sigma), self.churn)
 
     def step(self, denoise: Denoiser, x_t: Sample, t: Scalar, r: Scalar) -> Sample:
         """See `equisct.euler_step`."""

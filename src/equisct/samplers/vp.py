@@ -4,6 +4,9 @@ Notation as in `variance_preserving`: `x_vp = sqrt(alpha_bar) x_t`, and `z_hat =
 that the denoiser implies, DDPM's eps.
 """
 
+from collections.abc import Callable
+from types import SimpleNamespace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -22,12 +25,7 @@ Table = dict[str, np.ndarray]
 
 
 def ancestral(
-    denoise: Denoiser,
-    z: Sample,
-    *,
-    key: Key,
-    schedule: VPSchedule | None = None,
-    clip: float | None = 1.0,
+    denoise: Denoiser, z: Sample, *, key: Key, schedule: VPSchedule | None = None, clip: float | None = 1.0
 ) -> Sample:
     """DDPM's ancestral sampler, variance `beta_n` (Ho et al. 2020, Algorithm 2): one evaluation per time.
 
@@ -41,34 +39,28 @@ def ancestral(
     Raises:
         ValueError: unless `clip` is None or a finite number > 0.
     """
-    sampler = Ancestral(schedule or VPSchedule(), clip)
-    return _ancestral(denoise, z, _ancestral_table(sampler.schedule), key, clip, keep=False)[0]
+    return Ancestral(schedule or VPSchedule(), clip)(SimpleNamespace(denoise=denoise), z, key=key)
 
 
-def _ancestral_table(schedule: VPSchedule) -> Table:
-    now, betas = schedule.alpha_bars, schedule.betas
-    before = np.append(1.0, now[:-1])
-    return {
-        "scale": 1 / np.sqrt(now),
-        "sigma": schedule.sigmas,
-        "of_denoised": np.sqrt(before) * betas / (1 - now),
-        "of_x": np.sqrt(1 - betas) * (1 - before) / (1 - now),
-        "std": np.sqrt(betas) * (np.arange(len(now)) > 0),
-    }
+Mean = Callable[[dict[str, Array], Array, Array, Array], Array]
+"""`(row, x_vp, x_t, denoised) -> x_vp` at the next time, before the fresh noise."""
 
 
-def _ancestral(denoise: Denoiser, x_vp: Array, table: Table, key: Key, clip: float | None, *, keep: bool) -> Walk:
-    def one_time(x_vp: Array, inputs: tuple[dict[str, Array], Key]) -> tuple[Array, Array | None]:
+def _walk(denoise: Denoiser, x_vp: Array, table: Table, mean: Mean, key: Key | None, *, keep: bool) -> Walk:
+    """From the last time to the first, in the sample's precision; without a key no noise is added."""
+
+    def one_time(x_vp: Array, inputs: tuple[dict[str, Array], Key | None]) -> tuple[Array, Array | None]:
         row, noise_key = inputs
         x_t = row["scale"] * x_vp
-        denoised = denoise(x_t, row["sigma"])
-        denoised = denoised if clip is None else jnp.clip(denoised, -clip, clip)
-        mean = row["of_denoised"] * denoised + row["of_x"] * x_vp
-        return mean + row["std"] * jr.normal(noise_key, x_vp.shape, x_vp.dtype), x_t if keep else None
+        x_vp = mean(row, x_vp, x_t, denoise(x_t, row["sigma"]))
+        if noise_key is not None:
+            x_vp += row["std"] * jr.normal(noise_key, x_vp.shape, x_vp.dtype)
+        return x_vp, x_t if keep else None
 
-    keys = jr.split(key, len(table["sigma"]))
-    x, path = jax.lax.scan(one_time, x_vp, (_descending(table, x_vp), keys))
-    return x, None if path is None else [path]
+    dtype = jnp.promote_types(x_vp.dtype, jnp.float32)
+    rows = {name: jnp.asarray(column[::-1].copy(), dtype) for name, column in table.items()}
+    keys = None if key is None else jr.split(key, len(table["sigma"]))
+    return jax.lax.scan(one_time, x_vp, (rows, keys))
 
 
 class Ancestral(AbstractSampler):
@@ -107,13 +99,23 @@ class Ancestral(AbstractSampler):
             raise ValueError(f"sigma: expected one of the schedule's levels, such as {sigmas[time]:g}, found {sigma}")
         return Ancestral(self.schedule, self.clip, time + 1)
 
-    def begin(self, z: Sample) -> Sample:
-        """See `AbstractSampler`."""
-        return z
-
     def enter(self, x_t: Sample) -> Sample:
         """See `AbstractSampler`."""
-        return x_t * float(np.sqrt(self.schedule.alpha_bars[(self.times or self.schedule.times) - 1]))
+        return x_t * float(np.sqrt(self.schedule.alpha_bars[: self.times][-1]))
+
+    def table(self) -> Table:
+        """The coefficients of the walk."""
+        now, betas, sigmas = (
+            column[: self.times] for column in (self.schedule.alpha_bars, self.schedule.betas, self.schedule.sigmas)
+        )
+        before = np.append(1.0, now[:-1])
+        return {
+            "scale": 1 / np.sqrt(now),
+            "sigma": sigmas,
+            "of_denoised": np.sqrt(before) * betas / (1 - now),
+            "of_x": np.sqrt(1 - betas) * (1 - before) / (1 - now),
+            "std": np.sqrt(betas) * (np.arange(len(now)) > 0),
+        }
 
     def walk(self, model: PyTree, x_t: Sample, key: Key | None, *, keep: bool) -> Walk:
         """See `AbstractSampler`.
@@ -123,8 +125,12 @@ class Ancestral(AbstractSampler):
         """
         if key is None:
             raise ValueError("key: expected a key for the fresh noise of each time, found None")
-        table = {name: column[: self.times] for name, column in _ancestral_table(self.schedule).items()}
-        return _ancestral(model.denoise, x_t, table, key, self.clip, keep=keep)
+
+        def mean(row: dict[str, Array], x_vp: Array, x_t: Array, denoised: Array) -> Array:
+            denoised = denoised if self.clip is None else jnp.clip(denoised, -self.clip, self.clip)
+            return row["of_denoised"] * denoised + row["of_x"] * x_vp
+
+        return _walk(model.denoise, x_t, self.table(), mean, key, keep=keep)
 
 
 def ddim(
@@ -152,34 +158,11 @@ def ddim(
     Raises:
         ValueError: `times` out of order or outside the schedule; `eta` < 0; `eta` > 0 without a key.
     """
-    sampler = DDIM(times, eta, schedule or VPSchedule())
-    return _ddim(denoise, z, sampler.table(), eta, key, keep=False)[0]
-
-
-def _ddim(denoise: Denoiser, x_vp: Array, table: Table, eta: float, key: Key | None, *, keep: bool) -> Walk:
-    if eta > 0 and key is None:
-        raise ValueError(f"key: expected a key, because eta = {eta}, found None")
-
-    def one_time(x_vp: Array, inputs: tuple[dict[str, Array], Key | None]) -> tuple[Array, Array | None]:
-        row, noise_key = inputs
-        x_t = row["scale"] * x_vp
-        denoised = denoise(x_t, row["sigma"])
-        x_vp = row["of_denoised"] * denoised + row["of_noise"] * (x_t - denoised) / row["sigma"]
-        if noise_key is not None:
-            x_vp += row["std"] * jr.normal(noise_key, x_vp.shape, x_vp.dtype)
-        return x_vp, x_t if keep else None
-
-    keys = None if eta == 0 or key is None else jr.split(key, len(table["sigma"]))
-    x, path = jax.lax.scan(one_time, x_vp, (_descending(table, x_vp), keys))
-    return x, None if path is None else [path]
+    return DDIM(times, eta, schedule or VPSchedule())(SimpleNamespace(denoise=denoise), z, key=key)
 
 
 def _whole_numbers(times: Int[np.ndarray, " evaluations"] | tuple[int, ...]) -> tuple[int, ...]:
     return tuple(map(int, times))
-
-
-def _quadratic() -> tuple[int, ...]:
-    return _whole_numbers(VPSchedule().quadratic(50))
 
 
 class DDIM(AbstractSampler):
@@ -192,7 +175,9 @@ class DDIM(AbstractSampler):
         sigma: a level above those of `times` that is evaluated first, or None.
     """
 
-    times: tuple[int, ...] = eqx.field(static=True, converter=_whole_numbers, default_factory=_quadratic)
+    times: tuple[int, ...] = eqx.field(
+        static=True, converter=_whole_numbers, default=_whole_numbers(VPSchedule().quadratic(50))
+    )
     eta: float = eqx.field(static=True, default=0.0)
     schedule: VPSchedule = VPSchedule()
     sigma: float | None = eqx.field(static=True, default=None)
@@ -241,10 +226,6 @@ class DDIM(AbstractSampler):
         rest = [time for time in self.times if self.schedule.sigmas[time] < sigma]
         return DDIM(tuple(rest), self.eta, self.schedule, float(sigma))
 
-    def begin(self, z: Sample) -> Sample:
-        """See `AbstractSampler`."""
-        return z
-
     def enter(self, x_t: Sample) -> Sample:
         """See `AbstractSampler`."""
         return x_t / float(self.table()["scale"][-1])
@@ -255,10 +236,11 @@ class DDIM(AbstractSampler):
         Raises:
             ValueError: for `eta` > 0 without a key.
         """
-        return _ddim(model.denoise, x_t, self.table(), self.eta, key, keep=keep)
+        if self.eta > 0 and key is None:
+            raise ValueError(f"key: expected a key, because eta = {self.eta}, found None")
 
+        def mean(row: dict[str, Array], x_vp: Array, x_t: Array, denoised: Array) -> Array:
+            del x_vp
+            return row["of_denoised"] * denoised + row["of_noise"] * (x_t - denoised) / row["sigma"]
 
-def _descending(table: dict[str, np.ndarray], z: Array) -> dict[str, Array]:
-    """The rows from the last time to the first, in the sample's precision."""
-    dtype = jnp.promote_types(z.dtype, jnp.float32)
-    return {name: jnp.asarray(column[::-1].copy(), dtype) for name, column in table.items()}
+        return _walk(model.denoise, x_t, self.table(), mean, None if self.eta == 0 else key, keep=keep)

@@ -24,8 +24,8 @@ from jaxtyping import PyTree
 
 from .._base.check import check_at_least
 from .._base.files import partial_name
-from .manifest import DamagedError, FormatError, read_manifest, write_manifest
-from .reading import checked_checkpoint, load_tree, steps_in
+from .manifest import NAME, write_manifest
+from .reading import checked_checkpoint, load_tree, newest_whole, steps_in
 from .weights import CheckpointError, named_arrays
 
 T = TypeVar("T")
@@ -95,7 +95,9 @@ class CheckpointStore:
         try:
             self._checkpointer.wait_until_finished()
             if _is_first():
-                _forget_place(place)
+                mark = place / "commit_success.txt"  # Orbax's, of which only its being there counts
+                if mark.is_file():
+                    mark.write_text("whole\n")  # instead of the absolute path
                 write_manifest(place, notes)
         except Exception as error:
             raise self._failed(place, arrays, error) from error
@@ -106,7 +108,7 @@ class CheckpointStore:
     def _failed(self, place: pathlib.Path, arrays: dict[str, Any], error: Exception) -> CheckpointError:
         with contextlib.suppress(OSError):
             if _is_first():
-                if not (place / "MANIFEST.json").is_file():
+                if not (place / NAME).is_file():
                     _remove(place)
                 self._sweep()
         needed = sum(leaf.size * leaf.dtype.itemsize for leaf in arrays.values())
@@ -137,46 +139,31 @@ class CheckpointStore:
             CheckpointError: if a whole checkpoint is of another tree (names the first array that differs), or of
                 another version's format; such ones are never put aside.
         """
-        chosen = self._choose() if _is_first() else -1
+        aside = lambda place, error: self._set_aside(place, f"is damaged and left aside: {error}")
+        found = newest_whole(self._folder, self.steps(), aside) if _is_first() else None
         if jax.process_count() > 1:
-            chosen = int(multihost_utils.broadcast_one_to_all(np.int64(chosen)))
-        if chosen < 0:
-            return None
-        found = checked_checkpoint(self._folder / str(chosen))
-        return chosen, load_tree(found, like), found.notes
+            step = int(multihost_utils.broadcast_one_to_all(np.int64(found.step if found else -1)))
+            found = None if step < 0 else checked_checkpoint(self._folder / str(step))
+        return None if found is None else (found.step, load_tree(found, like), found.notes)
 
-    def _choose(self) -> int:
-        """The newest step whose files are all as written; damaged ones above it are renamed. -1: none."""
-        for step in reversed(self.steps()):
-            place = self._folder / str(step)
-            try:
-                read_manifest(place)
-            except FormatError as error:
-                raise CheckpointError(f"checkpoint {error}; take the version that wrote it") from error
-            except DamagedError as error:
-                aside = place.with_name(f"{step}.damaged")
-                _remove(aside)
-                place.rename(aside)
-                self._warn(f"checkpoint {step} is damaged and left aside: {error}")
-            else:
-                return step
-        return -1
+    def _set_aside(self, place: pathlib.Path, found: str) -> None:
+        aside = place.with_name(f"{place.name}.damaged")
+        _remove(aside)
+        place.rename(aside)
+        self._warn(f"checkpoint {place.name} {found}")
 
     def _sweep(self) -> None:
         """Removes what a killed process left: unfinished saves and deletions."""
         for path in self._folder.iterdir():
-            unfinished = ".orbax-checkpoint-tmp" in path.name or path.name.endswith(".deleting")
-            if path.name.isdecimal() and not (path / "MANIFEST.json").is_file():
-                unfinished = unfinished or partial_name(path / "MANIFEST.json").is_file()  # killed while it was written
-            if unfinished or (path.name.isdecimal() and path.is_dir() and not any(path.iterdir())):
+            if ".orbax-checkpoint-tmp" in path.name or path.name.endswith(".deleting"):
                 _remove(path)
-            elif path.name.isdecimal() and not (path / "MANIFEST.json").is_file():
-                aside = path.with_name(f"{path.name}.damaged")
-                _remove(aside)
-                path.rename(aside)
-                self._warn(
-                    f"checkpoint {path.name} has no MANIFEST.json, so it was never finished or is damaged: left aside"
-                )
+            elif path.name.isdecimal() and not (path / NAME).is_file():
+                killed = partial_name(path / NAME).is_file()  # while it was written
+                if killed or (path.is_dir() and not any(path.iterdir())):
+                    _remove(path)
+                else:
+                    found = f"has no {NAME}, so it was never finished or is damaged: left aside"
+                    self._set_aside(path, found)
 
     def _prune(self) -> None:
         """Deletes the steps that need not be kept; each is renamed first, so that no half of one is ever seen."""
@@ -201,13 +188,6 @@ class CheckpointStore:
             self._checkpointer.close()
 
 
-def _forget_place(place: pathlib.Path) -> None:
-    """Rewrites the mark in which Orbax notes the absolute path; only its being there counts."""
-    mark = place / "commit_success.txt"
-    if mark.is_file():
-        mark.write_text("whole\n")
-
-
 def _is_first() -> bool:
     return jax.process_index() == 0
 
@@ -216,11 +196,8 @@ def _own_copy(arrays: dict[str, Any]) -> dict[str, Any]:
     """Copies where the backend might hand out the very memory that the next update overwrites: on a CPU."""
     if jax.default_backend() != "cpu":
         return arrays
-    return {name: jnp.copy(leaf) if _is_spread(leaf) else np.array(leaf) for name, leaf in arrays.items()}
-
-
-def _is_spread(leaf: object) -> bool:
-    return isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+    is_spread = lambda leaf: isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+    return {name: jnp.copy(leaf) if is_spread(leaf) else np.array(leaf) for name, leaf in arrays.items()}
 
 
 def _remove(path: pathlib.Path) -> None:

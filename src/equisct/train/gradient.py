@@ -1,6 +1,7 @@
 """The gradient of one batch: in one piece or in microbatches, as a whole or part by part, in the chosen precision."""
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
@@ -12,7 +13,7 @@ from jaxtyping import PyTree
 from .._base.tree import batch_size, global_norm, trainable
 from .._base.types import Batch, Key, Scalar, Step
 from ..model import WithTeacher, consistency_part, in_precision, student_of
-from ..objectives.terms import SplitObjective, Terms
+from ..objectives.terms import SplitObjective
 from .placement import keep_divided, keep_placed, keep_whole
 from .state import Recipe
 
@@ -41,30 +42,27 @@ def batch_gradient(
         return WithTeacher(student, prepared(model.teacher)) if isinstance(model, WithTeacher) else student
 
     objective = recipe.objective
-    if isinstance(objective, SplitObjective):
-        draws = keep_divided(objective.draw(batch, step, key=key), mesh)
-        parts_of = lambda parameters, draws: _parts(objective, whole(parameters), draws)
-        gradients, losses = _accumulate(recipe, parts_of, parameters, draws, mesh)
-        return _collect(recipe, gradients, objective.reduce(losses))
+    if not isinstance(objective, SplitObjective):
+        loss_of = lambda parameters: objective(whole(parameters), batch, step, key=key)
+        (loss, terms), gradient = jax.value_and_grad(loss_of, has_aux=True)(parameters)
+        return Gradient(gradient, loss, terms)
 
-    def loss_of(parameters: PyTree) -> tuple[Scalar, PyTree]:
-        return objective(whole(parameters), batch, step, key=key)
+    def parts_of(parameters: PyTree, draws: PyTree) -> tuple[dict[str, Scalar], PyTree]:
+        losses = objective.sample_losses(whole(parameters), draws)
+        return objective.reduce(losses).weighted, losses
 
-    (loss, terms), gradient = jax.value_and_grad(loss_of, has_aux=True)(parameters)
-    return Gradient(gradient, loss, terms)
-
-
-def _parts(objective: SplitObjective, model: PyTree, draws: PyTree) -> tuple[dict[str, Scalar], PyTree]:
-    losses = objective.sample_losses(model, draws)
-    return objective.reduce(losses).weighted, losses
+    draws = keep_divided(objective.draw(batch, step, key=key), mesh)
+    gradients, losses = _accumulate(recipe, parts_of, parameters, draws, mesh)
+    terms, norms = objective.reduce(losses), [global_norm(consistency_part(gradient)) for gradient in gradients]
+    named = dict(zip(sorted(terms.parts), norms, strict=True)) if recipe.gradient_parts else None
+    return Gradient(jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *gradients), terms.loss, terms, named)
 
 
-def _gradients(
-    recipe: Recipe,
-    parts_of: Callable[[PyTree, PyTree], tuple[dict[str, Scalar], PyTree]],
-    parameters: PyTree,
-    draws: PyTree,
-) -> tuple[list[PyTree], PyTree]:
+PartsOf: TypeAlias = Callable[[PyTree, PyTree], tuple[dict[str, Scalar], PyTree]]
+"""`(parameters, draws) -> (each part of the loss with its weight, the samples' losses)`."""
+
+
+def _gradients(recipe: Recipe, parts_of: PartsOf, parameters: PyTree, draws: PyTree) -> tuple[list[PyTree], PyTree]:
     """The gradient of the loss, or of each of its parts (by name, ascending) if the recipe asks, and the losses."""
     parts, pullback, losses = jax.vjp(lambda parameters: parts_of(parameters, draws), parameters, has_aux=True)
     pick = lambda names: {name: jnp.full_like(parts[name], name in names) for name in parts}
@@ -73,11 +71,7 @@ def _gradients(
 
 
 def _accumulate(
-    recipe: Recipe,
-    parts_of: Callable[[PyTree, PyTree], tuple[dict[str, Scalar], PyTree]],
-    parameters: PyTree,
-    draws: PyTree,
-    mesh: Mesh | None,
+    recipe: Recipe, parts_of: PartsOf, parameters: PyTree, draws: PyTree, mesh: Mesh | None
 ) -> tuple[list[PyTree], PyTree]:
     """`_gradients` of the whole batch, in microbatches one after the other: their mean, and the losses in order."""
     count = recipe.microbatches
@@ -100,9 +94,3 @@ def _accumulate(
     total, losses = jax.lax.scan(add, zeros, keep_divided(jax.tree.map(split, draws), mesh, axis=1))
     joined = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1).reshape(-1, *leaf.shape[2:]), losses)
     return jax.tree.map(lambda leaf: leaf / count, total), joined
-
-
-def _collect(recipe: Recipe, gradients: list[PyTree], terms: Terms) -> Gradient:
-    norms = [global_norm(consistency_part(gradient)) for gradient in gradients]
-    named = dict(zip(sorted(terms.parts), norms, strict=True)) if recipe.gradient_parts else None
-    return Gradient(jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *gradients), terms.loss, terms, named)

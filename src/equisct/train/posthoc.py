@@ -17,11 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float64, PyTree
-from safetensors import SafetensorError, safe_open
 
 from .._base.check import check_at_least
 from .averages import AbstractAverage, ConstantDecay, PowerFunction
-from .weights import CheckpointError, load_weights, named_arrays, write_arrays
+from .weights import CheckpointError, load_weights, opened, write_arrays
 
 T = TypeVar("T")
 
@@ -125,21 +124,14 @@ def combine(trees: Iterable[T], coefficients: Float64[np.ndarray, " trees"]) -> 
     for found, tree in enumerate(trees, 1):
         if found > len(coefficients):
             break
-        latest = tree
-        term = _scaled(tree, coefficients[found - 1])
+        latest, factor = tree, coefficients[found - 1]
+        arrays = eqx.filter(tree, eqx.is_inexact_array)
+        term = jax.tree.map(lambda leaf: factor * np.asarray(leaf, np.float64), arrays)  # noqa: B023  (called at once)
         total = term if total is None else jax.tree.map(np.add, total, term)
     if latest is None or found != len(coefficients):
         raise ValueError(f"trees: expected one per coefficient and at least one, found {found} for {len(coefficients)}")
-    summed = jax.tree.map(lambda a, leaf: jnp.asarray(a, leaf.dtype), total, _averaged(latest))
+    summed = jax.tree.map(lambda a, leaf: jnp.asarray(a, leaf.dtype), total, eqx.filter(latest, eqx.is_inexact_array))
     return eqx.combine(summed, latest)
-
-
-def _averaged(tree: PyTree) -> PyTree:
-    return eqx.filter(tree, eqx.is_inexact_array)
-
-
-def _scaled(tree: PyTree, factor: float) -> PyTree:
-    return jax.tree.map(lambda leaf: factor * np.asarray(leaf, np.float64), _averaged(tree))
 
 
 # --- snapshots ---
@@ -173,8 +165,7 @@ def save_snapshot(
     rules = json.dumps([_average_to_json(average) for average in averages])
     path = pathlib.Path(folder) / f"step_{step:08d}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {name: np.asarray(leaf) for name, leaf in named_arrays(list(trees)).items()}
-    write_arrays(path, arrays, {"step": str(step), "averages": rules})
+    write_arrays(path, list(trees), {"step": str(step), "averages": rules})
     return path
 
 
@@ -226,31 +217,24 @@ def _average_to_json(average: AbstractAverage) -> dict[str, Any]:
     raise ValueError(f"averages: expected {' or '.join(AVERAGES)}, found {type(average).__name__}")
 
 
-def _average_from_json(found: Any, path: pathlib.Path) -> AbstractAverage:
+def _average_from_json(found: Any) -> AbstractAverage:
     settings = dict(found)
     kind = settings.pop("kind")
     if kind not in AVERAGES:
-        raise CheckpointError(f"snapshot {path}: expected averages {' or '.join(AVERAGES)}, found {kind!r}")
+        raise ValueError(f"averages: expected {' or '.join(AVERAGES)}, found {kind!r}")
     return AVERAGES[kind](**settings)
 
 
 def _read_snapshot(path: pathlib.Path) -> Snapshot:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"snapshot: expected a safetensors file, found a damaged one at {path} ({error})"
-        ) from error
+    with opened(path, "snapshot") as file:
+        metadata = file.metadata() or {}
     if not {"step", "averages"} <= set(metadata):
         raise CheckpointError(f"snapshot {path}: expected a file of save_snapshot, found one without its averages")
     try:
         step = int(metadata["step"])
-        averages = tuple(_average_from_json(found, path) for found in json.loads(metadata["averages"]))
+        averages = tuple(_average_from_json(found) for found in json.loads(metadata["averages"]))
         if not averages or path.name != f"step_{step:08d}.safetensors":
             raise ValueError(f"step {step} with {len(averages)} averages")
-    except CheckpointError:
-        raise
     except (TypeError, ValueError, KeyError, RecursionError) as error:
         raise CheckpointError(f"snapshot {path}: expected step and averages in its metadata, found {error}") from error
     return Snapshot(path, step, averages)

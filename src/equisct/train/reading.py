@@ -4,13 +4,14 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
-from .manifest import DamagedError, FormatError, read_manifest, read_notes
+from .manifest import NAME, DamagedError, FormatError, read_manifest, read_notes
 from .weights import CheckpointError, check_same, named_arrays, with_arrays
 
 T = TypeVar("T")
@@ -35,21 +36,45 @@ def find_checkpoint(folder: pathlib.Path, step: int | None = None) -> Checkpoint
     found = steps_in(folder)
     if step is not None and step not in found:
         raise CheckpointError(f"checkpoint: expected one of the steps {found} in {folder}, found {step}")
-    problems = []
-    for each in reversed(found if step is None else [step]):
-        place = folder.absolute() / str(each)
+    problems, place = [], folder.absolute()
+    steps = found if step is None else [step]
+    chosen = newest_whole(place, steps, lambda _, error: problems.append(str(error)))
+    if chosen is None:
+        raise CheckpointError(f"checkpoint: expected a whole one in {folder}, found {'; '.join(problems) or 'none'}")
+    return chosen
+
+
+def newest_whole(
+    folder: pathlib.Path, steps: list[int], damaged: Callable[[pathlib.Path, DamagedError], object]
+) -> Checkpoint | None:
+    """That of the last of `steps` whose files are all as written, if any; `damaged` is told of those after it.
+
+    Raises:
+        CheckpointError: if one is of another version's format.
+    """
+    for place in (folder / str(step) for step in reversed(steps)):
         try:
             return _described(place, read_manifest(place))
         except FormatError as error:
             raise CheckpointError(f"checkpoint {error}; take the version that wrote it") from error
         except DamagedError as error:
-            problems.append(str(error))
-    raise CheckpointError(f"checkpoint: expected a whole one in {folder}, found {'; '.join(problems) or 'none'}")
+            damaged(place, error)
+    return None
 
 
 def checked_checkpoint(place: pathlib.Path) -> Checkpoint:
     """That in the folder `place`, whose files have been compared with their hashes already."""
     return _described(place, read_notes(place))
+
+
+def _described(place: pathlib.Path, content: dict[str, Any]) -> Checkpoint:
+    try:
+        shapes = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (dtype, shape) in content["leaves"].items()}
+        return Checkpoint(place, int(place.name), shapes, content["notes"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"checkpoint {place}: expected a list of its arrays, found another ({error!r})"
+        ) from error
 
 
 def check_fits(folder: pathlib.Path, like: PyTree) -> None:
@@ -78,16 +103,6 @@ def read_checkpoint(folder: str | os.PathLike[str], like: T, step: int | None = 
     return load_tree(find_checkpoint(pathlib.Path(folder), step), like)
 
 
-def _described(place: pathlib.Path, content: dict[str, Any]) -> Checkpoint:
-    try:
-        shapes = {name: jax.ShapeDtypeStruct(shape, dtype) for name, (dtype, shape) in content["leaves"].items()}
-        return Checkpoint(place, int(place.name), shapes, content["notes"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"checkpoint {place}: expected a list of its arrays, found another ({error!r})"
-        ) from error
-
-
 def load_tree(checkpoint: Checkpoint, like: T, *, partial: bool = False) -> T:
     """The tree in a checkpoint that has been checked, laid out as `like` says.
 
@@ -103,7 +118,11 @@ def load_tree(checkpoint: Checkpoint, like: T, *, partial: bool = False) -> T:
     groups = {name.partition("/")[0] for name in expected}
     shapes = {n: leaf for n, leaf in checkpoint.shapes.items() if not partial or n.partition("/")[0] in groups}
     check_same(expected, shapes, checkpoint.place)
-    target = {name: _target(leaf) for name, leaf in expected.items()}
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    target = {
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding or one)
+        for name, leaf in expected.items()
+    }
     layout = ocp.checkpoint_utils.construct_restore_args(target)
     try:
         with ocp.PyTreeCheckpointer() as reader:
@@ -121,9 +140,4 @@ def load_tree(checkpoint: Checkpoint, like: T, *, partial: bool = False) -> T:
 def steps_in(folder: pathlib.Path) -> list[int]:
     """The steps of which there is a folder with a manifest, ascending."""
     found = [path for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
-    return sorted(int(path.name) for path in found if (path / "MANIFEST.json").is_file())
-
-
-def _target(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    return sorted(int(path.name) for path in found if (path / NAME).is_file())

@@ -32,10 +32,6 @@ class StepReport(eqx.Module):
     skipped_in_row: Int[Array, ""]
 
 
-def _where(condition: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
-    return jax.tree.map(lambda n, o: jnp.where(condition, n, o) if eqx.is_array(n) else n, new, old)
-
-
 def _taught(recipe: Recipe, state: TrainState, model: PyTree, finite: Bool[Array, ""]) -> PyTree:
     """The teacher after the update that led to `model`."""
     if recipe.teacher_share is None:
@@ -62,8 +58,8 @@ def _advance(constants: tuple[Recipe, Batch, Key], state: TrainState) -> tuple[T
     rules = zip(recipe.averages, state.averages, strict=True)
     ema = update_average(recipe.average, state.ema, model, state.step)
     averages = tuple(update_average(rule, old, model, state.step) for rule, old in rules)
-    taken = _where(
-        finite,
+    taken = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old) if eqx.is_array(new) else new,
         (model, ema, averages, optimiser_state),
         (state.model, state.ema, state.averages, state.optimiser_state),
     )
@@ -76,12 +72,7 @@ def _advance(constants: tuple[Recipe, Batch, Key], state: TrainState) -> tuple[T
         mesh=state.mesh,
     )
     report = StepReport(
-        found.loss,
-        found.terms,
-        global_norm(consistency_part(gradient)),
-        found.part_norms,
-        finite,
-        new.skipped_in_row,
+        found.loss, found.terms, global_norm(consistency_part(gradient)), found.part_norms, finite, new.skipped_in_row
     )
     return keep_placed(new, state.mesh), report
 

@@ -3,9 +3,11 @@
 A file holds two groups, `model/` and `ema/`; nothing in it can run code.
 """
 
+import contextlib
 import os
 import pathlib
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any, NoReturn, TypeVar
 
 import equinox as eqx
 import jax
@@ -52,18 +54,12 @@ def save_weights(
         ema: averaged weights.
         metadata: strings to store beside them, such as the step.
     """
-    path = pathlib.Path(path)
-    groups = {"model": model, "ema": ema}
-    arrays = {
-        f"{group}/{name}": np.asarray(leaf)
-        for group, tree in groups.items()
-        for name, leaf in named_arrays(tree).items()
-    }
-    write_arrays(path, arrays, metadata)
+    write_arrays(pathlib.Path(path), {"model": model, "ema": ema}, metadata)
 
 
-def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None) -> None:
-    """Writes a safetensors file, whole or not at all."""
+def write_arrays(path: pathlib.Path, tree: PyTree, metadata: dict[str, str] | None) -> None:
+    """Writes the arrays of a tree, by their names, to a safetensors file, whole or not at all."""
+    arrays = {name: np.asarray(leaf) for name, leaf in named_arrays(tree).items()}
     atomic_write(path, lambda place: save_file(arrays, place, metadata=metadata))
 
 
@@ -81,34 +77,36 @@ def load_weights(path: str | os.PathLike[str], like: T, *, group: str = "ema") -
     path = pathlib.Path(path)
     if not path.is_file():
         raise CheckpointError(f"checkpoint: expected a file, found none at {path}")
+    with opened(path, "checkpoint") as file:
+        names = [name for name in file.keys() if name.startswith(f"{group}/")]  # noqa: SIM118  (not a mapping)
+        found = {name.removeprefix(f"{group}/"): file.get_tensor(name) for name in names}
+    check_same(named_arrays(like), found, path)
+    return with_arrays(like, {name: jnp.asarray(array) for name, array in found.items()})
+
+
+@contextlib.contextmanager
+def opened(path: pathlib.Path, what: str) -> Iterator[Any]:
+    """A safetensors file to read; `CheckpointError` if it is damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
-            names = [name for name in file.keys() if name.startswith(f"{group}/")]  # noqa: SIM118  (not a mapping)
-            found = {name.removeprefix(f"{group}/"): file.get_tensor(name) for name in names}
+            yield file
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"checkpoint: expected a safetensors file, found a damaged one at {path} ({error})"
+            f"{what}: expected a safetensors file, found a damaged one at {path} ({error})"
         ) from error
-    expected = named_arrays(like)
-    check_same(expected, found, path)
-    return with_arrays(like, {name: jnp.asarray(array) for name, array in found.items()})
 
 
 def check_same(expected: dict[str, Any], found: dict[str, Any], path: pathlib.Path) -> None:
     """Raises `CheckpointError` at the first array that is missing, left over, or of another shape or dtype."""
+
+    def refuse(message: str) -> NoReturn:
+        raise CheckpointError(f"checkpoint {path}: {message}: another model?")
+
     for name, leaf in expected.items():
         if name not in found:
-            raise CheckpointError(
-                f"checkpoint {path}: expected an array {name} {leaf.shape}, found none: another model?"
-            )
+            refuse(f"expected an array {name} {leaf.shape}, found none")
         array = found[name]
         if array.shape != leaf.shape or array.dtype != leaf.dtype:
-            raise CheckpointError(
-                f"checkpoint {path}: array {name}: expected {leaf.dtype} {leaf.shape}, "
-                f"found {array.dtype} {array.shape}: another model?"
-            )
-    extra = sorted(set(found) - set(expected))
-    if extra:
-        raise CheckpointError(
-            f"checkpoint {path}: expected {len(expected)} arrays, found also {extra[0]}: another model?"
-        )
+            refuse(f"array {name}: expected {leaf.dtype} {leaf.shape}, found {array.dtype} {array.shape}")
+    if extra := sorted(set(found) - set(expected)):
+        refuse(f"expected {len(expected)} arrays, found also {extra[0]}")
