@@ -337,6 +337,7 @@ WRONG_CALLS = {
     "score_from_denoised": lambda: sct.score_from_denoised(X, Y, 1.0),
     "ScoreGuidedTraining": lambda: sct.ScoreGuidedTraining(curriculum=CURRICULUM, distance=untyped(abs)),
     "solve_pf_ode": lambda: sct.solve_pf_ode(identity, X, TWO, 1.0),
+    "descending_levels": lambda: sct.descending_levels(untyped(3)),
     "stratified": lambda: sct.stratified(untyped(2.5), key=KEY),
     "nn.conv2d": lambda: nn.conv2d(jnp.ones((4, 4, 3)), LAYERS_OF_A_STACK, padding=0),
     "nn.ddpmpp": lambda: nn.ddpmpp(width=untyped(8.5), key=KEY),

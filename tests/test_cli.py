@@ -61,6 +61,23 @@ def test_help_comes_without_jax(command):
     assert "usage" in found.stdout
 
 
+@pytest.mark.parametrize("module", ["app.runs.folder", "app.runs.stored", "app.cli.report_work", "app.cli.sample_work"])
+def test_whatever_reads_a_configuration_knows_the_methods(module):
+    words = (
+        f"import equisct.{module}; from equisct.app.settings import codec, config\n"
+        "print(sorted(codec.kinds(config.Method)))"
+    )
+    found = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == str(sorted(codec.kinds(config.Method)))
+
+
+def test_a_preset_has_its_own_name(monkeypatch):
+    """Or its runs would lie in another's folder."""
+    monkeypatch.setitem(presets.PRESETS, "mine", ("Of one's own.", presets.TINY))
+    with pytest.raises(ValueError, match="PRESETS: expected preset='mine' in the one of that name, found 'tiny'"):
+        train.parse(["mine"])
+
+
 def test_help_documents_every_field(capsys):
     pages = [run(train.main, capsys, name, "--help") for name in presets.PRESETS]
     assert all(code == 0 for code, _ in pages)

@@ -292,6 +292,14 @@ def test_a_method_that_forgets_to_build_is_no_method():
         untyped(methods.AbstractDoubling)()
 
 
+def test_a_method_that_is_no_dataclass_is_refused_when_it_is_made():
+    """Its settings would be no flags, and be stored nowhere; in a process of its own, since a class stays known."""
+    body = "    share: float = 0.5\n    build = methods.ICT.build\n"
+    words = f"from equisct.app import methods\nclass Bare(methods.ICT):\n{body}Bare()"
+    ended = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=False)
+    assert "Bare: expected a frozen dataclass, or its settings are no flags" in ended.stderr
+
+
 def write_lpips(folder):
     """Weights of a narrow network for LPIPS."""
     for name, arrays in zip(lpips.FILES, lpips_weights(), strict=True):
@@ -617,20 +625,21 @@ class Plain(methods.Method):
 presets.PRESETS["plain"] = ("One level.", dataclasses.replace(presets.TOY, preset="plain", method=Plain()))
 '''
 EVERY_COMMAND = """
-from equisct.app.cli import evaluate, report, sample, train
+from equisct.app.cli import evaluate, sample, train
 train.main("plain --run.dir run --run.steps 2 --run.batch 8 --sample.n 1 --log.no-tensorboard --log.every 1 "
            "--torso.width 4 --torso.blocks 1 --parallel.devices 1 --data.samples 64 --optim.no-decay".split())
 train.main("resume run --run.steps 4".split())
 sample.main("run --n 2 --out a.npz".split())
 evaluate.main("model run --n 16 --features pixels --metrics frechet --out record.json".split())
-report.main("run --n 2 --levels 2".split())
 """
+ALONE = "from equisct.app.cli import report; report.main(['run', '--n', '2', '--levels', '2'])"
 
 
 def test_a_method_from_scratch_works_in_every_command_and_its_terms_are_drawn(tmp_path):
     (tmp_path / "plain.py").write_text(OWN)
-    ended = call(tmp_path, "-c", EVERY_COMMAND, EQUISCT_METHODS=str(tmp_path / "plain.py"))
-    assert ended.returncode == 0, ended.stderr
+    for words in (EVERY_COMMAND, ALONE):
+        ended = call(tmp_path, "-c", words, EQUISCT_METHODS=str(tmp_path / "plain.py"))
+        assert ended.returncode == 0, ended.stderr
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert all(row["size"] > 0 for row in rows)

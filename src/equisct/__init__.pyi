@@ -98,7 +98,9 @@ from .samplers.consistency import one_step as one_step
 from .samplers.consistency import renoise_full as renoise_full
 from .samplers.consistency import renoise_to_level as renoise_to_level
 from .samplers.evaluations import count_evaluations as count_evaluations
+from .samplers.interface import AbstractLevelSampler as AbstractLevelSampler
 from .samplers.interface import AbstractSampler as AbstractSampler
+from .samplers.interface import descending_levels as descending_levels
 from .samplers.level_search import search_levels as search_levels
 from .samplers.probability_flow import Churn as Churn
 from .samplers.probability_flow import Euler as Euler

@@ -1,5 +1,6 @@
 """All figures of a set of samples against a reference, and which records may be compared."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -83,11 +84,10 @@ def check_comparable(records: Mapping[str, dict[str, Any]]) -> None:
     """Raises `ValueError`, naming the first part that differs, unless all records share their pipeline.
 
     Args:
-        records: by their names, two or more, each with `pipeline`.
+        records: by their names, each with `pipeline`.
     """
     short = lambda value: f"{value:.12}" if isinstance(value, str) and len(value) == 64 else str(value)
-    first, *others = records
-    for other in others:
+    for first, other in itertools.pairwise(records):
         for part in PIPELINE:
             a, b = (records[name]["pipeline"][part] for name in (first, other))
             if a != b:

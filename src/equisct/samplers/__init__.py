@@ -9,7 +9,9 @@ from .consistency import one_step as one_step
 from .consistency import renoise_full as renoise_full
 from .consistency import renoise_to_level as renoise_to_level
 from .evaluations import count_evaluations as count_evaluations
+from .interface import AbstractLevelSampler as AbstractLevelSampler
 from .interface import AbstractSampler as AbstractSampler
+from .interface import descending_levels as descending_levels
 from .level_search import search_levels as search_levels
 from .probability_flow import Churn as Churn
 from .probability_flow import Euler as Euler

@@ -57,6 +57,9 @@ def parse(arguments: Sequence[str] | None = None) -> Config:
     if words[:1] in (["from-config"], ["resume"]):
         config = _parse_stored(*words)
     else:
+        for name, (_, config) in PRESETS.items():
+            if config.preset != name:
+                raise ValueError(f"PRESETS: expected preset={name!r} in the one of that name, found {config.preset!r}")
         choices = tyro.extras.subcommand_type_from_defaults(
             {name: config for name, (_, config) in PRESETS.items()}, {name: text for name, (text, _) in PRESETS.items()}
         )

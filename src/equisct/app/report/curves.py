@@ -19,10 +19,11 @@ def draw_curves(rows: Sequence[dict[str, Any]], terms: Sequence[str], path: str 
     matplotlib = importlib.import_module("matplotlib.figure")  # only now: a second that not every command needs
     figure = matplotlib.Figure(figsize=(10, 3.4), layout="constrained")
     loss, norm = figure.subplots(1, 2)
+    dot = "o" if len(rows) == 1 else ""  # a line through one point is nothing
     lines = {name: [math.nan if row.get(name) is None else row[name] for row in rows] for name in terms}
     for name, values in lines.items():
-        loss.plot(steps, values, label=name.replace("_", " "), linewidth=1)
-    norm.plot(steps, [row["gradient_norm"] for row in rows], label="gradient norm", linewidth=1)
+        loss.plot(steps, values, label=name.replace("_", " "), linewidth=1, marker=dot)
+    norm.plot(steps, [row["gradient_norm"] for row in rows], label="gradient norm", linewidth=1, marker=dot)
     changes = [(a["points"], b["points"], a["step"]) for a, b in zip(rows, rows[1:], strict=False)]
     for axis, label in ((loss, "loss"), (norm, "torso's gradient norm")):
         for before, after, step in changes:

@@ -35,6 +35,9 @@ def list_actions(run: Running) -> list[Every]:
         *(make(run) for make in MORE),
         Every(0, run.stop, also=run.interruption.told),
     ]
+    for each in listed:
+        if not isinstance(each, Every):
+            raise TypeError(f"actions.MORE: expected functions of a run that return a train.Every, found {each}")
     return [dataclasses.replace(each, action=_stoppable(run, each.action)) for each in listed]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..._base.files import atomic_write, partial_name
+from .. import methods as methods  # a configuration names one by its class: they must be known
 from ..settings.codec import from_json, to_json
 from ..settings.config import Config
 from ..tracking import redact

@@ -44,6 +44,7 @@ def try_to_build(config: Config, dataset: Dataset, mesh: Mesh, folder: pathlib.P
     """
     system, teacher = _system(config, dataset)
     recipe = build_recipe(config, system, teacher.model if teacher else None)
+    system.samplers(0)  # not only when the first picture is drawn
     if config.eval.every:
         Evaluator(config, system, dataset, mesh)
     state = eqx.filter_eval_shape(lambda key: init_state(recipe, _first_model(system, teacher, key)), jr.key(0))

@@ -46,7 +46,7 @@ class Method(abc.ABC):
 
     Raises:
         TypeError: where a class that is no interface (`Abstract...`) has no `build` of its own: it would silently train
-            as its parent does.
+            as its parent does; and where one that is built is no `dataclasses.dataclass(frozen=True)`.
     """
 
     learns_pairs: ClassVar[bool] = False
@@ -55,6 +55,11 @@ class Method(abc.ABC):
     def __init_subclass__(cls) -> None:
         if not cls.__name__.startswith("Abstract") and "build" not in vars(cls):
             raise TypeError(f"{cls.__name__}: expected a method build of its own, found none (docs/extend.md)")
+
+    def __post_init__(self) -> None:
+        if "__dataclass_fields__" not in vars(type(self)):
+            name = type(self).__name__
+            raise TypeError(f"{name}: expected a frozen dataclass, or its settings are no flags, found a bare class")
 
     @abc.abstractmethod
     def build(self, config: "Config", shape: tuple[int, ...]) -> System:
