@@ -109,8 +109,7 @@ def test_any_other_error_of_an_action_is_a_bug(words, tmp_path, monkeypatch):
     assert harness.status(tmp_path / "run")["status"] == "failed"
 
 
-@pytest.mark.parametrize("first_end", [(0, 2), (3, 99)])
-def test_a_trace_may_begin_at_once_and_ends_with_the_run(words, first_end, tmp_path):
-    ended = call(train.main, *words, "--run.dir", tmp_path / "run", "--log.profile", *first_end)
+def test_a_trace_may_begin_at_once_and_ends_with_the_run(words, tmp_path):
+    ended = call(train.main, *words, "--run.dir", tmp_path / "run", "--log.profile", 0, 99)
     assert ended.code == 0, ended.err
     assert [*(tmp_path / "run" / "profile").rglob("*.xplane.pb")]
