@@ -113,3 +113,9 @@ def test_a_trace_may_begin_at_once_and_ends_with_the_run(words, tmp_path):
     ended = call(train.main, *words, "--run.dir", tmp_path / "run", "--log.profile", 0, 99)
     assert ended.code == 0, ended.err
     assert [*(tmp_path / "run" / "profile").rglob("*.xplane.pb")]
+
+
+def test_an_action_that_is_none_is_named(words, tmp_path, monkeypatch):
+    monkeypatch.setattr(actions, "MORE", [lambda run: print])
+    with pytest.raises(TypeError, match=r"actions.MORE: expected functions of a run that return a train.Every, found"):
+        call(train.main, *words, "--run.dir", tmp_path / "run")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from equisct.evaluation import (
     FeatureMoments,
     bootstrap,
+    check_comparable,
     density_coverage,
     energy_distance,
     frechet_at_infinity,
@@ -361,3 +362,9 @@ def test_bad_call_is_named(name):
     call, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_fewer_than_two_records_have_nothing_to_differ_in():
+    """A report may be of runs without evaluations."""
+    check_comparable({})
+    check_comparable({"one": {"pipeline": {}}})

@@ -116,6 +116,9 @@ WRONG = {
     "no level of the schedule": (
         lambda: sct.Ancestral(SCHEDULE).from_level(MODEL, Z, 500.0, key=KEY), "one of the schedule's levels"
     ),
+    "a level of 0 to begin at": (
+        lambda: sct.Ancestral(SCHEDULE).from_level(MODEL, Z, 0.0, key=KEY), "sigma: expected a finite number > 0"
+    ),
     "clip": (lambda: sct.Ancestral(clip=0.0), "clip: expected"),
 }  # fmt: skip
 

@@ -292,6 +292,15 @@ def test_a_method_that_forgets_to_build_is_no_method():
         untyped(methods.AbstractDoubling)()
 
 
+def test_samplers_that_cannot_be_are_refused_before_anything_is_written(runs, monkeypatch, capsys):
+    """And not when the first picture is drawn, after all updates."""
+    build, ascending = methods.ICT.build, lambda step: (sct.Heun((1.0, 2.0)),)
+    wrong = lambda *words: dataclasses.replace(build(*words), samplers=ascending)
+    monkeypatch.setattr(methods.ICT, "build", wrong)
+    config = dataclasses.replace(SMALL, method=methods.ICT(last=20))
+    assert "levels: expected strictly descending levels" in refusal(config, runs / "ascending", capsys)
+
+
 def test_a_method_that_is_no_dataclass_is_refused_when_it_is_made():
     """Its settings would be no flags, and be stored nowhere; in a process of its own, since a class stays known."""
     body = "    share: float = 0.5\n    build = methods.ICT.build\n"

@@ -93,6 +93,7 @@ class Ancestral(AbstractSampler):
         Raises:
             ValueError: unless it is one of the schedule's levels, to a thousandth.
         """
+        check_positive("sigma", sigma)
         sigmas = self.schedule.sigmas
         time = int(np.argmin(np.abs(np.log(sigmas / sigma))))
         if not np.isclose(sigmas[time], sigma, rtol=1e-3):
