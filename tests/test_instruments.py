@@ -326,3 +326,13 @@ def test_shares_are_shares_and_speeds_are_not_negative(actions):
 
 def test_endless_batches_stay_lazy():
     assert list(itertools.islice(Throughput(1).time_batches(itertools.count()), 3)) == [0, 1, 2]
+
+
+def test_a_state_that_was_given_out_stays_as_it_was():
+    """It is written later, while the window goes on."""
+    window, sums = Window(), {"denoising": PerLevel(np.ones(3), np.ones(3), EDGES)}
+    window.add(Update(loss=1.0, gradient_norm=2.0, finite=True, per_level=sums))
+    state = window.to_json()
+    before = json.dumps(state)
+    window.add(Update(loss=3.0, gradient_norm=2.0, finite=True, per_level=sums))
+    assert json.dumps(state) == before

@@ -88,6 +88,15 @@ def test_a_walk_begun_at_its_own_first_level_is_the_whole_walk(name, sampler, fu
     np.testing.assert_allclose(found, path[-1], rtol=20 * FLOAT32_ROUNDING, atol=1e-5)
 
 
+@pytest.mark.parametrize("solver", [sct.Euler(LEVELS), sct.Heun(LEVELS)], ids=["euler", "heun"])
+def test_every_point_of_a_trajectory_leads_to_its_end(solver):
+    path = solver.trajectory(MODEL, Z)
+    for x_t, level in zip(path, LEVELS, strict=False):
+        np.testing.assert_allclose(
+            solver.from_level(MODEL, x_t, level), path[-1], rtol=20 * FLOAT32_ROUNDING, atol=1e-5
+        )
+
+
 @given(sigma=st.floats(0.05, 70.0))
 def test_a_walk_begun_between_its_levels_leads_to_the_same_end(sigma):
     """Of an exact endpoint exactly; of a solver, as nearly as its steps are fine."""
