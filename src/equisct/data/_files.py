@@ -28,14 +28,17 @@ def refused(where: FilePath, expected: str, hint: str = "", *, takes: str = "") 
     """
     try:
         yield
-    except DataError:
-        raise
     except Exception as error:  # on hostile files the standard readers raise nearly anything
         place = pathlib.Path(where)
         told = recognised(beginning(place)) if place.is_file() else None
+        told = None if told and told[0] == takes else told
         found = f"a file that cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-        if told and told[0] != takes:
-            found, hint = f"{found}: it is {told[0]}", told[1]
+        if isinstance(error, DataError):
+            if not told:
+                raise
+            where, found, expected, _ = error.args
+        if told:
+            found, hint = f"{told[0]}: {found}", told[1]
         raise DataError(where, found, expected, hint) from error
 
 

@@ -15,7 +15,7 @@ import struct
 import numpy as np
 
 from ._files import FilePath, check_expansion, existing, printable, read_exactly, refused
-from ._foreign import GZIP, beginning, recognised
+from ._foreign import GZIP
 from .errors import DataError
 from .records import ImageSet
 
@@ -106,8 +106,6 @@ def _read(path: pathlib.Path, rank: int) -> np.ndarray:
             kind = "images" if rank == 3 else "labels"
             hint = "is this the file of labels?" if magic == bytes([0, 0, UINT8, 1]) else "is this an IDX file?"
             found = f"a file that begins with {magic.hex(' ') or 'nothing'}"
-            if told := recognised(beginning(path)):
-                found, hint = f"{found}: it is {told[0]}", told[1]
             expected = f"00 00 08 {rank:02x} (IDX, uint8, rank {rank}: {kind})"
             raise DataError(path, found, expected, hint)
         shape = struct.unpack(f">{rank}I", stream.read(4 * rank))

@@ -110,7 +110,9 @@ def evaluate_model(options: ModelOptions) -> None:
     if options.ref:
         reference = load_reference(options.ref)
     else:
-        reference = reference_of(load_data(stored.config.data, seed=stored.config.run.seed), network)
+        reference = reference_of(
+            load_data(stored.config.data, seed=stored.config.run.seed, prefix="equisct-train's --data."), network
+        )
     mesh = data_mesh()
     model, network = place((stored.ema if options.ema == "ema" else stored.model, network), mesh)
     begin = time.monotonic()
