@@ -9,6 +9,7 @@ import tyro
 
 from ..._base.check import check_at_least
 from ..runs.exits import refusing_wrong_input, stopping_cleanly
+from ..settings.data import Reading, check_images
 from ..settings.features import MEASURES, Metric, Network, check_network
 from .plugins import load_plugins
 from .sample import SamplerChoice, check_walk
@@ -54,7 +55,7 @@ class ModelOptions(SamplerChoice, Measuring):
 
 
 @dataclasses.dataclass(frozen=True)
-class ImagesOptions(Measuring):
+class ImagesOptions(Reading, Measuring):
     """Measure images or vectors that are there already."""
 
     path: tyro.conf.Positional[pathlib.Path] = pathlib.Path()
@@ -64,7 +65,7 @@ class ImagesOptions(Measuring):
 
 
 @dataclasses.dataclass(frozen=True)
-class StatsOptions(Network):
+class StatsOptions(Reading, Network):
     """Write the features of a data set into a file to measure against."""
 
     path: tyro.conf.Positional[pathlib.Path] = pathlib.Path()
@@ -98,6 +99,8 @@ def parse(arguments: Sequence[str] | None = None) -> Asked:
             raise ValueError(f"records: expected two or more, found {len(asked.records)}")
         return asked
     check_network("", asked)
+    if isinstance(asked, Reading):
+        check_images("", asked)
     suffix = ".npz" if isinstance(asked, StatsOptions) else ".json"
     if asked.out is not None and (asked.out.suffix != suffix or not asked.out.parent.is_dir()):
         raise ValueError(f"out: expected a file ending in {suffix} in a folder that is there, found {asked.out}")

@@ -37,7 +37,7 @@ FORMAT = "equisct-eval-1"
 def write_statistics(options: StatsOptions) -> None:
     """`equisct-eval stats`."""
     network = network_of(options)
-    found = reference_of(open_samples(options.path), network)
+    found = reference_of(open_samples(options.path, options), network)
     save_reference(options.out, found)
     n, d = found.features.shape
     print(f"wrote {d} features ({network.name}) of {n:,} samples of {found.data} to {options.out}")
@@ -95,7 +95,7 @@ def evaluate_images(options: ImagesOptions) -> None:
     """`equisct-eval images`."""
     assert options.ref is not None
     reference, network = load_reference(options.ref), network_of(options)
-    dataset = open_samples(options.path)
+    dataset = open_samples(options.path, options)
     found = see_all(network, dataset, options.quantise)
     _tell(_record(options, network, reference, [found], images=name_of(dataset)), options.out)
 
@@ -110,7 +110,9 @@ def evaluate_model(options: ModelOptions) -> None:
     if options.ref:
         reference = load_reference(options.ref)
     else:
-        reference = reference_of(load_data(stored.config.data, seed=stored.config.run.seed), network)
+        reference = reference_of(
+            load_data(stored.config.data, seed=stored.config.run.seed, prefix="equisct-train's --data."), network
+        )
     mesh = data_mesh()
     model, network = place((stored.ema if options.ema == "ema" else stored.model, network), mesh)
     begin = time.monotonic()

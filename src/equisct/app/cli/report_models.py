@@ -57,7 +57,7 @@ def load_models(paths: dict[str, pathlib.Path]) -> dict[str, Loaded]:
         data, seed = stored.config.data, stored.config.run.seed
         own = (data, seed if isinstance(data, Mixture) else None)  # a mixture is drawn by the run's seed
         if own not in datasets:
-            datasets[own] = load_data(data, seed=seed)
+            datasets[own] = load_data(data, seed=seed, prefix="equisct-train's --data.")
         found[name] = Loaded(stored, datasets[own])
     return found
 
