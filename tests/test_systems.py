@@ -592,7 +592,7 @@ def test_a_method_of_ones_own_is_one_file(tmp_path):
     shutil.rmtree(named)
     unknown = call(tmp_path, *words)
     assert (unknown.returncode, "found 'Mixed'; one of your own: put EQUISCT_METHODS" in unknown.stderr) == (2, True)
-    told = re.findall("^draw more with (EQUISCT_METHODS=(.*)) equisct-sample run$", ended.stdout, re.MULTILINE)
+    told = re.findall(r"^draw more with (EQUISCT_METHODS=(.*)) \S*equisct-sample run$", ended.stdout, re.MULTILINE)
     assert told == [(f"EQUISCT_METHODS={tmp_path / 'mixed.py'}", str(tmp_path / "mixed.py"))]
     again = call(tmp_path, *words[:-1], "b.npz", EQUISCT_METHODS=told[0][1])
     assert again.returncode == 0, again.stderr

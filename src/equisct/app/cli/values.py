@@ -91,3 +91,22 @@ def _or_none(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         return None
     read = lambda word: None if word == "None" else found.instance_from_str([word])
     return _one(f"{found.metavar}|None", read, lambda value: value is None or found.is_instance(value) is True)
+
+
+@VALUES.primitive_rule
+def _several(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Several of one kind, each of one word: any number of them, or as many as the type says."""
+    members = typing.get_args(info.type)
+    if info.type_origin is not tuple or len(set(members) - {...}) != 1:
+        return None
+    one = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(members[0], info.markers))
+    if not isinstance(one, PrimitiveConstructorSpec) or one.nargs != 1:
+        return None
+    some = members[-1] is ...
+    return PrimitiveConstructorSpec(
+        nargs="*" if some else len(members),
+        metavar=f"[{one.metavar} ...]" if some else " ".join([one.metavar] * len(members)),
+        instance_from_str=lambda words: tuple(one.instance_from_str([word]) for word in words),
+        is_instance=lambda value: isinstance(value, tuple) and all(map(one.is_instance, value)),
+        str_from_instance=lambda value: [word for each in value for word in one.str_from_instance(each)],
+    )
