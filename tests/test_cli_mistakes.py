@@ -1,5 +1,6 @@
 """The usual mistakes on the command line: each gets one short message with the right word; commands as printed."""
 
+import dataclasses
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from PIL import Image
 from equisct import __main__ as module
 from equisct.app import presets
 from equisct.app.cli import data, evaluate, next_step, report, sample, train, values
+from equisct.app.cli.words import read
 from equisct.app.settings import codec
 from equisct.app.settings.config import Optim
 
@@ -192,6 +194,38 @@ def test_values_are_read_as_people_write_them(monkeypatch):
 
 def untyped_path(found: Any) -> str:
     return str(found.data.path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """Fields that a method of one's own may have, and the library's have not."""
+
+    told: bool | None = None
+    several: tuple[bool, ...] = ()
+    mixed: tuple[int, float] = (1, 2.0)
+    either: int | str = 3
+    on: bool = False
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        ("--told True", Own(told=True)),
+        ("--told None", Own()),
+        ("--several True False", Own(several=(True, False))),
+        ("--mixed 1e2 1e-2", Own(mixed=(100, 0.01))),
+        ("--either 1e2", Own(either=100)),
+        ("--either many", Own(either="many")),
+        ("--on", Own(on=True)),
+        ("--told maybe", None),
+        ("--several True maybe", None),
+    ],
+)
+def test_fields_of_ones_own(words, value):
+    """Of kinds that our own settings have not."""
+    found = []
+    code, _, err = call(lambda given: found.append(read(Own, program="p", description="", words=given)), *words.split())
+    assert (code, found) == ((2, []) if value is None else (0, [value])), err
 
 
 def test_help_lists_choices_in_the_order_they_were_written_in():

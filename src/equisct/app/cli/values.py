@@ -7,7 +7,7 @@ import pathlib
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
@@ -55,6 +55,11 @@ def _one(metavar: str, read: Callable[[str], Any], is_one: Callable[[Any], bool]
     )
 
 
+def _is_simple(found: object) -> TypeGuard[PrimitiveConstructorSpec[Any]]:
+    """Whether this reads one word, and says itself what is wrong with it (tyro compares with `choices` before)."""
+    return isinstance(found, PrimitiveConstructorSpec) and found.nargs == 1 and found.choices is None
+
+
 @VALUES.primitive_rule
 def _number_or_path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     if info.type is int:
@@ -87,7 +92,7 @@ def _or_none(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     if info.type_origin not in (types.UnionType, typing.Union) or len(members) != 1:
         return None
     found = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(next(iter(members)), info.markers))
-    if not isinstance(found, PrimitiveConstructorSpec) or found.nargs != 1:
+    if not _is_simple(found):
         return None
     read = lambda word: None if word == "None" else found.instance_from_str([word])
     return _one(f"{found.metavar}|None", read, lambda value: value is None or found.is_instance(value) is True)
@@ -100,7 +105,7 @@ def _several(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     if info.type_origin is not tuple or len(set(members) - {...}) != 1:
         return None
     one = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(members[0], info.markers))
-    if not isinstance(one, PrimitiveConstructorSpec) or one.nargs != 1:
+    if not _is_simple(one):
         return None
     some = members[-1] is ...
     return PrimitiveConstructorSpec(

@@ -112,7 +112,7 @@ def _flags(kind: Any, default: Any, group: str = "") -> Iterator[tuple[str, str 
             yield from _flags(type(value), value, f"{group}{field.name}.")
         elif not ("Positional" in marks or "Suppress" in marks):
             on, off = (f"--{group}{no}{field.name}".replace("_", "-") for no in ("", "no-"))
-            if bool not in (hint, *typing.get_args(hint)[:1]):
+            if bool not in (hint, getattr(hint, "__origin__", None)):
                 yield on, None
             elif "CreatePairsOff" in marks:
                 yield on, ""
