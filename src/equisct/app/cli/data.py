@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import tyro
@@ -19,6 +19,7 @@ from ..parts.data import detect, open_data, speaking_of_flags
 from ..report import draw_panels
 from ..runs.exits import refusing_wrong_input
 from ..settings.data import ImageFiles, Reading, check_images
+from .words import read_one_of
 
 PROGRAM = "equisct-data"
 
@@ -69,16 +70,12 @@ class PackOptions(PathOptions):
     """New file to write: .array_record, read image by image, or .npz, read whole."""
 
 
-Choice = (
-    Annotated[CheckOptions, tyro.conf.subcommand("check")]
-    | Annotated[PreviewOptions, tyro.conf.subcommand("preview")]
-    | Annotated[PackOptions, tyro.conf.subcommand("pack")]
-)
+CHOICES: dict[str, type[PathOptions]] = {"check": CheckOptions, "preview": PreviewOptions, "pack": PackOptions}
 
 
 def parse(arguments: Sequence[str] | None = None) -> PathOptions:
     """What a command line asks for, checked; exits with code 2 and one message if it is wrong."""
-    options: PathOptions = tyro.cli(Choice, prog=PROGRAM, description=DESCRIPTION, args=arguments)  # type: ignore[arg-type]
+    options = read_one_of(CHOICES, program=PROGRAM, description=DESCRIPTION, words=arguments)
     check_images("", options)
     if isinstance(options, CheckOptions) and options.no_index and options.index is not None:
         raise ValueError(f"index: expected none with --no-index, found {options.index}")

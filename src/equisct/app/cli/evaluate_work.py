@@ -102,8 +102,6 @@ def evaluate_images(options: ImagesOptions) -> None:
 
 def evaluate_model(options: ModelOptions) -> None:
     """`equisct-eval model`."""
-    if not (options.run / "config.json").is_file():
-        raise ValueError(f"run: expected a folder of equisct-train with config.json, found {options.run}")
     stored = load_run(options.run, options.step)
     sampler = choose_sampler(options, stored)
     network = network_of(options)
