@@ -181,7 +181,7 @@ def figure_of(chart: Chart, only: int | None = None) -> Iterator[Any]:
     matplotlib = importlib.import_module("matplotlib")  # only now: a second that not every command needs
     figures = importlib.import_module("matplotlib.figure")
     inks = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-    look = dict.fromkeys(inks, INK) | {"svg.fonttype": "none", "svg.hashsalt": chart.name, "font.size": 9}
+    look = dict.fromkeys(inks, INK) | {"svg.fonttype": "none", "svg.hashsalt": f"{chart.name} {only}", "font.size": 9}
     titles = [textwrap.fill(panel.title, LETTERS) if panel.title != chart.title else "" for panel in chart.panels]
     over = 0.1 + LINE * (max(map(_lines, titles)) + any(panel.guides for panel in chart.panels))
     numbers = range(len(chart.panels)) if only is None else [only]

@@ -248,7 +248,7 @@ def marginals_chart(data: np.ndarray, samples: dict[str, np.ndarray], name: str,
     more = f"; the first {MARGINALS} of {data.shape[1]}" * (data.shape[1] > MARGINALS)
     return _chart(
         name, f"Each coordinate of data and samples{of}",
-        f"The share of {len(data):,} data, and of the samples by each sampler, whose coordinate is below a value{more}. "
-        "Where two lines lie on each other, the distributions are the same.",
+        f"The share of {len(data):,} data, and of the samples by each sampler, whose coordinate is below a "
+        f"value{more}. Where two lines lie on each other, the distributions are the same.",
         panels,
     )  # fmt: skip

@@ -19,10 +19,10 @@ DATA = "data"
 """Title of the panel of real samples."""
 
 MARGIN, TITLE = 14, 26
-GAP, GREY = 3, 225
-"""Between the images of a grid, in pixels, and how bright."""
+GAP, GREY = 3, 230
+"""Least width between the images of a grid, in pixels, and how bright it is."""
 
-IMAGE, PANEL = 64, 320
+IMAGE, PANEL = 56, 320
 """Smallest side of an image and of a grid, in pixels, where images are enlarged."""
 
 PLOT, DPI = 3.3, 160
@@ -104,8 +104,9 @@ def _tile(samples: Float[np.ndarray, "n c h w"]) -> Image.Image:
     n, h, w, c = images.shape
     side = math.ceil(math.sqrt(n))
     scale = max(1, -(-IMAGE // max(h, w)), PANEL // (side * max(h, w)))
-    down, right = h * scale + GAP, w * scale + GAP
-    canvas = np.full((math.ceil(n / side) * down - GAP, side * right - GAP, c), GREY, np.uint8)
+    gap = max(GAP, scale)  # a pixel of the images: less, and what reaches their edges grows together
+    down, right = h * scale + gap, w * scale + gap
+    canvas = np.full((math.ceil(n / side) * down - gap, side * right - gap, c), GREY, np.uint8)
     for i, image in enumerate(images.repeat(scale, 1).repeat(scale, 2)):
         top, left = i // side * down, i % side * right
         canvas[top : top + h * scale, left : left + w * scale] = image
