@@ -209,7 +209,7 @@ def samples_of(found: Loaded, name: str, label: str) -> list[Gallery | Chart]:
         for title, image in panel_images(drawn, data).items()
     ]
     first, samples = next(iter(drawn.items()))
-    shown: list[Gallery | Chart] = [Gallery(f"Data and samples{of}", pictures)]
+    shown: list[Gallery | Chart] = [Gallery(f"Data and samples{of}", pictures, small=bool(label))]
     if are_images:
         shown.append(_nearest(found.dataset, samples[:NEAREST], first, of))
     else:

@@ -180,7 +180,7 @@ def _facts(runs: Sequence[RunRows], paths: dict[str, pathlib.Path], loaded: dict
     names = dict.fromkeys(name for each in found for name in each)
     rows = [[name, *[each.get(name, "-") for each in found]] for name in names]
     header = ["", *[run.name for run in runs]] if len(runs) > 1 else []
-    return Table(header, rows, "What was run, on what, and how long", of_words=True)
+    return Table(header, rows, "What was run, on what, and how long", of_words=True, folded=len(runs) > 1)
 
 
 def _settings(groups: Sequence[Group]) -> Table:

@@ -140,10 +140,11 @@ def _draw_panel(axis: Any, panel: Panel, styles: dict[str, tuple[str, str]], tit
         _draw_line(axis, line, *styles[line.label])
     axis.set(xlabel=panel.xlabel, ylabel=panel.ylabel, xscale=panel.xscale, yscale=panel.yscale)
     _set_ticks(axis, panel)
-    low, high = axis.get_xlim()
-    free = low  # of the words at guides, those that would run into the ones before are left out
-    for x, words in panel.guides:
+    for x, _ in panel.guides:
         axis.axvline(x, color="0.6", linewidth=0.7, zorder=0)
+    (low, high) = axis.get_xlim()
+    free = low  # words that would run into those before them are left out
+    for x, words in panel.guides:
         if x >= free:
             axis.annotate(words, (x, 1), xycoords=("data", "axes fraction"), fontsize=7, va="bottom")
             free = x + (high - low) * 0.03 * (len(words) + 1)
@@ -165,7 +166,7 @@ def _set_ticks(axis: Any, panel: Panel) -> None:
             one.set_minor_formatter(ticker.NullFormatter())
         else:
             whole = one is axis.xaxis and panel.xlabel == "update"
-            one.set_major_locator(ticker.MaxNLocator(5, integer=whole, steps=STEPS))
+            one.set_major_locator(ticker.MaxNLocator(5, integer=whole, steps=STEPS, min_n_ticks=1 if whole else 2))
         one.set_major_formatter(ticker.FuncFormatter(number_in_words))
     if panel.ticks:
         axis.set_xticks([x for x, _ in panel.ticks], [words for _, words in panel.ticks])
