@@ -31,6 +31,7 @@ from equisct import (
     VPPreconditioning,
     VPSchedule,
 )
+from equisct.app.parts import sampling
 from equisct.app.report import (
     Chart,
     Gallery,
@@ -58,11 +59,14 @@ from equisct.app.report.chart import COLOURS, FEW, chart_csv, chart_png, dotted,
 from equisct.app.report.grid import Plane
 from equisct.app.report.page import page
 from equisct.app.report.runs import curve, differences
+from equisct.app.settings.config import Noise
 from equisct.app.tracking import Window, term_columns, update_from_report
 from equisct.diagnostics import measure_alignment
 from equisct.nn import TorsoMLP
 from equisct.oracle import Empirical, Gaussian
-from equisct.train import Recipe, init_state, train_step
+from equisct.train import Recipe, data_mesh, init_state, train_step
+from equisct.train.placement import place
+from strategies import untyped
 from tolerances import FLOAT32_ROUNDING
 
 numbers = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=6)
@@ -474,6 +478,17 @@ def test_vectors_are_drawn_over_the_data_on_named_axes(d, tmp_path):
         spread = alone(data).std(0)
         assert spread[0] >= spread[1] >= data.std(0).min() * 0.5
         assert "principal component 1 of 5" in alone.names[0]
+
+
+def test_weights_on_a_mesh_and_in_a_checkpoint_are_drawn_with_by_one_program():
+    """Whatever a run has drawn at its end, its report need not compile again."""
+    model = ConsistencyModel(TorsoMLP(2, 4, depth=1, key=jr.key(0)), BoundaryPreconditioning())
+    programs = lambda: untyped(sampling._draw_chunk)._cached._cache_size()
+    before, found = programs(), []
+    for weights in (place(model, data_mesh(2)), model):
+        found.append(sampling.draw_samples(sampling.jump((), Noise()), weights, (2,), 4, key=jr.key(0)))
+    np.testing.assert_array_equal(*found)
+    assert programs() == before + 1
 
 
 def test_marginals_are_shares_below_each_value():
