@@ -349,6 +349,7 @@ def test_a_run_leaves_everything_in_its_folder(tiny):
         assert picture.width > 3 * 2 * 8
         settings = hashlib.sha256((tiny / "config.json").read_bytes()).hexdigest()[:12]
         expected = {"step": "12", "weights": "ema", "seed": "0", "preset": "tiny", "settings": settings}
+        assert [*json.loads(picture.text.pop("panels"))] == ["data", "one-step", "two-step", "heun-4"]
         assert picture.text == expected
     with open_png(tiny / "curves.png") as picture:
         assert picture.width > 800

@@ -113,14 +113,14 @@ def check(options: CheckOptions) -> None:
         dataset = open_data(options.path, options)
         for _ in _pieces(dataset, np.arange(dataset.size)):  # what cannot be read, it says
             pass
-        print(_summary(dataset.size, dataset.shape))
+        print(summary(dataset.size, dataset.shape))
         return
     files = picture_files(options.path)
     entries = scan(files)
     found = survey(entries, options.size)
     for name, reason in found.bad:
         print(f"bad: {ascii(name)}: {reason}")
-    print(_summary(len(found.good), found.shape))
+    print(summary(len(found.good), found.shape))
     print(f"bad files: {len(found.bad):,}; files of other kinds, left alone: {files.ignored.total():,}")
     if left := count_others(files.ignored, pictures=True):
         print(f"pictures among them, not read: {left}")
@@ -133,7 +133,8 @@ def check(options: CheckOptions) -> None:
         check_survey(found, files, bad=options.bad, bad_limit=options.bad_limit)
 
 
-def _summary(count: int, shape: tuple[int, ...]) -> str:
+def summary(count: int, shape: tuple[int, ...]) -> str:
+    """How many samples of which size, in words."""
     if len(shape) == 1:
         return f"{count:,} vectors of {shape[0]} numbers"
     channels, height, width = shape
@@ -151,7 +152,7 @@ def preview(options: PreviewOptions) -> None:
     x = Loader(dataset, min(options.n, dataset.size), seed=options.seed).batch(0)
     with _writing(options.out):
         draw_panels({f"{len(x)} of {dataset.size:,}": x}, options.out)
-    print(_summary(dataset.size, dataset.shape))
+    print(summary(dataset.size, dataset.shape))
     for channel, values in enumerate(np.moveaxis(x, 1, 0).astype(np.float64)):
         low, high, mean, std = values.min(), values.max(), values.mean(), values.std()
         print(f"channel {channel}: {low:.4f} to {high:.4f}, mean {mean:.4f}, standard deviation {std:.4f}")
@@ -169,7 +170,7 @@ def pack(options: PackOptions) -> None:
         raise DataError(options.out, "a file that is there already", "a new name")
     dataset = open_data(options.path, options)
     if isinstance(dataset, VectorSet) or len(dataset.shape) != 3:
-        raise DataError(options.path, _summary(dataset.size, dataset.shape), "images")
+        raise DataError(options.path, summary(dataset.size, dataset.shape), "images")
     indices = dataset.good if isinstance(dataset, ImageFolder) else np.arange(dataset.size)
     images = map(float_to_images, _pieces(dataset, indices))
     with _writing(options.out):
@@ -177,7 +178,7 @@ def pack(options: PackOptions) -> None:
             _write_npz(options.out, images, getattr(dataset, "labels", None))
         else:
             write_array_record(options.out, images, count=len(indices))
-    print(_summary(len(indices), dataset.shape))
+    print(summary(len(indices), dataset.shape))
     print(f"wrote {options.out}")
 
 

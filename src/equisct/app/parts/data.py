@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..._base.batch import as_example
 from ...data import (
     ArrayRecordSet,
     DataError,
@@ -86,6 +87,12 @@ def open_loader(
     if workers or isinstance(dataset, ImageFolder | ArrayRecordSet):
         return GrainLoader(dataset, run.batch, seed=run.seed, flip=flip, workers=workers, **place)
     return Loader(dataset, run.batch, seed=run.seed, flip=flip, **place)
+
+
+def some_of(dataset: Dataset, n: int) -> np.ndarray:
+    """Samples of the data to look at, `(n, *shape)`, always the same, from everywhere; all where there are fewer."""
+    chosen = np.random.default_rng(0).choice(dataset.size, min(n, dataset.size), replace=False)
+    return as_example(dataset.take(chosen)).x
 
 
 def rotated_modes(mixture: Mixture) -> tuple[np.ndarray, np.ndarray]:

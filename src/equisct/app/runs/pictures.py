@@ -10,6 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from PIL import Image
 
+from ..parts.data import some_of
 from ..parts.recipe import build_oracle
 from ..parts.sampling import draw_samples
 from ..report import draw_panels
@@ -29,17 +30,17 @@ def on_this_process(model: Any) -> Any:
 def draw_sheet(run: Running, models: dict[str, Any], step: int, *, final: bool) -> None:
     """One picture per model, `samples/step_NNNNNNNN_NAME.png`, for the trackers too.
 
-    By the method's samplers; in the last ones by all.
+    By the method's samplers, beside as many of the data; in the last ones by all.
     """
     job, config, shape = run.job, run.job.config, tuple(run.job.notes["shape"])
     samplers = job.system.samplers(step) + (job.system.last_samplers if final else ())
     given = {"key": job.sample_key, "between": run.interruption.check}
-    paths = {}
+    paths, data = {}, some_of(job.dataset, config.sample.n)
     for name, model in models.items():
         panels = {each.name: draw_samples(each, model, shape, config.sample.n, **given) for each in samplers}
         paths[name] = job.folder / "samples" / f"step_{step:08d}_{name}.png"
         notes = {"step": str(step), "weights": name, "seed": str(config.run.seed), "preset": config.preset}
-        draw_panels(panels, paths[name], notes=notes | {"settings": settings_hash(job.folder)})
+        draw_panels(panels, paths[name], data=data, notes=notes | {"settings": settings_hash(job.folder)})
     for name, path in paths.items():
         with Image.open(path) as picture:
             run.recorder.image(step, f"samples/{name}", np.asarray(picture.convert("RGB")))
