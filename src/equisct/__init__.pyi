@@ -91,6 +91,7 @@ from .preconditioning import BoundaryPreconditioning as BoundaryPreconditioning
 from .preconditioning import EDMPreconditioning as EDMPreconditioning
 from .preconditioning import Scalings as Scalings
 from .preconditioning import VPPreconditioning as VPPreconditioning
+from .preconditioning import VPStudentPreconditioning as VPStudentPreconditioning
 from .preconditioning import precondition as precondition
 from .samplers.consistency import Multistep as Multistep
 from .samplers.consistency import multistep as multistep

@@ -15,7 +15,7 @@ class ECT(AbstractDoubling):
     """Easy consistency tuning: from a denoiser's weights, by a gap that shrinks in stages (Geng et al. 2024)."""
 
     teacher: pathlib.Path = pathlib.Path("runs/teacher")
-    """Folder of the denoiser's run; training starts from its averaged weights."""
+    """Folder of the denoiser's run, an EDM or one with a score head; training starts from its averaged weights."""
     distance: Distance = "pseudo-huber-norm"
     """Distance between student and teacher; the authors' is the plain norm, a pseudo-Huber with a tiny knee."""
     c: float | None = 1e-8
