@@ -4,6 +4,18 @@ Free of JAX, so that the command line can use it before JAX is imported.
 """
 
 import math
+import re
+
+_REFUSAL = re.compile(r".+?: (expected|found) ")
+
+
+def is_refusal(error: ValueError) -> bool:
+    """Whether a `ValueError` refuses what somebody gave, by the form of all that this library refuses.
+
+    That is `NAME: expected ..., found ...`, or `WHERE: found ...` of a `DataError`. Whatever NumPy, JAX or Python
+    raise, and a mistake in the code that lets them, is of another form.
+    """
+    return _REFUSAL.match(str(error)) is not None
 
 
 def check_finite(name: str, value: float) -> None:

@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 
 from .._base.batch import Pair
+from .._base.files import as_path
 from ._files import FilePath, check_expansion, existing, refused
 from .errors import DataError, describe
 from .records import Flips, Indices
@@ -67,7 +68,7 @@ class PairSet:
 
 def save_pairs(path: str | os.PathLike[str], z: np.ndarray, samples: np.ndarray, teacher: str) -> None:
     """Writes the file that `load_pairs` reads."""
-    np.savez(path, z=z.astype(np.float32), samples=samples.astype(np.float32), teacher=np.array(teacher))
+    np.savez(as_path(path), z=z.astype(np.float32), samples=samples.astype(np.float32), teacher=np.array(teacher))
 
 
 def load_pairs(path: FilePath) -> PairSet:

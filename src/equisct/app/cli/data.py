@@ -1,6 +1,5 @@
 """`equisct-data check|preview|pack PATH`: look at data, find what is wrong with it, put it into one file. No JAX."""
 
-import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -10,14 +9,15 @@ import numpy as np
 import tyro
 
 from ..._base.check import check_at_least
-from ..._base.files import atomic_write
+from ..._base.files import as_path, atomic_write
 from ...data import DataError, Dataset, ImageFolder, Loader, VectorSet, float_to_images, write_array_record
 from ...data._picture_files import picture_files
 from ...data._picture_index import default_index, scan, survey, write_index
 from ...data.folder import check_survey
 from ..parts.data import detect, open_data
 from ..report import draw_panels
-from ..runs.exits import refusing_wrong_input
+from ..runs.exits import refusing_wrong_input, writing
+from ..settings.codec import with_paths
 from ..settings.data import ImageFiles, check_images
 
 PROGRAM = "equisct-data"
@@ -87,6 +87,7 @@ Choice = (
 def parse(arguments: Sequence[str] | None = None) -> ImageOptions:
     """What a command line asks for, checked; exits with code 2 and one message if it is wrong."""
     options: ImageOptions = tyro.cli(Choice, prog=PROGRAM, description=DESCRIPTION, args=arguments)  # type: ignore[arg-type]
+    options = with_paths(options, as_path)
     check_images("", options.size, options.bad_limit)
     if isinstance(options, CheckOptions) and options.no_index and options.index is not None:
         raise ValueError(f"index: expected none with --no-index, found {options.index}")
@@ -116,14 +117,6 @@ def open_images(options: ImageOptions) -> Dataset:
     return open_data(options.path, **known)
 
 
-@contextlib.contextmanager
-def _writing(place: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(place, f"a place that cannot be written ({error})", "a folder with room and rights") from error
-
-
 def check(options: CheckOptions) -> None:
     """Reads everything, says what is there, and writes an index for image files.
 
@@ -145,7 +138,7 @@ def check(options: CheckOptions) -> None:
     print(f"bad files: {len(found.bad):,}; files of other kinds, left alone: {files.ignored:,}")
     if not options.no_index:
         index = options.index or default_index(options.path)
-        with _writing(index):
+        with writing(index):
             write_index(entries, index)
         print(f"wrote {index}")
     check_survey(found, options.path, bad=options.bad, bad_limit=options.bad_limit)
@@ -167,7 +160,7 @@ def preview(options: PreviewOptions) -> None:
     """Draws the first batch, and prints range, mean and standard deviation of each channel, as the model sees them."""
     dataset = open_images(options)
     x = Loader(dataset, min(options.n, dataset.size), seed=options.seed).batch(0)
-    with _writing(options.out):
+    with writing(options.out):
         draw_panels({f"{len(x)} of {dataset.size:,}": x}, options.out)
     print(_summary(dataset.size, dataset.shape))
     for channel, values in enumerate(np.moveaxis(x, 1, 0).astype(np.float64)):
@@ -190,7 +183,7 @@ def pack(options: PackOptions) -> None:
         raise DataError(options.path, _summary(dataset.size, dataset.shape), "images")
     indices = dataset.good if isinstance(dataset, ImageFolder) else np.arange(dataset.size)
     images = map(float_to_images, _pieces(dataset, indices))
-    with _writing(options.out):
+    with writing(options.out):
         if options.out.suffix == ".npz":
             _write_npz(options.out, images, getattr(dataset, "labels", None))
         else:

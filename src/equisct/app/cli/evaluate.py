@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ..._base.check import check_at_least
+from ..._base.files import as_path
 from ..runs.exits import refusing_wrong_input, stopping_cleanly
+from ..settings.codec import with_paths
 from ..settings.features import MEASURES, Metric, Network, check_network
 from .plugins import load_plugins
 from .sample import SamplerChoice, check_walk
-from .xla import prefer_quick_compilation
+from .xla import begin_jax
 
 PROGRAM = "equisct-eval"
 
@@ -93,6 +95,7 @@ Asked = ModelOptions | ImagesOptions | StatsOptions | CompareOptions
 def parse(arguments: Sequence[str] | None = None) -> Asked:
     """What a command line asks for, checked."""
     asked: Asked = tyro.cli(Choice, prog=PROGRAM, description=DESCRIPTION, args=arguments)  # type: ignore[arg-type]
+    asked = with_paths(asked, as_path)
     if isinstance(asked, CompareOptions):
         if len(asked.records) < 2:
             raise ValueError(f"records: expected two or more, found {len(asked.records)}")
@@ -116,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with stopping_cleanly(PROGRAM), refusing_wrong_input(PROGRAM):
         asked = parse(arguments)
         load_plugins()
-        prefer_quick_compilation()
+        begin_jax(devices=not isinstance(asked, CompareOptions))
         from . import evaluate_work as work
 
         does: dict[type, Callable[[Any], None]] = {

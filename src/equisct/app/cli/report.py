@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import tyro
 
 from ..._base.check import check_at_least
+from ..._base.files import as_path
 from ..runs.exits import refusing_wrong_input, stopping_cleanly
+from ..settings.codec import with_paths
 from ..tracking import redact
 from .plugins import load_plugins
-from .xla import prefer_quick_compilation
+from .xla import begin_jax
 
 PROGRAM = "equisct-report"
 
@@ -47,7 +49,7 @@ def parse(arguments: Sequence[str] | None = None) -> ReportOptions:
     Raises:
         ValueError: names the option.
     """
-    asked = tyro.cli(ReportOptions, prog=PROGRAM, description=DESCRIPTION, args=arguments)
+    asked = with_paths(tyro.cli(ReportOptions, prog=PROGRAM, description=DESCRIPTION, args=arguments), as_path)
     if not asked.runs:
         raise ValueError("runs: expected one or more folders of equisct-train, found none")
     for path in asked.runs:
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with stopping_cleanly(PROGRAM), refusing_wrong_input(PROGRAM):
         asked = parse(arguments)
         load_plugins()
-        prefer_quick_compilation()
+        begin_jax(devices=asked.models)
         from .report_work import report
 
         written = report(asked)

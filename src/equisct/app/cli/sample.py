@@ -9,10 +9,12 @@ import tyro
 
 from ..._base.check import check_at_least
 from ..._base.defaults import KARRAS_POINTS
+from ..._base.files import as_path
 from ..runs.exits import refusing_wrong_input, stopping_cleanly
+from ..settings.codec import with_paths
 from ..tracking import redact
 from .plugins import load_plugins
-from .xla import prefer_quick_compilation
+from .xla import begin_jax
 
 PROGRAM = "equisct-sample"
 
@@ -101,10 +103,10 @@ def check_walk(sampler: str | None, steps: int | None, levels: tuple[float, ...]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command."""
     with stopping_cleanly(PROGRAM), refusing_wrong_input(PROGRAM):
-        options = tyro.cli(Options, prog=PROGRAM, description=DESCRIPTION, args=arguments)
+        options = with_paths(tyro.cli(Options, prog=PROGRAM, description=DESCRIPTION, args=arguments), as_path)
         check(options)
         load_plugins()
-        prefer_quick_compilation()
+        begin_jax()
         from .sample_work import draw
 
         draw(options)

@@ -10,9 +10,10 @@ import numpy as np
 import tyro
 
 from ..._base.batch import as_example
+from ..._base.files import as_path
 from ..._base.version import installed_version
 from ...data import DataError, Dataset
-from ..parts.data import load_data, open_loader
+from ..parts.data import fingerprint, load_data, open_loader
 from ..presets import PRESETS
 from ..runs.exits import STOPPED, refusing_wrong_input, stopping_cleanly
 from ..runs.folder import (
@@ -24,9 +25,11 @@ from ..runs.folder import (
     read_status,
     refused_changes,
 )
-from ..settings.check import check, check_trackers
+from ..runs.progress import say, telling
+from ..settings.check import check, check_secrets, check_trackers, flat_values
+from ..settings.codec import whole_paths
 from ..settings.config import Config
-from ..tracking import redact
+from ..tracking import PUBLIC, redact
 from .plugins import load_plugins, words_before
 from .xla import prefer_quick_compilation
 
@@ -69,7 +72,10 @@ def parse(arguments: Sequence[str] | None = None) -> Config:
             description=DESCRIPTION,
             args=words,
         )
+    PUBLIC.update(str(value) for _, preset in PRESETS.values() for _, value in flat_values(preset))
+    config = whole_paths(config)
     check(config)
+    check_secrets(config)
     return config
 
 
@@ -81,12 +87,13 @@ def _parse_stored(word: str, *rest: str) -> Config:
         )
     path, *flags = rest
     if word == "resume":
-        if not (pathlib.Path(path) / "config.json").is_file():
+        folder = as_path(path)
+        if not (folder / "config.json").is_file():
             raise ValueError(f"resume: expected the folder of a run of equisct-train, found none at {path}")
-        stored = read_config(pathlib.Path(path))
-        run = dataclasses.replace(stored.run, dir=pathlib.Path(path), resume="must", allow_change=(), dry_run=False)
+        stored = read_config(folder)
+        run = dataclasses.replace(stored.run, dir=folder, resume="must", allow_change=(), dry_run=False)
     else:
-        stored = read_config_file(pathlib.Path(path))
+        stored = read_config_file(as_path(path))
         run = dataclasses.replace(stored.run, dir=None, resume="auto", allow_change=(), dry_run=False)
     default = dataclasses.replace(stored, run=run)
     return tyro.cli(
@@ -98,14 +105,8 @@ def _parse_stored(word: str, *rest: str) -> Config:
     )
 
 
-def resolve(config: Config, stored: Config | None) -> Config:
-    """The configuration to train with: the command's, after a comparison with that of the run it goes on with.
-
-    Raises:
-        ValueError: if it changes what a run that goes on may not change; names the settings.
-    """
-    if stored is None:
-        return config
+def check_changes(stored: Config, config: Config) -> None:
+    """Raises `ValueError` if a run would go on with what it may not change; names the settings."""
     refused = refused_changes(stored, config)
     if refused:
         shown = "\n  ".join(map(str, refused))
@@ -114,9 +115,6 @@ def resolve(config: Config, stored: Config | None) -> Config:
             f"run.allow_change: expected the settings of the run in {stored.run.dir}, found others:\n  {shown}\n"
             f"take another --run.dir, or allow them: --run.allow-change {names}"
         )
-    for change in changes(stored, config):
-        print(f"changed: {redact(str(change))}", file=sys.stderr)
-    return config
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -127,12 +125,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if config.run.batch > dataset.size:
             found = f"{config.run.batch}, more than the data's {dataset.size:,} samples"
             raise DataError("run.batch", found, f"at most {dataset.size}", "choose a smaller batch")
-        _note_on_scale(config, dataset)
-        _note_on_average(config)
         open_loader(dataset, config).close()
         check_trackers(config.log)
         folder, stored = choose_folder(config)
-        config = resolve(dataclasses.replace(config, run=dataclasses.replace(config.run, dir=folder)), stored)
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=folder))
+        if stored is not None:
+            check_changes(stored, config)
         if stored is not None and _is_finished(folder, config):
             print(f"the run in {redact(str(folder))} is finished: {read_status(folder).get('step')} updates")
             return
@@ -141,29 +139,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 check_not_held(folder)
         prefer_quick_compilation()
         from ..runs import places, run
+        from ..runs.actions import MORE
         from ..runs.halt import check_halts
         from ..runs.interrupt import Interrupted
 
         places.join_processes(config.parallel)
         mesh = places.choose_mesh(config)
-        run.try_to_build(config, dataset, mesh, folder)
+        data = fingerprint(dataset)
+        run.try_to_build(config, dataset, mesh, folder, data=data)
+        check_halts(config, folder)
         if config.run.dry_run:
             from .plan import describe
 
+            _tell(config, stored, dataset)
             print(redact(describe(config, dataset, mesh, goes_on=stored is not None)))
             return
-        check_halts(config, folder)
-    before = words_before(config.method)
+    before = words_before(config.method, *MORE)
     command = before + shlex.join([PROGRAM, "resume", str(folder)])
     with stopping_cleanly(PROGRAM), places.locked_together(folder):
         words = [PROGRAM, *(sys.argv[1:] if arguments is None else arguments)]
-        if places.leads():
+        if places.leads():  # nothing is refused any more
+            _tell(config, stored, dataset)
             note = "(the first update is compiled now: up to a minute on a CPU)"
-            print(f"run folder: {redact(str(folder))} {note}", file=sys.stderr)
+            say(f"run folder: {folder} {note}")
         try:
-            run.train(config, dataset, mesh, folder, command=words, resume_command=command)
+            run.train(config, dataset, mesh, folder, command=words, resume_command=command, data=data)
         except Interrupted:
-            print(f"{PROGRAM}: stopped and saved; go on with\n  {redact(command)}", file=sys.stderr)
+            say(f"{PROGRAM}: stopped and saved; go on with\n  {command}")
             sys.exit(STOPPED)
         if places.leads():
             if config.sample.n:
@@ -173,7 +175,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if config.run.report:
                 from .report import main as report
 
-                report([str(folder)])
+                with telling("writing the report"):
+                    report([str(folder)])
+
+
+def _tell(config: Config, stored: Config | None, dataset: Dataset) -> None:
+    """What a person should know before the run begins: what has changed, and what looks unwise."""
+    for change in changes(stored, config) if stored else ():
+        say(f"changed: {change}")
+    _note_on_scale(config, dataset)
+    _note_on_average(config)
 
 
 def _note_on_scale(config: Config, dataset: Dataset) -> None:
@@ -183,10 +194,9 @@ def _note_on_scale(config: Config, dataset: Dataset) -> None:
     found = float(as_example(dataset.take(np.arange(min(dataset.size, 1024)))).x.std())
     assumed = config.noise.sigma_data
     if not 2 / 3 < found / assumed < 3 / 2:
-        print(
+        say(
             f"note: the data's standard deviation is about {found:.3g}; --noise.sigma-data is {assumed:g}. In few "
-            "dimensions --method.distance squared-l2 --method.c None gives a truer map (docs/distances.md)",
-            file=sys.stderr,
+            "dimensions --method.distance squared-l2 --method.c None gives a truer map (docs/distances.md)"
         )
 
 
@@ -196,10 +206,9 @@ def _note_on_average(config: Config) -> None:
     left = config.ema.decay**config.run.steps if begins_anew and not config.ema.ramp else 0.0
     if left > 1 / 3:
         decay = round(1 - 5 / max(config.run.steps, 10), 4)
-        print(
+        say(
             f"note: after {config.run.steps:,} updates the average (--ema.decay {config.ema.decay:g}) still holds "
-            f"{left:.0%} of the random start; take --ema.decay {decay:g}, or draw with equisct-sample --weights model",
-            file=sys.stderr,
+            f"{left:.0%} of the random start; take --ema.decay {decay:g}, or draw with equisct-sample --weights model"
         )
 
 

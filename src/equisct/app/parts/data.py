@@ -1,5 +1,6 @@
 """From the data settings, or a path, to a data set and its loader; free of JAX, so that bad data is refused at once."""
 
+import hashlib
 import math
 import pathlib
 import zipfile
@@ -13,7 +14,9 @@ from ...data import (
     Dataset,
     GrainLoader,
     ImageFolder,
+    ImageSet,
     Loader,
+    PairSet,
     VectorSet,
     load_cifar10,
     load_digits,
@@ -24,6 +27,9 @@ from ...data import (
 from ...data.cifar10 import ARCHIVE, FOLDER, PYTHON_FOLDER
 from ..settings.config import Config
 from ..settings.data import CIFAR10, IDX, ArrayRecord, Data, Digits, ImageFiles, Mixture, Npz, Pairs
+
+LOOKED_AT = 256
+"""Samples by which data that are not in memory are known again."""
 
 
 def load_data(data: Data, *, seed: int) -> Dataset:
@@ -49,6 +55,35 @@ def load_data(data: Data, *, seed: int) -> Dataset:
             return load_pairs(data.path)
         case Mixture():
             return _draw(data, seed)
+
+
+def fingerprint(dataset: Dataset) -> dict[str, Any]:
+    """Size, shape and SHA-256 of the samples of a data set, by which it is known again wherever it lies.
+
+    Hashed are: in memory all numbers; of image files all files (those that an index knows are not read again); of other
+    files `LOOKED_AT` evenly spread samples, the first and the last among them, so that a change in others is not seen.
+    """
+    match dataset:
+        case ImageSet():
+            arrays = [dataset.images]
+        case VectorSet():
+            arrays = [dataset.points]
+        case PairSet():
+            arrays = [dataset.z, dataset.samples]
+        case ImageFolder():
+            return _as_note(dataset, dataset.digest)
+        case _:
+            spread = np.unique(np.linspace(0, dataset.size - 1, LOOKED_AT).round().astype(np.int64))
+            arrays = (dataset.take(spread[k : k + 1]) for k in range(len(spread)))
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return _as_note(dataset, digest.hexdigest())
+
+
+def _as_note(dataset: Dataset, digest: str) -> dict[str, Any]:
+    return {"size": dataset.size, "shape": list(dataset.shape), "sha256": digest}
 
 
 def open_loader(

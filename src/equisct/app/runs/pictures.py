@@ -25,8 +25,8 @@ def on_this_process(model: Any) -> Any:
     return jax.tree.map(lambda leaf: gather(leaf) if spread(leaf) else leaf, model)
 
 
-def draw_sheet(run: Running, models: dict[str, Any], step: int, *, final: bool) -> None:
-    """One picture per model, `samples/step_NNNNNNNN_NAME.png`, for the trackers too.
+def draw_sheet(run: Running, models: dict[str, Any], step: int, *, final: bool) -> list[pathlib.Path]:
+    """One picture per model, `samples/step_NNNNNNNN_NAME.png`, for the trackers too; the files.
 
     By the method's samplers; in the last ones by all.
     """
@@ -42,6 +42,7 @@ def draw_sheet(run: Running, models: dict[str, Any], step: int, *, final: bool) 
     for name, path in paths.items():
         with Image.open(path) as picture:
             run.recorder.image(step, f"samples/{name}", np.asarray(picture.convert("RGB")))
+    return list(paths.values())
 
 
 def report_agreement(config: Config, model: Any, key: Any, folder: pathlib.Path) -> None:
@@ -59,5 +60,5 @@ def report_agreement(config: Config, model: Any, key: Any, folder: pathlib.Path)
         "solution of the exact PF-ODE, score head against the exact posterior mean.\n"
         + diagnostics.format_agreement(agreement)
     )
-    print(text)
     (folder / "agreement.txt").write_text(text + "\n")
+    print(text)

@@ -3,8 +3,31 @@
 import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
+
+from ..tracking import redact
+
+
+def say(text: str) -> None:
+    """Prints a line on standard error, above the bar if there is one; goes on where nobody can read it any more."""
+    with contextlib.suppress(OSError):  # a full disk, or a terminal or reader that has gone
+        tqdm.write(redact(text), file=sys.stderr)
+        sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def telling(doing: str, *, aloud: bool = True) -> Iterator[Callable[[str], None]]:
+    """Says what is being done while a person waits for it; then what was found, and how long it took.
+
+    Gives the function that takes what was found. Not `aloud`, it says nothing: in all processes but one.
+    """
+    tell = say if aloud else lambda text: None
+    begin, found = time.monotonic(), []
+    tell(f"{doing} ...")
+    yield found.append
+    tell(f"{doing}: {', '.join([*found, f'{time.monotonic() - begin:.1f} s'])}")
 
 
 class Bar:
@@ -16,12 +39,14 @@ class Bar:
     def update(self, step: int, loss: float | None, rate: float) -> None:
         """Moves the bar to `step`; shows the latest known loss, and images per second."""
         text = "" if loss is None else f"loss {loss:.4f}, {rate:,.0f} images/s"
-        self._bar.set_postfix_str(text, refresh=False)
-        self._bar.update(step - self._bar.n)
+        with contextlib.suppress(OSError):  # a terminal that has gone
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(step - self._bar.n)
 
     def close(self) -> None:
         """Leaves the bar's last state on the screen."""
-        self._bar.close()
+        with contextlib.suppress(OSError):
+            self._bar.close()
 
 
 class Lines:
@@ -44,8 +69,7 @@ class Lines:
         eta = (now - self._start) / done * (self._total - step)
         text = "" if loss is None else f", loss {loss:.4f}, {rate:,.0f} images/s"
         left = f", ETA {_clock(eta)}" if step > self._first else ""
-        with contextlib.suppress(OSError):  # a log on a full disk
-            print(f"step {step}/{self._total}{text}{left}", file=sys.stderr, flush=True)
+        say(f"step {step}/{self._total}{text}{left}")
 
     def close(self) -> None:
         """Nothing to end."""

@@ -6,9 +6,13 @@ import inspect
 import pathlib
 import types
 import typing
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from ..._base.files import as_path
 from .config import Config
+
+T = TypeVar("T")
 
 
 def to_json(node: Any) -> Any:
@@ -41,6 +45,27 @@ def kinds(hint: Any) -> dict[str, Any]:
         for name, kind in ({first: cls} | kinds(cls)).items()
         if not inspect.isabstract(kind)
     }
+
+
+def with_paths(node: T, change: Callable[[pathlib.Path], pathlib.Path]) -> T:
+    """The same dataclass, with every path in it changed."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, pathlib.Path):
+            return change(value)
+        if isinstance(value, tuple):
+            return tuple(map(changed, value))
+        return with_paths(value, change) if dataclasses.is_dataclass(value) else value
+
+    found: Any = node
+    return dataclasses.replace(found, **{f.name: changed(getattr(found, f.name)) for f in dataclasses.fields(found)})
+
+
+def whole_paths(config: Config) -> Config:
+    """With `~` as the home folder, and what is read by its whole path, so that a run goes on from any folder."""
+    config = with_paths(config, as_path)
+    read = {name: with_paths(getattr(config, name), pathlib.Path.absolute) for name in ("data", "method", "eval")}
+    return dataclasses.replace(config, **read)
 
 
 def from_json(found: Any) -> Config:
