@@ -481,6 +481,17 @@ BROKEN = {
 }
 
 
+def test_a_count_may_be_written_as_a_power_of_ten(capsys):
+    """Of every command, alone and in tuples; what is not whole is none."""
+    asked = train.parse(["tiny", "--run.steps", "1e3", "--log.profile", "5", "1E1", "--torso.multipliers", "1", "2e0"])
+    assert (asked.run.steps, asked.log.profile, asked.torso.multipliers) == (1000, (5, 10), (1, 2))
+    assert untyped(evaluate.parse(["model", "run", "--n", "2e2"])).n == 200
+    assert untyped(data.parse(["preview", "a", "--n", "1e1"])).n == 10
+    for word in ("1.5e0", "1e-3", "1e400", "1.0", "e", "nan"):
+        code, out = run(train.main, capsys, "tiny", "--run.steps", word)
+        assert (code, "--run.steps" in out.err) == (2, True), word
+
+
 SECRETS = {
     "the value of a variable in a word": (
         ("--log.wandb-project", "project-canary-1"),

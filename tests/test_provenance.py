@@ -94,8 +94,8 @@ def test_a_run_does_not_go_on_with_other_data(how, run, tmp_path, monkeypatch):
         flags = ()
     ended = call(train.main, "resume", run, *MORE, *flags)
     assert ended.code == 2
-    assert "error: data.path: expected the samples that this run has learned from, 64 of shape [2]" in ended.err
-    assert "found 80 of shape [2]" in ended.err
+    assert "error: data.path: expected the samples that this run has learned from, found 80 of shape [2]" in ended.err
+    assert "not 64 of shape [2] with SHA-256" in ended.err
     assert "--run.allow-change data.path" in ended.err
     assert contents(run) == before
 
@@ -129,4 +129,9 @@ def test_only_what_both_environments_say_can_differ():
     before = {"jax": {"a": "1", "b": "2"}, "cores": 2}
     after = {"jax": {"a": "1", "b": "3", "c": "4"}, "cores": 1}
     assert provenance.differences(before, after) == "jax.b 2 -> 3, cores 2 -> 1"
+    found = {"size": 1, "shape": [2], "sha256": "a"}
+    assert provenance.other_samples({"data": found | {"sha256": "b"}}, found) == (
+        "1 of shape [2] with SHA-256 a, not 1 of shape [2] with SHA-256 b"
+    )
+    assert provenance.other_samples({"data": found}, found) == provenance.other_samples({}, found) == ""
     assert provenance.differences(before, before) == provenance.differences(None, after) == ""

@@ -19,6 +19,7 @@ from ..report import draw_panels
 from ..runs.exits import refusing_wrong_input, writing
 from ..settings.codec import with_paths
 from ..settings.data import ImageFiles, check_images
+from .counts import COUNTS
 
 PROGRAM = "equisct-data"
 
@@ -86,7 +87,7 @@ Choice = (
 
 def parse(arguments: Sequence[str] | None = None) -> ImageOptions:
     """What a command line asks for, checked; exits with code 2 and one message if it is wrong."""
-    options: ImageOptions = tyro.cli(Choice, prog=PROGRAM, description=DESCRIPTION, args=arguments)  # type: ignore[arg-type]
+    options: ImageOptions = tyro.cli(Choice, prog=PROGRAM, description=DESCRIPTION, args=arguments, registry=COUNTS)  # type: ignore[arg-type]
     options = with_paths(options, as_path)
     check_images("", options.size, options.bad_limit)
     if isinstance(options, CheckOptions) and options.no_index and options.index is not None:

@@ -12,6 +12,7 @@ from ..._base.files import as_path
 from ..runs.exits import refusing_wrong_input, stopping_cleanly
 from ..settings.codec import with_paths
 from ..settings.features import MEASURES, Metric, Network, check_network
+from .counts import COUNTS
 from .plugins import load_plugins
 from .sample import SamplerChoice, check_walk
 from .xla import begin_jax
@@ -94,7 +95,7 @@ Asked = ModelOptions | ImagesOptions | StatsOptions | CompareOptions
 
 def parse(arguments: Sequence[str] | None = None) -> Asked:
     """What a command line asks for, checked."""
-    asked: Asked = tyro.cli(Choice, prog=PROGRAM, description=DESCRIPTION, args=arguments)  # type: ignore[arg-type]
+    asked: Asked = tyro.cli(Choice, prog=PROGRAM, description=DESCRIPTION, args=arguments, registry=COUNTS)  # type: ignore[arg-type]
     asked = with_paths(asked, as_path)
     if isinstance(asked, CompareOptions):
         if len(asked.records) < 2:

@@ -11,6 +11,7 @@ from ..._base.files import as_path
 from ..runs.exits import refusing_wrong_input, stopping_cleanly
 from ..settings.codec import with_paths
 from ..tracking import redact
+from .counts import COUNTS
 from .plugins import load_plugins
 from .xla import begin_jax
 
@@ -49,7 +50,8 @@ def parse(arguments: Sequence[str] | None = None) -> ReportOptions:
     Raises:
         ValueError: names the option.
     """
-    asked = with_paths(tyro.cli(ReportOptions, prog=PROGRAM, description=DESCRIPTION, args=arguments), as_path)
+    asked = tyro.cli(ReportOptions, prog=PROGRAM, description=DESCRIPTION, args=arguments, registry=COUNTS)
+    asked = with_paths(asked, as_path)
     if not asked.runs:
         raise ValueError("runs: expected one or more folders of equisct-train, found none")
     for path in asked.runs:

@@ -13,6 +13,7 @@ from ..._base.files import as_path
 from ..runs.exits import refusing_wrong_input, stopping_cleanly
 from ..settings.codec import with_paths
 from ..tracking import redact
+from .counts import COUNTS
 from .plugins import load_plugins
 from .xla import begin_jax
 
@@ -103,7 +104,8 @@ def check_walk(sampler: str | None, steps: int | None, levels: tuple[float, ...]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command."""
     with stopping_cleanly(PROGRAM), refusing_wrong_input(PROGRAM):
-        options = with_paths(tyro.cli(Options, prog=PROGRAM, description=DESCRIPTION, args=arguments), as_path)
+        options = tyro.cli(Options, prog=PROGRAM, description=DESCRIPTION, args=arguments, registry=COUNTS)
+        options = with_paths(options, as_path)
         check(options)
         load_plugins()
         begin_jax()

@@ -30,6 +30,7 @@ from ..settings.check import check, check_secrets, check_trackers, flat_values
 from ..settings.codec import whole_paths
 from ..settings.config import Config
 from ..tracking import PUBLIC, redact
+from .counts import COUNTS
 from .plugins import load_plugins, words_before
 from .xla import prefer_quick_compilation
 
@@ -71,6 +72,7 @@ def parse(arguments: Sequence[str] | None = None) -> Config:
             prog=PROGRAM,
             description=DESCRIPTION,
             args=words,
+            registry=COUNTS,
         )
     PUBLIC.update(str(value) for _, preset in PRESETS.values() for _, value in flat_values(preset))
     config = whole_paths(config)
@@ -101,6 +103,7 @@ def _parse_stored(word: str, *rest: str) -> Config:
         prog=f"{PROGRAM} {word} {path}",
         description=DESCRIPTION,
         args=flags,
+        registry=COUNTS,
         default=default,
     )
 

@@ -12,8 +12,7 @@ from ..._base.version import installed_version
 from ...train.reading import newest_described
 from ..settings.config import Config
 from .folder import flat_settings
-from .places import cores, leads
-from .progress import say
+from .places import cores
 
 PACKAGES = ("equisct", "jax", "jaxlib", "equinox", "optax", "numpy", "diffrax", "orbax-checkpoint")
 VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
@@ -48,7 +47,7 @@ def differences(before: Any, after: dict[str, Any]) -> str:
 
 
 def check_same_data(config: Config, folder: pathlib.Path, found: dict[str, Any]) -> None:
-    """Raises `ValueError` if a run would go on with other samples, unless `run.allow_change` names them; then says so.
+    """Raises `ValueError` if a run would go on with other samples, unless `run.allow_change` names them.
 
     Args:
         config: of the run.
@@ -56,18 +55,19 @@ def check_same_data(config: Config, folder: pathlib.Path, found: dict[str, Any])
         found: the `fingerprint` of the data that there are now.
     """
     newest = newest_described(folder / "checkpoints")
-    before = newest.notes.get("data") if newest is not None else None
-    if not isinstance(before, dict) or before == found:  # a version before this one noted nothing
-        return
+    others = other_samples(newest.notes if newest is not None else {}, found)
     name = "data.path" if getattr(config.data, "path", None) else "data"
-    if name not in config.run.allow_change:
+    if others and name not in config.run.allow_change:
         raise ValueError(
-            f"{name}: expected the samples that this run has learned from, {_in_words(before)}, "
-            f"found {_in_words(found)}\ngive the path of those (--data.path), take another --run.dir, "
-            f"or allow others: --run.allow-change {name}"
+            f"{name}: expected the samples that this run has learned from, found {others}\n"
+            f"give the path of those (--data.path), take another --run.dir, or allow others: --run.allow-change {name}"
         )
-    if leads():
-        say(f"changed: {name}: {_in_words(before)} -> {_in_words(found)}")
+
+
+def other_samples(notes: dict[str, Any], found: dict[str, Any]) -> str:
+    """The samples that a checkpoint notes, against those found; empty where they are the same, or none are noted."""
+    before = notes.get("data")  # older versions noted nothing
+    return f"{_in_words(found)}, not {_in_words(before)}" if isinstance(before, dict) and before != found else ""
 
 
 def _in_words(data: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ from .interrupt import Interrupted, Interruption, listening
 from .job import Job, Running
 from .loop import finish, to_the_end
 from .progress import say
-from .provenance import check_same_data, describe_environment, differences
+from .provenance import check_same_data, describe_environment, differences, other_samples
 from .recorder import Recorder
 from .stored import Teacher, load_teacher
 
@@ -167,6 +167,8 @@ def _recorder(job: Job, log: HostLog, step: int, notes: dict[str, Any], left_asi
     recorder.event("start", step=step, devices=job.mesh.size, processes=jax.process_count())
     if step and job.leads:
         say(f"resuming from step {step} of {job.config.run.steps}")
+    if others := other_samples(notes, job.notes["data"]):
+        recorder.warn(f"after update {step} the run learns from other samples: {others}")
     if others := differences(notes.get("environment"), job.notes["environment"]):
         recorder.warn(f"after update {step} the bits differ from those of an uninterrupted run, because of {others}")
     return recorder
