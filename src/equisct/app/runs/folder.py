@@ -36,6 +36,7 @@ FREE = (
     "eval.ref",
     "method.teacher",
     "data.path",
+    "data.index",
     "data.workers",
     "preset",
 )

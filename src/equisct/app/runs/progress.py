@@ -39,14 +39,12 @@ class Bar:
     def update(self, step: int, loss: float | None, rate: float) -> None:
         """Moves the bar to `step`; shows the latest known loss, and images per second."""
         text = "" if loss is None else f"loss {loss:.4f}, {rate:,.0f} images/s"
-        with contextlib.suppress(OSError):  # a terminal that has gone
-            self._bar.set_postfix_str(text, refresh=False)
-            self._bar.update(step - self._bar.n)
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update(step - self._bar.n)
 
     def close(self) -> None:
         """Leaves the bar's last state on the screen."""
-        with contextlib.suppress(OSError):
-            self._bar.close()
+        self._bar.close()
 
 
 class Lines:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import inspect
+import os
 import pathlib
 import types
 import typing
@@ -62,9 +63,10 @@ def with_paths(node: T, change: Callable[[pathlib.Path], pathlib.Path]) -> T:
 
 
 def whole_paths(config: Config) -> Config:
-    """With `~` as the home folder, and what is read by its whole path, so that a run goes on from any folder."""
+    """With `~` as the home folder, and what there is to read by its whole path: a run goes on from any folder."""
     config = with_paths(config, as_path)
-    read = {name: with_paths(getattr(config, name), pathlib.Path.absolute) for name in ("data", "method", "eval")}
+    whole = lambda path: path.absolute() if os.path.exists(path) else path  # one that is not used need not be there
+    read = {name: with_paths(getattr(config, name), whole) for name in ("data", "method", "eval")}
     return dataclasses.replace(config, **read)
 
 
