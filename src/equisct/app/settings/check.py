@@ -125,7 +125,7 @@ def _check_names(config: Config) -> None:
     groups = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name != "preset"}
     known = {f"{group}.{field.name}" for group, node in groups.items() for field in dataclasses.fields(node)}
     for name in config.run.allow_change:
-        if name.replace("-", "_") not in known and not name.startswith("data"):
+        if name.replace("-", "_") not in known and name.split(".")[0] != "data":
             raise ValueError(f"run.allow_change: expected names of settings such as optim.lr, found {name!r}")
 
 
