@@ -126,6 +126,18 @@ def test_eight_bits_are_those_of_a_file():
     np.testing.assert_allclose(quantised(x, "round"), nearest, atol=1e-6)
 
 
+@pytest.mark.parametrize("rounding", typing.get_args(Quantise))
+def test_images_of_eight_bits_keep_every_level(rounding):
+    """Compiled or not, however the 256 levels were brought to [-1, 1]."""
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    parts = (levels[..., 0] / 255).astype(np.float32)
+    for x in (images_to_float(levels)[0], 2 * parts - 1, (parts - np.float32(0.5)) / np.float32(0.5)):
+        for call in (quantised, jax.jit(quantised, static_argnums=1)):
+            found = float_to_images(np.asarray(call(jnp.asarray(x), rounding))[None])
+            np.testing.assert_array_equal(found, levels)
+    assert (np.asarray(quantised(jnp.full((1, 1, 1), 99.9 / 127.5 - 1), "truncate")) + 1) * 127.5 == pytest.approx(99)
+
+
 # --- from noise to features ---
 
 

@@ -3,17 +3,19 @@
 Free of JAX, so that the command line can use it before JAX is imported.
 """
 
+import difflib
 import math
 import re
+from collections.abc import Iterable
 
-_REFUSAL = re.compile(r".+?: (expected|found) ")
+_REFUSAL = re.compile(r".+?: (expected|found|takes no value)\b|(?s:expected .+?, found )")
 
 
 def is_refusal(error: ValueError) -> bool:
     """Whether a `ValueError` refuses what somebody gave, by the form of all that this library refuses.
 
-    That is `NAME: expected ..., found ...`, or `WHERE: found ...` of a `DataError`. Whatever NumPy, JAX or Python
-    raise, and a mistake in the code that lets them, is of another form.
+    That is `NAME: expected ..., found ...`, of an unknown word without a name, `WHERE: found ...` of a `DataError` or
+    `FLAG: takes no value`. What NumPy, JAX or Python raise where the code is wrong is of another form.
     """
     return _REFUSAL.match(str(error)) is not None
 
@@ -48,3 +50,8 @@ def check_levels(sigma_min: float, sigma_max: float) -> None:
     check_positive("sigma_max", sigma_max)
     if sigma_min >= sigma_max:
         raise ValueError(f"sigma_min: expected less than sigma_max = {sigma_max}, found {sigma_min}")
+
+
+def did_you_mean(found: str, known: Iterable[str]) -> str:
+    """`; did you mean ...?` with what is most like a wrong word, for the end of a message; nothing if none is."""
+    return "".join(f"; did you mean {word}?" for word in difflib.get_close_matches(found, list(known), 1))

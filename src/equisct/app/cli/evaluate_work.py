@@ -39,7 +39,7 @@ def write_statistics(options: StatsOptions) -> None:
     """`equisct-eval stats`."""
     network = network_of(options)
     with telling(f"taking features of {options.path}"):
-        found = reference_of(open_samples(options.path), network)
+        found = reference_of(open_samples(options.path, options), network)
     save_reference(options.out, found)
     n, d = found.features.shape
     print(f"wrote {d} features ({network.name}) of {n:,} samples of {found.data} to {options.out}")
@@ -97,7 +97,7 @@ def evaluate_images(options: ImagesOptions) -> None:
     """`equisct-eval images`."""
     assert options.ref is not None
     reference, network = load_reference(options.ref), network_of(options)
-    dataset = open_samples(options.path)
+    dataset = open_samples(options.path, options)
     with telling(f"taking features of {options.path}"):
         found = see_all(network, dataset, options.quantise)
     _tell(_record(options, network, reference, [found], images=name_of(dataset)), options.out)
@@ -105,16 +105,15 @@ def evaluate_images(options: ImagesOptions) -> None:
 
 def evaluate_model(options: ModelOptions) -> None:
     """`equisct-eval model`."""
-    if not (options.run / "config.json").is_file():
-        raise ValueError(f"run: expected a folder of equisct-train with config.json, found {options.run}")
     stored = load_run(options.run, options.step)
     sampler = choose_sampler(options, stored)
     network = network_of(options)
     if options.ref:
         reference = load_reference(options.ref)
     else:
+        dataset = load_data(stored.config.data, seed=stored.config.run.seed, prefix="equisct-train's --data.")
         with telling("taking features of the run's data"):
-            reference = reference_of(load_data(stored.config.data, seed=stored.config.run.seed), network)
+            reference = reference_of(dataset, network)
     mesh = data_mesh()
     model, network = place((stored.ema if options.ema == "ema" else stored.model, network), mesh)
     begin = time.monotonic()

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import tyro
 
 from ..._base.check import check_at_least
-from ..._base.files import as_path
 from ..runs.exits import refusing_wrong_input, stopping_cleanly
-from ..settings.codec import with_paths
 from ..tracking import redact
-from .counts import COUNTS
+from .next_step import check_run
 from .plugins import load_plugins
+from .words import read
 from .xla import begin_jax
 
 PROGRAM = "equisct-report"
@@ -50,13 +49,11 @@ def parse(arguments: Sequence[str] | None = None) -> ReportOptions:
     Raises:
         ValueError: names the option.
     """
-    asked = tyro.cli(ReportOptions, prog=PROGRAM, description=DESCRIPTION, args=arguments, registry=COUNTS)
-    asked = with_paths(asked, as_path)
+    asked = read(ReportOptions, program=PROGRAM, description=DESCRIPTION, words=arguments)
     if not asked.runs:
         raise ValueError("runs: expected one or more folders of equisct-train, found none")
     for path in asked.runs:
-        if not (path / "config.json").is_file():
-            raise ValueError(f"runs: expected folders of equisct-train with config.json, found {path}")
+        check_run("runs", path)
     if len({path.resolve() for path in asked.runs}) < len(asked.runs):
         raise ValueError("runs: expected each folder once, found one of them twice")
     check_at_least("n", asked.n, 2)

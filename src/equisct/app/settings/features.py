@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import Literal
 
-from ..._base.check import check_at_least
+from ..._base.check import check_at_least, did_you_mean
 
 Metric = Literal[
     "frechet",
@@ -75,6 +75,7 @@ def check_name(group: str, features: str) -> None:
     if not (features in ("digits", "pixels", *BROUGHT) or ":" in features):
         raise ValueError(
             f"{group}features: expected digits, pixels, inception, dinov2 or MODULE:FUNCTION, found {features}"
+            f"{did_you_mean(features, ('digits', 'pixels', *BROUGHT))}"
         )
 
 
