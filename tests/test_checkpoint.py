@@ -1,5 +1,6 @@
 """Checkpoints: every bit comes back, damage is seen, the last good one is loaded, old ones go in the right order."""
 
+import contextlib
 import json
 import pathlib
 import shutil
@@ -11,13 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tensorstore
+from PIL import Image
 
 from catalogue import mlp_pair
+from equisct import data, evaluation, train
 from equisct._base.files import partial_name
 from equisct.train import CheckpointError, CheckpointStore, data_mesh, read_checkpoint
 from equisct.train import manifest as manifest_file
 from equisct.train.manifest import DamagedError, read_manifest, write_manifest
 from equisct.train.placement import place
+from equisct.train.posthoc import list_snapshots
 from equisct.train.reading import find_checkpoint, load_tree
 from strategies import untyped
 
@@ -301,3 +305,29 @@ def test_what_would_be_lost_or_cannot_be_noted_is_refused(tmp_path):
         store.save(30, tree, {"a": np.zeros(2)})
     assert store.steps() == [10, 20]
     store.close()
+
+
+def test_home_is_meant_by_a_tilde_wherever_the_library_takes_a_path(tmp_path, monkeypatch):
+    """What writes and what reads, of each kind of file; nothing is made in a folder of that name."""
+    home = tmp_path / "home"
+    (home / "photos").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    tree = {"w": jnp.ones(2)}
+    with contextlib.closing(CheckpointStore("~/store")) as store:
+        store.save(1, tree, {})
+    assert equal(read_checkpoint("~/store", tree), tree)
+    train.save_weights("~/w.safetensors", model=tree, ema=tree)
+    assert equal(train.load_weights("~/w.safetensors", tree), tree)
+    train.save_snapshot("~/averages", [tree], [train.PowerFunction(6.94)], 3)
+    assert [each.step for each in list_snapshots("~/averages")] == [3]
+    points, images = np.zeros((4, 2), np.float32), np.full((4, 4, 4, 1), 9, np.uint8)
+    data.save_pairs("~/pairs.npz", points, points, "a")
+    data.write_array_record("~/a.array_record", [images], count=4)
+    Image.fromarray(images[0, ..., 0]).save(home / "photos" / "a.png")
+    evaluation.save_reference("~/r.npz", evaluation.Reference("d", "pixels", "", points))
+    assert data.load_pairs("~/pairs.npz").size == data.load_npz("~/pairs.npz", "z").size == 4
+    assert data.ArrayRecordSet("~/a.array_record").size == 4
+    assert data.ImageFolder("~/photos", index=None).size == 1
+    assert evaluation.load_reference("~/r.npz").network == "pixels"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home"]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from equisct.app import methods, presets
-from equisct.app.cli import plugins, sample, train
+from equisct.app.cli import data, evaluate, plugins, report, sample, train
 from equisct.app.runs import exits, folder, host_log, progress
 from equisct.app.settings import check, codec, config
 from equisct.app.settings import data as data_settings
@@ -206,6 +206,7 @@ IN_THE_WAY = {
     "other settings": (["tiny", "--optim.lr", "0.5"], "optim.lr: 0.001 -> 0.5\ntake another --run.dir, or allow"),
     "another seed": (["tiny", "--run.seed", "5"], "run.seed: 0 -> 5"),
     "more updates": (["resume", "--run.steps", "20"], "run.steps: 12 -> 20"),
+    "an average too long": (["tiny", "--ema.decay", "0.9999"], "ema.decay: 0.9 -> 0.9999"),
     "never": (["tiny", "--run.resume", "never"], "run.dir: expected a new or empty folder with run.resume never"),
 }
 
@@ -217,6 +218,7 @@ def test_a_run_is_not_gone_on_with_as_another(name, tiny, capsys):
     code, out = run(train.main, capsys, word, *([tiny] if word == "resume" else ["--run.dir", tiny]), *flags)
     assert code == 2
     assert message in out.err
+    assert out.err.startswith("equisct-train: error: ")  # no note or change is told of a run that does not begin
     assert contents(tiny) == before
 
 
@@ -480,6 +482,70 @@ BROKEN = {
 }
 
 
+SECRETS = {
+    "the value of a variable in a word": (
+        ("--log.wandb-project", "project-canary-1"),
+        "log.wandb_project: expected no",
+    ),
+    "in the folder of the run": (("--run.dir", "runs/canary-1"), "run.dir: expected no secret, since settings are"),
+    "in the path of data": (("--data.path", "canary-1/d.npz"), "data.path: expected no secret"),
+    "in one of several": (("--run.allow-change", "data.a", "data.canary-1"), "run.allow_change: expected no secret"),
+}
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_is_no_setting(name, capsys, tmp_path, monkeypatch):
+    """It is refused, not blotted out: config.json holds what a run is made of."""
+    monkeypatch.setenv("SOME_TOKEN", "canary-1")
+    monkeypatch.chdir(tmp_path)
+    words, message = SECRETS[name]
+    code, out = run(train.main, capsys, "npz", *words)
+    assert (code, message in out.err, "canary-1" in out.err) == (2, True, False), out.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_text_in_a_field_named_as_a_secret_is_none_either():
+    @dataclasses.dataclass(frozen=True)
+    class Mine:
+        hub_token: str = ""
+        monkey: int = 3
+
+    with pytest.raises(ValueError, match="hub_token: expected no secret, .*, found a text in a field of such a name"):
+        check.check_secrets(untyped(Mine("abc")))
+    check.check_secrets(untyped(Mine()))
+
+
+@pytest.mark.parametrize("word", ["digits", "equisct"])
+def test_a_variable_that_holds_a_common_word_changes_nothing(word, tmp_path, monkeypatch):
+    """Such as the name of a preset in `PROJECT_KEY`: the stored settings are those of the command, bit for bit."""
+    monkeypatch.setenv("PROJECT_KEY", word)
+    asked = train.parse(["digits", "--run.dir", str(tmp_path / word)])
+    folder.write_config(asked, tmp_path)
+    assert train.parse(["from-config", str(tmp_path / "config.json"), "--run.dir", str(tmp_path / word)]) == asked
+    assert json.loads((tmp_path / "config.json").read_text())["preset"] == "digits"
+    folder.write_status(tmp_path, "preempted", step=3, command=f"equisct-train resume runs/{word}")
+    assert folder.read_status(tmp_path)["resume"] == f"equisct-train resume runs/{word}"
+
+
+def test_home_is_meant_by_a_tilde_and_what_is_read_is_stored_with_its_whole_path(tmp_path, monkeypatch):
+    """In every command, on the command line and in a file of an older version; the run's own folder stays as named."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d.npz").touch()
+    assert untyped(train.parse(["npz", "--data.path", "none.npz"])).data.path == pathlib.Path("none.npz")
+    asked = untyped(train.parse(["npz", "--data.path", "d.npz", "--run.dir", "~/x", "--eval.ref", "~/r.npz"]))
+    assert (asked.data.path, asked.run.dir, asked.eval.ref) == (tmp_path / "d.npz", tmp_path / "x", tmp_path / "r.npz")
+    assert train.parse(["npz", "--run.dir", "x"]).run.dir == pathlib.Path("x")
+    (tmp_path / "x").mkdir()
+    old = codec.to_json(dataclasses.replace(asked, data=data_settings.Npz(pathlib.Path("d.npz"))))
+    (tmp_path / "x" / "config.json").write_text(json.dumps(old))
+    for words in (["resume", "~/x"], ["from-config", "~/x/config.json"]):
+        assert untyped(train.parse(words)).data.path == tmp_path / "d.npz"
+    assert untyped(evaluate.parse(["images", "~/a", "--ref", "~/r.npz"])).path == tmp_path / "a"
+    assert report.parse(["~/x"]).runs == (tmp_path / "x",)
+    assert data.parse(["check", "~/a"]).path == tmp_path / "a"
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_configuration_files_are_refused(name):
     change, message = BROKEN[name]
@@ -493,6 +559,22 @@ def test_plain_progress_has_no_control_characters_and_few_lines(capsys):
         lines.update(step, 0.5, 10.0)
     err = capsys.readouterr().err
     assert err.splitlines() == ["step 100/100, loss 0.5000, 10 images/s, ETA 0:00"]
+
+
+def test_what_one_waits_for_is_told_with_what_it_found(capsys):
+    with progress.telling("measuring") as found:
+        assert capsys.readouterr().err == "measuring ...\n"
+        found("distance 0.5")
+    assert re.fullmatch(r"measuring: distance 0\.5, \d+\.\d s\n", capsys.readouterr().err)
+    with progress.telling("measuring", aloud=False):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_that_has_gone_ends_nothing(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Full())
+    progress.say("lost")
+    progress.Lines(10, every=0.0).update(1, 0.5, 10.0)
 
 
 def test_bar_shows_step_loss_rate_and_time_left(capsys):
@@ -573,7 +655,9 @@ def test_a_reader_that_leaves_early_gets_no_error():
 
 def test_a_file_of_methods_is_imported_once_whatever_its_name(tmp_path, monkeypatch):
     own = sys.modules["json"]
-    (tmp_path / "json.py").write_text("import sys\nsys.imported = getattr(sys, 'imported', 0) + 1\nclass Mine: ...\n")
+    (tmp_path / "json.py").write_text(
+        "import sys\nsys.imported = getattr(sys, 'imported', 0) + 1\nclass Mine:\n  def act(run): ...\n"
+    )
     monkeypatch.setenv("EQUISCT_METHODS", str(tmp_path / "json.py"))
     monkeypatch.setattr(sys, "imported", 0, raising=False)
     plugins.load_plugins()
@@ -583,5 +667,11 @@ def test_a_file_of_methods_is_imported_once_whatever_its_name(tmp_path, monkeypa
     (name,) = [
         name for name, module in sys.modules.items() if getattr(module, "__file__", "") == str(tmp_path / "json.py")
     ]
-    assert plugins.words_before(untyped(sys.modules[name]).Mine()) == f"EQUISCT_METHODS={tmp_path / 'json.py'} "
+    before = f"EQUISCT_METHODS={tmp_path / 'json.py'} "
+    assert plugins.words_before(untyped(sys.modules[name]).Mine()) == before
+    assert plugins.words_before(presets.TINY.method) == before  # the file may bring actions, too
+    monkeypatch.delenv("EQUISCT_METHODS")
+    assert plugins.words_before(untyped(sys.modules[name]).Mine()) == before
+    assert plugins.words_before(presets.TINY.method) == ""
+    assert plugins.words_before(presets.TINY.method, untyped(sys.modules[name]).Mine.act) == before
     monkeypatch.delitem(sys.modules, name)

@@ -20,7 +20,16 @@ from equisct.app import presets
 from equisct.app.parts.data import load_data, open_loader
 from equisct.app.settings import config
 from equisct.app.settings import data as data_settings
-from equisct.data import ArrayRecordSet, DataError, GrainLoader, ImageFolder, ImageSet, Loader, write_array_record
+from equisct.data import (
+    ArrayRecordSet,
+    DataError,
+    GrainLoader,
+    ImageFolder,
+    ImageSet,
+    Loader,
+    grain_loader,
+    write_array_record,
+)
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 3), np.uint8)
 MEMORY = ImageSet(PIXELS, "memory")
@@ -171,3 +180,28 @@ def test_data_in_files_is_read_ahead_and_data_in_memory_is_not(folder, tmp_path)
     assert isinstance(open_loader(MEMORY, settings(data_settings.ImageFiles(folder, workers=1))), GrainLoader)
     tiny = presets.TINY
     assert isinstance(open_loader(load_data(tiny.data, seed=0), tiny), Loader)
+
+
+def test_a_script_without_a_main_guard_is_told_in_one_sentence(monkeypatch):
+    """Each worker imports the script anew, and would start workers of its own before it has begun."""
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with contextlib.closing(GrainLoader(MEMORY, 4, workers=2, **SETTINGS)) as loader, pytest.raises(SystemExit):
+        loader.since(0)
+    ended = "Worker process was terminated unexpectedly with exit code 1. Search the logs"
+    with pytest.raises(DataError, match="put what starts the loader below `if __name__ == '__main__':`"):
+        next(grain_loader._Ahead(Broken(ended)))
+    with pytest.raises(RuntimeError, match="exit code -9"):
+        next(grain_loader._Ahead(Broken(ended.replace("code 1", "code -9"))))
+
+
+class Broken:
+    """An iteration that ends in an error."""
+
+    def __init__(self, message):
+        self.message = message
+
+    def __next__(self):
+        raise RuntimeError(self.message)
+
+    def close(self):
+        pass

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -38,7 +39,9 @@ def words(tmp_path_factory):
 @pytest.fixture(scope="module")
 def unbroken(words, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "unbroken"
-    assert call(train.main, *words, "--run.dir", folder).code == 0
+    ended = call(train.main, *words, "--run.dir", folder)
+    assert ended.code == 0
+    (folder.parent / "told").write_text(ended.err)
     return folder
 
 
@@ -58,6 +61,15 @@ def test_figures_are_those_of_the_averages_samples_against_the_data(words, unbro
             samples = draw_samples(sampler, stored.ema, stored.shape, N, key=key)
             expected = frechet_distance(data, samples)
             np.testing.assert_allclose(row[f"{sampler.name}/frechet_distance"], expected, rtol=10 * FLOAT32_ROUNDING)
+
+
+def test_figures_are_told_as_they_are_found(unbroken):
+    """And before, that they are being measured: nobody waits without a word."""
+    told = (unbroken.parent / "told").read_text()
+    for row in rows(unbroken):
+        shown = ", ".join(f"{name} {value:.5g}" for name, value in row.items() if name != "step")
+        begin = f"measuring samples after update {row['step']}"
+        assert re.search(rf"^{begin} \.\.\.\n(.*\n)*?{begin}: {re.escape(shown)}, \d+\.\d s$", told, re.MULTILINE)
 
 
 def test_how_they_were_taken_is_noted_and_a_change_is_told(words, unbroken, tmp_path):

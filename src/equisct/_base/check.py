@@ -5,7 +5,19 @@ Free of JAX, so that the command line can use it before JAX is imported.
 
 import difflib
 import math
+import re
 from collections.abc import Iterable
+
+_REFUSAL = re.compile(r".+?: (expected|found|takes no value)\b|(?s:expected .+?, found )")
+
+
+def is_refusal(error: ValueError) -> bool:
+    """Whether a `ValueError` refuses what somebody gave, by the form of all that this library refuses.
+
+    That is `NAME: expected ..., found ...`, of an unknown word without a name, `WHERE: found ...` of a `DataError` or
+    `FLAG: takes no value`. What NumPy, JAX or Python raise where the code is wrong is of another form.
+    """
+    return _REFUSAL.match(str(error)) is not None
 
 
 def check_finite(name: str, value: float) -> None:

@@ -6,6 +6,11 @@ import pathlib
 from collections.abc import Callable
 
 
+def as_path(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The path, with `~` and `~USER` at its begin as the home folder; where there is no such user, as it is."""
+    return pathlib.Path(os.path.expanduser(path))
+
+
 def partial_name(path: pathlib.Path) -> pathlib.Path:
     """What `atomic_write` calls a file until it is whole: beside it, of the same suffix."""
     return path.with_name(f".{path.stem}.tmp{path.suffix}")

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import IO, TypeAlias
 
+from .._base.files import as_path
 from ._foreign import beginning, recognised
 from .errors import DataError
 
@@ -44,7 +45,7 @@ def refused(where: FilePath, expected: str, hint: str = "", *, takes: str = "") 
 
 def existing(path: FilePath, accepted: str, example: str) -> pathlib.Path:
     """The path; unless a file or a directory is there, raises `DataError` that says what is accepted."""
-    place = pathlib.Path(path)
+    place = as_path(path)
     if not (place.is_file() or place.is_dir()):
         found = "something that is neither a file nor a directory" if place.exists() else "nothing at this path"
         raise DataError(place, found, accepted, f"for example {example}; `equisct-train digits` needs no files")

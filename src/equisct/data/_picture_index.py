@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .._base.files import atomic_write
+from .._base.files import as_path, atomic_write
 from ._files import FilePath, refused
 from ._picture_files import FolderFiles, ZipFiles
 from ._pictures import PictureError, decode
@@ -111,13 +111,13 @@ def write_index(entries: Sequence[PictureEntry], path: FilePath) -> None:
     """Writes an index, whole or not at all."""
     rows = [[*dataclasses.astuple(entry)[:4], entry.shape and list(entry.shape), entry.reason] for entry in entries]
     lines = ",\n".join(json.dumps(row) for row in rows)
-    atomic_write(pathlib.Path(path), f'{{"format": "{FORMAT}", "version": {VERSION}, "files": [\n{lines}\n]}}\n')
+    atomic_write(as_path(path), f'{{"format": "{FORMAT}", "version": {VERSION}, "files": [\n{lines}\n]}}\n')
 
 
 def read_index(path: FilePath) -> dict[str, PictureEntry]:
     """The entries of an index by name; raises `DataError` if it is none, or one of another version."""
     with refused(path, f"an index of version {VERSION}", MEND):
-        content: Any = json.loads(pathlib.Path(path).read_text(encoding="ascii"))
+        content: Any = json.loads(as_path(path).read_text(encoding="ascii"))
         if (content["format"], content["version"]) != (FORMAT, VERSION):
             found = f"{str(content['format'])[:40]!r}, version {str(content['version'])[:40]}"
             raise DataError(path, found, f"{FORMAT!r}, version {VERSION}", MEND)

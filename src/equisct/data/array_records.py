@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from .._base.files import atomic_write
+from .._base.files import as_path, atomic_write
 from ._files import FilePath, existing, refused
 from ._pictures import PIXELS
 from .errors import DataError, describe
@@ -109,7 +109,7 @@ def write_array_record(path: FilePath, images: Iterable[UInt8[np.ndarray, "n h w
     Raises:
         DataError: Something is there already, or the pictures are not so.
     """
-    place = pathlib.Path(path)
+    place = as_path(path)
     if place.exists():
         raise DataError(place, "a file that is there already", "a new name")
     atomic_write(place, lambda part: _write(part, images, count))

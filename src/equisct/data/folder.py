@@ -1,13 +1,14 @@
 """Pictures in a folder or a zip archive, decoded when they are asked for."""
 
+import hashlib
 import math
-import pathlib
 from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32
 
+from .._base.files import as_path
 from ._files import FilePath
 from ._picture_files import ACCEPTED, OTHER_SUFFIXES, FolderFiles, ZipFiles, picture_files
 from ._picture_index import Survey, default_index, read_index, scan, survey
@@ -44,6 +45,7 @@ class ImageFolder:
         good: Positions of the usable files, ascending.
         size: The number of files, the skipped ones included.
         shape: The shape (c, h, w) of one sample.
+        digest: SHA-256 over those of the files, in their order; of files that an index knows, as it has them.
 
     Raises:
         DataError: No picture can be used, or too many cannot.
@@ -68,12 +70,14 @@ class ImageFolder:
             raise ValueError(f"bad: expected error or skip, found {bad}")
         if not 0 <= bad_limit <= 1:
             raise ValueError(f"bad_limit: expected a number in [0, 1], found {bad_limit}")
-        self.path = pathlib.Path(path)
+        self.path = as_path(path)
         self.name = self.path.resolve().name.split(".")[0]
         self._files = picture_files(self.path)
-        place = default_index(self.path) if index is None else pathlib.Path(index)
+        place = default_index(self.path) if index is None else as_path(index)
         known = read_index(place) if index is not None or place.exists() else {}
-        found = survey(scan(self._files, known), size, channels)
+        entries = scan(self._files, known)
+        self.digest = hashlib.sha256("".join(entry.sha256 for entry in entries).encode()).hexdigest()
+        found = survey(entries, size, channels)
         check_survey(found, self._files, bad=bad, bad_limit=bad_limit)
         self.bad, self.good, self.shape, self._side = found.bad, found.good, found.shape, size
         self.size, self.ignored = len(self._files.names), self._files.ignored

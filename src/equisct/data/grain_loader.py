@@ -9,6 +9,7 @@ import importlib.util
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -90,6 +91,8 @@ class GrainLoader:
         batches = grain.MapDataset.range(step, STEPS).map(self._loader.batch)
         pipeline = batches.to_iter_dataset(grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD))
         if self._workers:
+            if getattr(multiprocessing.current_process(), "_inheriting", False):
+                sys.exit(1)  # a worker that imports a script without a main guard: the first process says so
             flags = importlib.import_module("absl.flags").FLAGS
             if not flags.is_parsed():
                 flags.mark_as_parsed()  # Grain's workers ask for flags that only absl's own `app.run` would parse
@@ -120,7 +123,15 @@ class _Ahead:
             raise ValueError("loader: expected an open one, found it closed")
         # What workers send lies in memory that they share, and that is taken back.
         keep = lambda leaf: leaf if type(leaf) is np.ndarray else np.array(leaf, subok=False)
-        return importlib.import_module("jax").tree.map(keep, next(self._left[0]))
+        try:
+            batch = next(self._left[0])
+        except RuntimeError as error:
+            if "terminated unexpectedly with exit code 1." not in str(error):
+                raise
+            found = "a worker process that ended as it began"
+            hint = "each worker imports the script anew: put what starts the loader below `if __name__ == '__main__':`"
+            raise DataError("loader: workers", found, "workers that go on, or workers=0", hint) from None
+        return importlib.import_module("jax").tree.map(keep, batch)
 
 
 def _close_all(left: list[Any]) -> None:

@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 
 from .._base.batch import Pair
+from .._base.files import as_path
 from ._files import FilePath, existing, printable, refused
 from .arrays import npz_members, read_array
 from .errors import DataError, describe
@@ -68,7 +69,7 @@ class PairSet:
 
 def save_pairs(path: str | os.PathLike[str], z: np.ndarray, samples: np.ndarray, teacher: str) -> None:
     """Writes the file that `load_pairs` reads."""
-    np.savez(path, z=z.astype(np.float32), samples=samples.astype(np.float32), teacher=np.array(teacher))
+    np.savez(as_path(path), z=z.astype(np.float32), samples=samples.astype(np.float32), teacher=np.array(teacher))
 
 
 def load_pairs(path: FilePath) -> PairSet:

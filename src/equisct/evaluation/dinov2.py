@@ -87,7 +87,7 @@ class DINOv2(eqx.Module):
     def features(self, x: Sample) -> Float[Array, " d"]:
         """The class token after the last norm."""
         if x.ndim != 3 or x.shape[0] != 3:
-            raise ValueError(f"expected RGB images (3, h, w), found {x.shape}")
+            raise ValueError(f"x: expected RGB images (3, h, w), found {x.shape}")
         colours = (jax.image.resize(x, (3, SIDE, SIDE), "cubic") + 1) / 2
         h = (colours - jnp.array(MEAN)[:, None, None]) / jnp.array(SPREAD)[:, None, None]
         side = round(math.sqrt(self.patch.weight.shape[0] / 3))

@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
+from .._base.files import as_path
 from .._base.types import Sample, Scalar
 from ..distance import AbstractDistance
 from .torch_file import named_array, read_weights
@@ -113,7 +114,7 @@ def lpips_files(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
     """The two public files in a folder, each as `.safetensors` or `.pth`; raises `ValueError` if one is missing."""
     found = []
     for name in FILES:
-        there = [path for ending in ENDINGS if (path := pathlib.Path(folder) / f"{name}{ending}").is_file()]
+        there = [path for ending in ENDINGS if (path := as_path(folder) / f"{name}{ending}").is_file()]
         if not there:
             wanted = " and ".join(f"{each}.pth" for each in FILES)
             raise ValueError(

@@ -3,12 +3,11 @@
 import dataclasses
 import hashlib
 import os
-import pathlib
 import zipfile
 
 import numpy as np
 
-from .._base.files import atomic_write
+from .._base.files import as_path, atomic_write
 from .features import FeatureNetwork
 
 FORMAT = "equisct-reference-1"
@@ -55,7 +54,7 @@ class Reference:
 
 def save_reference(path: str | os.PathLike[str], reference: Reference) -> None:
     """Writes the file that `load_reference` reads; whole or not at all."""
-    atomic_write(pathlib.Path(path), lambda place: np.savez(place, format=FORMAT, **vars(reference)))
+    atomic_write(as_path(path), lambda place: np.savez(place, format=FORMAT, **vars(reference)))
 
 
 def load_reference(path: str | os.PathLike[str]) -> Reference:
@@ -64,7 +63,7 @@ def load_reference(path: str | os.PathLike[str]) -> Reference:
     Raises:
         ValueError: if there is no such file, or it is none of `save_reference`.
     """
-    place = pathlib.Path(path)
+    place = as_path(path)
     try:
         with np.load(place, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in ("format", "data", "network", "weights", "features")}

@@ -20,6 +20,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from .._base.files import as_path
+
 T = TypeVar("T")
 
 _STORAGES = {
@@ -99,7 +101,7 @@ def _read(stream: io.BytesIO) -> Any:
 
 def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The named arrays of a dictionary of tensors, of any version of PyTorch; `ValueError` if the file is none."""
-    place = pathlib.Path(path)
+    place = as_path(path)
     try:
         if place.stat().st_size > _LARGEST:
             raise ValueError(f"more than {_LARGEST} bytes")
@@ -155,7 +157,7 @@ def built_from_file(
     path: str | os.PathLike[str], what: str, build: Callable[[dict[str, np.ndarray]], T]
 ) -> tuple[T, str]:
     """What `build` makes of the arrays in a file of `what`, and its SHA-256, which a `ValueError` for others says."""
-    place = pathlib.Path(path)
+    place = as_path(path)
     if not place.is_file():
         raise ValueError(f"weights: expected the file of {what}, found nothing at {place}")
     digest = hashlib.sha256(place.read_bytes()).hexdigest()

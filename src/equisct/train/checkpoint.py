@@ -23,7 +23,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from .._base.check import check_at_least
-from .._base.files import partial_name
+from .._base.files import as_path, partial_name
 from .manifest import NAME, write_manifest
 from .reading import checked_checkpoint, load_tree, newest_whole, steps_in
 from .weights import CheckpointError, named_arrays
@@ -51,7 +51,7 @@ class CheckpointStore:
     ):
         check_at_least("keep", keep, 2)
         check_at_least("keep_every", keep_every, 0)
-        folder = pathlib.Path(folder)
+        folder = as_path(folder)
         unfit = {"[", "\\"} - {os.sep}  # Orbax takes the path for a pattern, and writes what it cannot read
         if unfit & set(str(folder.absolute())):
             raise ValueError(f"folder: expected a path without {' or '.join(sorted(unfit))}, found {folder.absolute()}")

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float64, PyTree
 
 from .._base.check import check_at_least
+from .._base.files import as_path
 from .averages import AbstractAverage, ConstantDecay, PowerFunction
 from .weights import CheckpointError, load_weights, opened, write_arrays
 
@@ -163,7 +164,7 @@ def save_snapshot(
     if not trees or len(trees) != len(averages):
         raise ValueError(f"averages: expected one per tree and at least one, found {len(averages)} for {len(trees)}")
     rules = json.dumps([_average_to_json(average) for average in averages])
-    path = pathlib.Path(folder) / f"step_{step:08d}.safetensors"
+    path = as_path(folder) / f"step_{step:08d}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_arrays(path, list(trees), {"step": str(step), "averages": rules})
     return path
@@ -175,7 +176,7 @@ def list_snapshots(folder: str | os.PathLike[str]) -> list[Snapshot]:
     Raises:
         CheckpointError: if a file is damaged, no snapshot, or of an unknown average.
     """
-    paths = [path for path in pathlib.Path(folder).glob("*") if FILE_NAME.fullmatch(path.name)]
+    paths = [path for path in as_path(folder).glob("*") if FILE_NAME.fullmatch(path.name)]
     return sorted((_read_snapshot(path) for path in paths), key=lambda snapshot: snapshot.step)
 
 

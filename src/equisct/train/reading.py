@@ -11,6 +11,7 @@ import jax
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
+from .._base.files import as_path
 from .manifest import NAME, DamagedError, FormatError, read_manifest, read_notes
 from .weights import CheckpointError, check_same, named_arrays, with_arrays
 
@@ -77,16 +78,23 @@ def _described(place: pathlib.Path, content: dict[str, Any]) -> Checkpoint:
         ) from error
 
 
+def newest_described(folder: pathlib.Path) -> Checkpoint | None:
+    """What the newest checkpoint that can be read says of itself, at once: its arrays are not looked at."""
+    for step in reversed(steps_in(folder)):
+        with contextlib.suppress(DamagedError, FormatError):  # whoever loads it says so
+            return checked_checkpoint(folder / str(step))
+    return None
+
+
 def check_fits(folder: pathlib.Path, like: PyTree) -> None:
     """Whether the newest checkpoint, if there is one, holds a tree such as `like` (arrays, shapes), by its list.
 
     Raises:
         CheckpointError: names the first array that differs.
     """
-    for step in reversed(steps_in(folder)):
-        with contextlib.suppress(DamagedError, FormatError):  # whoever loads it says so
-            return check_same(named_arrays(like), checked_checkpoint(folder / str(step)).shapes, folder)
-    return None
+    found = newest_described(folder)
+    if found is not None:
+        check_same(named_arrays(like), found.shapes, folder)
 
 
 def read_checkpoint(folder: str | os.PathLike[str], like: T, step: int | None = None) -> T:
@@ -100,7 +108,7 @@ def read_checkpoint(folder: str | os.PathLike[str], like: T, step: int | None = 
     Raises:
         CheckpointError: if there is none, it is damaged, or it is of another tree.
     """
-    return load_tree(find_checkpoint(pathlib.Path(folder), step), like)
+    return load_tree(find_checkpoint(as_path(folder), step), like)
 
 
 def load_tree(checkpoint: Checkpoint, like: T, *, partial: bool = False) -> T:

@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from .._base.files import atomic_write
+from .._base.files import as_path, atomic_write
 from .._base.tree import path_name
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ def save_weights(
         ema: averaged weights.
         metadata: strings to store beside them, such as the step.
     """
-    write_arrays(pathlib.Path(path), {"model": model, "ema": ema}, metadata)
+    write_arrays(as_path(path), {"model": model, "ema": ema}, metadata)
 
 
 def write_arrays(path: pathlib.Path, tree: PyTree, metadata: dict[str, str] | None) -> None:
@@ -74,7 +74,7 @@ def load_weights(path: str | os.PathLike[str], like: T, *, group: str = "ema") -
     Raises:
         CheckpointError: if the file is missing or damaged, or holds another model; names the first differing array.
     """
-    path = pathlib.Path(path)
+    path = as_path(path)
     if not path.is_file():
         raise CheckpointError(f"checkpoint: expected a file, found none at {path}")
     with opened(path, "checkpoint") as file:

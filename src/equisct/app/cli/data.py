@@ -1,6 +1,5 @@
 """`equisct-data check|preview|pack PATH`: look at data, find what is wrong with it, put it into one file. No JAX."""
 
-import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ from ...data._picture_index import default_index, scan, survey, write_index
 from ...data.folder import check_survey, count_others
 from ..parts.data import detect, open_data, speaking_of_flags
 from ..report import draw_panels
-from ..runs.exits import refusing_wrong_input
+from ..runs.exits import refusing_wrong_input, writing
 from ..settings.data import ImageFiles, Reading, check_images
 from .words import read_one_of
 
@@ -95,14 +94,6 @@ def _check_suffix(out: pathlib.Path, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"out: expected a folder at {out.parent}, found none")
 
 
-@contextlib.contextmanager
-def _writing(place: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(place, f"a place that cannot be written ({error})", "a folder with room and rights") from error
-
-
 def check(options: CheckOptions) -> None:
     """Reads everything, says what is there, and writes an index for image files.
 
@@ -126,7 +117,7 @@ def check(options: CheckOptions) -> None:
         print(f"pictures among them, not read: {left}")
     if not options.no_index:
         index = options.index or default_index(options.path)
-        with _writing(index):
+        with writing(index):
             write_index(entries, index)
         print(f"wrote {index}")
     with speaking_of_flags("--"):
@@ -150,7 +141,7 @@ def preview(options: PreviewOptions) -> None:
     """Draws the first batch, and prints range, mean and standard deviation of each channel, as the model sees them."""
     dataset = open_data(options.path, options)
     x = Loader(dataset, min(options.n, dataset.size), seed=options.seed).batch(0)
-    with _writing(options.out):
+    with writing(options.out):
         draw_panels({f"{len(x)} of {dataset.size:,}": x}, options.out)
     print(summary(dataset.size, dataset.shape))
     for channel, values in enumerate(np.moveaxis(x, 1, 0).astype(np.float64)):
@@ -173,7 +164,7 @@ def pack(options: PackOptions) -> None:
         raise DataError(options.path, summary(dataset.size, dataset.shape), "images")
     indices = dataset.good if isinstance(dataset, ImageFolder) else np.arange(dataset.size)
     images = map(float_to_images, _pieces(dataset, indices))
-    with _writing(options.out):
+    with writing(options.out):
         if options.out.suffix == ".npz":
             _write_npz(options.out, images, getattr(dataset, "labels", None))
         else:

@@ -15,7 +15,7 @@ from .next_step import check_run
 from .plugins import load_plugins
 from .sample import SamplerChoice, check_walk
 from .words import read_one_of
-from .xla import prefer_quick_compilation
+from .xla import begin_jax
 
 PROGRAM = "equisct-eval"
 
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with stopping_cleanly(PROGRAM), refusing_wrong_input(PROGRAM):
         asked = parse(arguments)
         load_plugins()
-        prefer_quick_compilation()
+        begin_jax(devices=not isinstance(asked, CompareOptions))
         from . import evaluate_work as work
 
         does: dict[type, Callable[[Any], None]] = {

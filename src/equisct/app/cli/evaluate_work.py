@@ -24,6 +24,7 @@ from ...train import data_mesh
 from ...train.placement import place
 from ..parts.data import load_data
 from ..parts.features import draw_features, evaluations, name_of, network_of, open_samples, reference_of, see_all
+from ..runs.progress import telling
 from ..runs.stored import load_run, weights_hash
 from .evaluate import CompareOptions, ImagesOptions, Measuring, ModelOptions, StatsOptions
 from .sample_work import choose_sampler
@@ -37,7 +38,8 @@ FORMAT = "equisct-eval-1"
 def write_statistics(options: StatsOptions) -> None:
     """`equisct-eval stats`."""
     network = network_of(options)
-    found = reference_of(open_samples(options.path, options), network)
+    with telling(f"taking features of {options.path}"):
+        found = reference_of(open_samples(options.path, options), network)
     save_reference(options.out, found)
     n, d = found.features.shape
     print(f"wrote {d} features ({network.name}) of {n:,} samples of {found.data} to {options.out}")
@@ -96,7 +98,8 @@ def evaluate_images(options: ImagesOptions) -> None:
     assert options.ref is not None
     reference, network = load_reference(options.ref), network_of(options)
     dataset = open_samples(options.path, options)
-    found = see_all(network, dataset, options.quantise)
+    with telling(f"taking features of {options.path}"):
+        found = see_all(network, dataset, options.quantise)
     _tell(_record(options, network, reference, [found], images=name_of(dataset)), options.out)
 
 
@@ -108,16 +111,17 @@ def evaluate_model(options: ModelOptions) -> None:
     if options.ref:
         reference = load_reference(options.ref)
     else:
-        reference = reference_of(
-            load_data(stored.config.data, seed=stored.config.run.seed, prefix="equisct-train's --data."), network
-        )
+        dataset = load_data(stored.config.data, seed=stored.config.run.seed, prefix="equisct-train's --data.")
+        with telling("taking features of the run's data"):
+            reference = reference_of(dataset, network)
     mesh = data_mesh()
     model, network = place((stored.ema if options.ema == "ema" else stored.model, network), mesh)
     begin = time.monotonic()
-    found = [
-        draw_features(sampler, model, stored.shape, options.n, network, options.quantise, key=jr.key(seed), mesh=mesh)
-        for seed in options.seeds
-    ]
+    found = []
+    for seed in options.seeds:
+        with telling(f"drawing {options.n:,} samples by {sampler.name} with seed {seed}"):
+            given = {"key": jr.key(seed), "mesh": mesh}
+            found.append(draw_features(sampler, model, stored.shape, options.n, network, options.quantise, **given))
     made = {
         "run": options.run.name,
         "model": weights_hash(model),

@@ -8,6 +8,8 @@ import shlex
 import sys
 import types
 
+from ..._base.files import as_path
+
 GROUP, VARIABLE = "equisct_methods", "EQUISCT_METHODS"
 
 
@@ -21,8 +23,12 @@ def load_plugins() -> None:
     """
     for entry in importlib.metadata.entry_points(group=GROUP):
         entry.load()
-    for path in map(pathlib.Path, filter(None, os.environ.get(VARIABLE, "").split(os.pathsep))):
+    for path in _named_files():
         _import_file(path)
+
+
+def _named_files() -> list[pathlib.Path]:
+    return [as_path(path) for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
 
 
 def _import_file(path: pathlib.Path) -> None:
@@ -43,9 +49,13 @@ def _file_of(module: str) -> pathlib.Path | None:
     return pathlib.Path(found).resolve() if found else None
 
 
-def words_before(method: object) -> str:
-    """What must stand before a command that meets this method again; nothing for one of the library or a package."""
-    module = type(method).__module__
-    named = {entry.module for entry in importlib.metadata.entry_points(group=GROUP)}
-    file = None if module.startswith("equisct.") or module in named else _file_of(module)
-    return f"{VARIABLE}={shlex.quote(str(file))} " if file else ""
+def words_before(*own: object) -> str:
+    """What must stand before a command that meets these methods and actions, and all else that was named so, again.
+
+    Nothing where they are of the library or a package, and the variable names no file.
+    """
+    packaged = {entry.module for entry in importlib.metadata.entry_points(group=GROUP)}
+    modules = {each.__module__ for each in own if not each.__module__.startswith("equisct.")} - packaged
+    files = [*_named_files(), *filter(None, map(_file_of, sorted(modules)))]
+    names = dict.fromkeys(str(path.resolve()) for path in files)
+    return f"{VARIABLE}={shlex.quote(os.pathsep.join(names))} " if names else ""

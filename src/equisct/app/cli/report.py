@@ -12,7 +12,7 @@ from ..tracking import redact
 from .next_step import check_run
 from .plugins import load_plugins
 from .words import read
-from .xla import prefer_quick_compilation
+from .xla import begin_jax
 
 PROGRAM = "equisct-report"
 
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with stopping_cleanly(PROGRAM), refusing_wrong_input(PROGRAM):
         asked = parse(arguments)
         load_plugins()
-        prefer_quick_compilation()
+        begin_jax(devices=asked.models)
         from .report_work import report
 
         written = report(asked)

@@ -14,7 +14,7 @@ from ..tracking import redact
 from .next_step import check_run
 from .plugins import load_plugins
 from .words import read
-from .xla import prefer_quick_compilation
+from .xla import begin_jax
 
 PROGRAM = "equisct-sample"
 
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with stopping_cleanly(PROGRAM), refusing_wrong_input(PROGRAM):
         options = parse(arguments)
         load_plugins()
-        prefer_quick_compilation()
+        begin_jax()
         from .sample_work import draw
 
         draw(options)

@@ -13,6 +13,7 @@ from ...variance_preserving import VPSchedule
 from ..methods import PD
 from ..parts.sampling import draw_noise, draw_samples, euler, heun, jump
 from ..report import draw_panels
+from ..runs.progress import telling
 from ..runs.stored import Stored, load_run, weights_hash
 from ..settings.config import Noise
 from .sample import DDIM_STEPS, HEUN_STEPS, Options, SamplerChoice
@@ -76,7 +77,8 @@ def draw(options: Options) -> None:
     stored = load_run(options.run, options.step)
     sampler = choose_sampler(options, stored)
     model = choose_weights(options, stored)
-    samples = draw_samples(sampler, model, stored.shape, options.n, key=jr.key(options.seed))
+    with telling(f"drawing {options.n:,} samples by {sampler.name}"):
+        samples = draw_samples(sampler, model, stored.shape, options.n, key=jr.key(options.seed))
     weights = options.weights if options.std is None else f"std {options.std:g}"
     title = f"{sampler.name}, {weights}, step {stored.step:,}"
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..._base.batch import as_example
+from ..._base.files import as_path
 from ...data import DataError, Dataset
-from ..parts.data import load_data, open_loader
+from ..parts.data import fingerprint, load_data, open_loader
 from ..presets import DIGITS, PRESETS
 from ..runs.exits import STOPPED, refusing_wrong_input, stopping_cleanly
 from ..runs.folder import (
@@ -22,12 +23,13 @@ from ..runs.folder import (
     read_status,
     refused_changes,
 )
-from ..settings.check import check, check_trackers
+from ..runs.progress import say, telling
+from ..settings.check import check, check_secrets, check_trackers, flat_values
+from ..settings.codec import whole_paths
 from ..settings.config import Config
-from ..tracking import redact
+from ..tracking import PUBLIC, redact
 from .next_step import as_typed, check_run
 from .plugins import load_plugins, words_before
-from .values import home
 from .words import choose, read
 from .xla import prefer_quick_compilation
 
@@ -76,9 +78,12 @@ def parse(arguments: Sequence[str] | None = None) -> Config:
         raise ValueError(f"{first}: expected {wanted} after it, found {' '.join(flags[:1]) or 'none'}")
     else:
         path, *flags = flags
-        default = _read_stored(first, home(path))
+        default = _read_stored(first, as_path(path))
     config = read(Config, program=f"{PROGRAM} {first}", description=texts[first], words=flags, default=default)
+    PUBLIC.update(str(value) for _, preset in PRESETS.values() for _, value in flat_values(preset))
+    config = whole_paths(config)
     check(config)
+    check_secrets(config)
     return config
 
 
@@ -94,14 +99,8 @@ def _read_stored(word: str, path: pathlib.Path) -> Config:
     return dataclasses.replace(stored, run=run)
 
 
-def resolve(config: Config, stored: Config | None) -> Config:
-    """The configuration to train with: the command's, after a comparison with that of the run it goes on with.
-
-    Raises:
-        ValueError: if it changes what a run that goes on may not change; names the settings.
-    """
-    if stored is None:
-        return config
+def check_changes(stored: Config, config: Config) -> None:
+    """Raises `ValueError` if a run would go on with what it may not change; names the settings."""
     refused = refused_changes(stored, config)
     if refused:
         shown = "\n  ".join(map(str, refused))
@@ -110,9 +109,6 @@ def resolve(config: Config, stored: Config | None) -> Config:
             f"run.allow_change: expected the settings of the run in {stored.run.dir}, found others:\n  {shown}\n"
             f"take another --run.dir, or allow them: --run.allow-change {names}"
         )
-    for change in changes(stored, config):
-        print(f"changed: {redact(str(change))}", file=sys.stderr)
-    return config
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -123,12 +119,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if config.run.batch > dataset.size:
             found = f"{config.run.batch}, more than the data's {dataset.size:,} samples"
             raise DataError("run.batch", found, f"at most {dataset.size}", "choose a smaller batch")
-        _note_on_scale(config, dataset)
-        _note_on_average(config)
         open_loader(dataset, config).close()
         check_trackers(config.log)
         folder, stored = choose_folder(config)
-        config = resolve(dataclasses.replace(config, run=dataclasses.replace(config.run, dir=folder)), stored)
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=folder))
+        if stored is not None:
+            check_changes(stored, config)
         if stored is not None and _is_finished(folder, config):
             print(f"the run in {redact(str(folder))} is finished: {read_status(folder).get('step')} updates")
             return
@@ -137,30 +133,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 check_not_held(folder)
         prefer_quick_compilation()
         from ..runs import places, run
+        from ..runs.actions import MORE
         from ..runs.halt import check_halts
         from ..runs.interrupt import Interrupted
 
         places.join_processes(config.parallel)
         mesh = places.choose_mesh(config)
-        run.try_to_build(config, dataset, mesh, folder)
+        data = fingerprint(dataset)
+        run.try_to_build(config, dataset, mesh, folder, data=data)
+        check_halts(config, folder)
         if config.run.dry_run:
             from .plan import describe
 
+            _tell(config, stored, dataset)
             print(redact(describe(config, dataset, mesh, goes_on=stored is not None)))
             return
-        check_halts(config, folder)
-    before = words_before(config.method)
+    before = words_before(config.method, *MORE)
     command = before + shlex.join([PROGRAM, "resume", str(folder)])
     with stopping_cleanly(PROGRAM), places.locked_together(folder):
         words = [PROGRAM, *(sys.argv[1:] if arguments is None else arguments)]
-        if places.leads():
+        if places.leads():  # nothing is refused any more
+            _tell(config, stored, dataset)
             note = "(the first update is compiled now: up to a minute on a CPU)"
-            print(f"run folder: {redact(str(folder))} {note}", file=sys.stderr)
+            say(f"run folder: {folder} {note}")
         try:
-            run.train(config, dataset, mesh, folder, command=words, resume_command=command)
+            run.train(config, dataset, mesh, folder, command=words, resume_command=command, data=data)
         except Interrupted:
             again = before + as_typed(PROGRAM, "resume", folder)
-            print(f"{PROGRAM}: stopped and saved; go on with\n  {redact(again)}", file=sys.stderr)
+            say(f"{PROGRAM}: stopped and saved; go on with\n  {again}")
             sys.exit(STOPPED)
         if places.leads():
             if config.sample.n:
@@ -170,7 +170,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if config.run.report:
                 from .report import main as report
 
-                report([str(folder)])
+                with telling("writing the report"):
+                    report([str(folder)])
+
+
+def _tell(config: Config, stored: Config | None, dataset: Dataset) -> None:
+    """What a person should know before the run begins: what has changed, and what looks unwise."""
+    for change in changes(stored, config) if stored else ():
+        say(f"changed: {change}")
+    _note_on_scale(config, dataset)
+    _note_on_average(config)
 
 
 def _note_on_scale(config: Config, dataset: Dataset) -> None:
@@ -180,10 +189,9 @@ def _note_on_scale(config: Config, dataset: Dataset) -> None:
     found = float(as_example(dataset.take(np.arange(min(dataset.size, 1024)))).x.std())
     assumed = config.noise.sigma_data
     if not 2 / 3 < found / assumed < 3 / 2:
-        print(
+        say(
             f"note: the data's standard deviation is about {found:.3g}; --noise.sigma-data is {assumed:g}. In few "
-            "dimensions --method.distance squared-l2 --method.c None gives a truer map (docs/distances.md)",
-            file=sys.stderr,
+            "dimensions --method.distance squared-l2 --method.c None gives a truer map (docs/distances.md)"
         )
 
 
@@ -193,10 +201,9 @@ def _note_on_average(config: Config) -> None:
     left = config.ema.decay**config.run.steps if begins_anew and not config.ema.ramp else 0.0
     if left > 1 / 3:
         decay = round(1 - 5 / max(config.run.steps, 10), 4)
-        print(
+        say(
             f"note: after {config.run.steps:,} updates the average (--ema.decay {config.ema.decay:g}) still holds "
-            f"{left:.0%} of the random start; take --ema.decay {decay:g}, or draw with equisct-sample --weights model",
-            file=sys.stderr,
+            f"{left:.0%} of the random start; take --ema.decay {decay:g}, or draw with equisct-sample --weights model"
         )
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import decimal
-import os
 import pathlib
 import types
 import typing
@@ -12,6 +11,7 @@ from typing import Any, Literal, TypeGuard
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from ..._base.check import did_you_mean
+from ..._base.files import as_path
 
 VALUES = ConstructorRegistry()
 """For `tyro.cli`, whose own rules take `1e4` for no number, and list the choices of `Literal[...] | None` as a set."""
@@ -39,11 +39,6 @@ def real(word: str) -> float:
         raise ValueError(f"expected a number such as 0.5 or 1e-4, found {word}") from None
 
 
-def home(word: str) -> pathlib.Path:
-    """A path; `~`, which the shell leaves as it is after `=`, is the home folder."""
-    return pathlib.Path(os.path.expanduser(word))
-
-
 def _one(metavar: str, read: Callable[[str], Any], is_one: Callable[[Any], bool]) -> PrimitiveConstructorSpec[Any]:
     """A value of one word."""
     return PrimitiveConstructorSpec(
@@ -67,7 +62,7 @@ def _number_or_path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | 
     if info.type is float:
         return _one("FLOAT", real, lambda value: type(value) in (int, float))
     if info.type is pathlib.Path:
-        return _one("PATH", home, lambda value: isinstance(value, pathlib.Path))
+        return _one("PATH", as_path, lambda value: isinstance(value, pathlib.Path))
     return None
 
 

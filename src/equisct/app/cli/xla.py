@@ -5,6 +5,15 @@ import os
 _FLAG = "--xla_backend_optimization_level=1"
 
 
+def begin_jax(*, devices: bool = True) -> None:
+    """Before a command's work is imported; raises `ValueError` where `devices` are needed and there are none."""
+    prefer_quick_compilation()
+    if devices:
+        from ..runs.places import check_platform
+
+        check_platform()
+
+
 def prefer_quick_compilation() -> None:
     """Halves the time to compile for a CPU at the same speed of the result; call before JAX is imported.
 

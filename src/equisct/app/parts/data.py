@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import math
 import pathlib
 import re
 import sys
 import zipfile
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +20,9 @@ from ...data import (
     Dataset,
     GrainLoader,
     ImageFolder,
+    ImageSet,
     Loader,
+    PairSet,
     VectorSet,
     load_cifar10,
     load_digits,
@@ -38,6 +42,9 @@ FLAGS = {"key": "array", "size": "size", "bad": "bad", "bad_limit": "bad-limit"}
 """What the command line calls the arguments of readers that hints name."""
 
 AS_IT_IS = Reading()
+
+LOOKED_AT = 256
+"""Samples by which data that are not in memory are known again."""
 
 
 def load_data(data: Data, *, seed: int, prefix: str = "--data.") -> Dataset:
@@ -71,6 +78,35 @@ def _load(data: Data, seed: int) -> Dataset:
             return load_pairs(data.path)
         case Mixture():
             return _draw(data, seed)
+
+
+def fingerprint(dataset: Dataset) -> dict[str, Any]:
+    """Size, shape and SHA-256 of the samples of a data set, by which it is known again wherever it lies.
+
+    Hashed are: in memory all numbers; of image files all files (those that an index knows are not read again); of other
+    files `LOOKED_AT` evenly spread samples, the first and the last among them, so that a change in others is not seen.
+    """
+    match dataset:
+        case ImageSet():
+            arrays = [dataset.images]
+        case VectorSet():
+            arrays = [dataset.points]
+        case PairSet():
+            arrays = [dataset.z, dataset.samples]
+        case ImageFolder():
+            return _as_note(dataset, dataset.digest)
+        case _:
+            spread = np.unique(np.linspace(0, dataset.size - 1, LOOKED_AT).round().astype(np.int64))
+            arrays = (dataset.take(spread[k : k + 1]) for k in range(len(spread)))
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return _as_note(dataset, digest.hexdigest())
+
+
+def _as_note(dataset: Dataset, digest: str) -> dict[str, Any]:
+    return {"size": dataset.size, "shape": list(dataset.shape), "sha256": digest}
 
 
 def open_loader(

@@ -11,6 +11,7 @@ from .evaluator import note_pipeline
 from .interrupt import Interrupted
 from .job import Running
 from .pictures import draw_sheet, on_this_process
+from .progress import telling
 
 MORE: list[Callable[[Running], Every]] = []
 """For actions of your own, which come last: each makes one for a run."""
@@ -85,7 +86,8 @@ def _evaluate(run: Running, now: Moment) -> None:
     job, recorder, evaluator = run.job, run.recorder, run.job.evaluator
     if evaluator is None or now.step == recorder.evaluated or run.interruption.told(now.step):
         return
-    with contextlib.suppress(Interrupted):
+    measuring = telling(f"measuring samples after update {now.step:,}", aloud=job.leads)
+    with contextlib.suppress(Interrupted), measuring as found:
         try:
             if job.leads:
                 note_pipeline(job.folder, evaluator.pipeline, warn=recorder.warn)
@@ -93,7 +95,7 @@ def _evaluate(run: Running, now: Moment) -> None:
         except ValueError as error:
             recorder.warn(f"evaluation after update {now.step:,}: {error}")
         else:
-            recorder.evaluation(now.step, figures, rate)
+            found(recorder.evaluation(now.step, figures, rate))
         recorder.evaluated = now.step
 
 
@@ -103,5 +105,5 @@ def draw(run: Running, now: Moment, *, final: bool = False) -> None:
         return
     models = on_this_process({"ema": now.state.ema, "model": now.state.model})
     if run.job.leads:
-        with contextlib.suppress(Interrupted):
-            draw_sheet(run, models, now.step, final=final)
+        with contextlib.suppress(Interrupted), telling(f"drawing samples after update {now.step:,}") as found:
+            found(", ".join(map(str, draw_sheet(run, models, now.step, final=final))))

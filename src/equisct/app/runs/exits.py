@@ -3,10 +3,13 @@
 import contextlib
 import errno
 import os
+import pathlib
 import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
+from ..._base.check import is_refusal
+from ...data import DataError
 from ..tracking import redact
 
 WRONG_INPUT = 2
@@ -41,13 +44,16 @@ def code_of(error: Exception) -> int | None:
 
 @contextlib.contextmanager
 def refusing_wrong_input(program: str) -> Iterator[None]:
-    """While settings and data are checked: a `ValueError` or `OSError` is the user's: one message, exit code 2."""
+    """While settings and files are read: what the library refuses, or an `OSError`, is one message and exit code 2.
+
+    Any other `ValueError`, such as one of NumPy or JAX, is a bug and keeps its traceback (see `is_refusal`).
+    """
     try:
-        yield
-    except BrokenPipeError:  # whoever read our words has gone, as in `--help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(BROKEN_PIPE)
+        with _unheard():
+            yield
     except (ValueError, OSError) as error:
+        if not (isinstance(error, OSError | DataError) or is_refusal(error)):
+            raise
         _fail(program, error, WRONG_INPUT)
     except KeyboardInterrupt:
         _fail(program, "interrupted", FORCED)
@@ -57,7 +63,8 @@ def refusing_wrong_input(program: str) -> Iterator[None]:
 def stopping_cleanly(program: str) -> Iterator[None]:
     """While a run goes on: what is foreseen becomes one message and a code of its own; any other error is a bug."""
     try:
-        yield
+        with _unheard():
+            yield
     except KeyboardInterrupt:
         _fail(program, "interrupted", FORCED)
     except Exception as error:
@@ -65,6 +72,34 @@ def stopping_cleanly(program: str) -> Iterator[None]:
         if code is None:
             raise
         _fail(program, advice_on_memory(str(error)) if code == OUT_OF_MEMORY else error, code)
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Ends quietly where whoever read our words has gone, as in `--help | head`; also in Python's last flush."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
+
+
+@contextlib.contextmanager
+def writing(place: pathlib.Path) -> Iterator[None]:
+    """Inside, an `OSError` means that `place` cannot be written; one of a full disk stays what it is.
+
+    Raises:
+        DataError: says so.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+        raise DataError(place, f"a place that cannot be written ({error})", "a folder with room and rights") from error
 
 
 def advice_on_memory(error: str) -> str:

@@ -16,9 +16,10 @@ from filelock import FileLock, Timeout
 
 from ..._base.files import atomic_write, partial_name
 from .. import methods as methods  # a configuration names one by its class: they must be known
-from ..settings.codec import from_json, to_json
+from ..settings.codec import from_json, to_json, whole_paths
 from ..settings.config import Config
 from ..tracking import redact
+from .exits import writing
 
 CONFIG, STATUS, LOCK = "config.json", "STATUS.json", "LOCK"
 
@@ -35,16 +36,17 @@ FREE = (
     "eval.ref",
     "method.teacher",
     "data.path",
+    "data.index",
     "data.workers",
     "preset",
 )
 """Settings that a run which goes on may change: they do not decide what is learned (rounding may differ).
 
-A teacher may be moved; that it is still the same is seen by the hash of its weights.
+A teacher and data may be moved; that they are still the same is seen by the hash of its weights and of their samples.
 """
 
 FIXED = ("run.seed", "run.batch", "parallel.precision")
-"""Those among them that do."""
+"""Settings that begin as one in `FREE` does, and decide all the same."""
 
 
 class FolderInUseError(RuntimeError):
@@ -129,7 +131,7 @@ def read_config_file(path: pathlib.Path) -> Config:
         ValueError: if there is none, or it is not one of this version; names the field.
     """
     try:
-        return from_json(json.loads(path.read_text()))
+        return whole_paths(from_json(json.loads(path.read_text())))
     except OSError as error:
         raise ValueError(f"config: expected a file, found none at {path} ({error.strerror})") from error
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -170,8 +172,11 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
 
     Raises:
         FolderInUseError: if another process holds it.
+        DataError: if it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / LOCK).touch()
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0.5)
@@ -196,7 +201,7 @@ def check_not_held(folder: pathlib.Path) -> None:
 
 def write_config(config: Config, folder: pathlib.Path) -> None:
     """Writes the resolved configuration and makes the run's folders."""
-    write_json(folder / CONFIG, redact(to_json(config)))  # the first of all: it says that the folder is a run's
+    write_json(folder / CONFIG, to_json(config))  # the first of all: it says that the folder is a run's
     (folder / "samples").mkdir(exist_ok=True)
 
 

@@ -57,8 +57,11 @@ class Interruption:
 
 @contextlib.contextmanager
 def listening() -> Iterator[Interruption]:
-    """Inside, signals are noted instead of ending the process; call from the main thread."""
+    """Inside, signals are noted instead of ending the process; in another thread than the main one none is heard."""
     interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():  # Python lets no other thread set handlers
+        yield interruption
+        return
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
 

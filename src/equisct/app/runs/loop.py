@@ -15,7 +15,7 @@ from .actions import begin_trace, draw, evaluation, list_actions
 from .halt import note_halt
 from .job import Running
 from .pictures import on_this_process, report_agreement
-from .progress import open_progress
+from .progress import open_progress, telling
 
 
 def to_the_end(run: Running, state: TrainState) -> TrainState:
@@ -87,4 +87,5 @@ def finish(run: Running, state: TrainState) -> None:
         if isinstance(job.config.data, Mixture):
             model = on_this_process(state.ema)
             if job.leads:
-                report_agreement(job.config, model, job.sample_key, job.folder)
+                with telling("measuring the distance from the truth"):
+                    report_agreement(job.config, model, job.sample_key, job.folder)

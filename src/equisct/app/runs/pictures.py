@@ -27,8 +27,8 @@ def on_this_process(model: Any) -> Any:
     return jax.tree.map(lambda leaf: gather(leaf) if spread(leaf) else leaf, model)
 
 
-def draw_sheet(run: Running, models: dict[str, Any], step: int, *, final: bool) -> None:
-    """One picture per model, `samples/step_NNNNNNNN_NAME.png`, for the trackers too.
+def draw_sheet(run: Running, models: dict[str, Any], step: int, *, final: bool) -> list[pathlib.Path]:
+    """One picture per model, `samples/step_NNNNNNNN_NAME.png`, for the trackers too; the files.
 
     By the method's samplers, beside as many of the data; in the last ones by all.
     """
@@ -44,14 +44,15 @@ def draw_sheet(run: Running, models: dict[str, Any], step: int, *, final: bool) 
     for name, path in paths.items():
         with Image.open(path) as picture:
             run.recorder.image(step, f"samples/{name}", np.asarray(picture.convert("RGB")))
+    return list(paths.values())
 
 
 def report_agreement(config: Config, model: Any, key: Any, folder: pathlib.Path) -> None:
     """Prints and stores how far the model is from the mixture's exact flow map, posterior mean, or both."""
     text = "Distance from the truth (data units; data within about 1.5): "
     text += _of_steps(config, model, key) if config.method.learns_steps else _of_model(config, model, key)
+    (folder / "agreement.txt").write_text(text + "\n")  # first, as nobody may be there to read the other
     print(text)
-    (folder / "agreement.txt").write_text(text + "\n")
 
 
 def _of_steps(config: Config, model: Any, key: Any) -> str:

@@ -37,6 +37,18 @@ def join_processes(parallel: Parallel) -> None:
         ) from error
 
 
+def check_platform() -> None:
+    """Raises `ValueError` where JAX finds no device of the platforms that it is told to use."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the second, without a word, where a plugin is there and no device
+        asked = getattr(jax.config, "jax_platforms", None) or "those it finds"
+        reason = " ".join(str(error).split())[:300] or "no device"
+        raise ValueError(
+            f"JAX_PLATFORMS: expected platforms with a device, such as cpu, found {asked} ({reason})"
+        ) from error
+
+
 def leads() -> bool:
     """Whether this process speaks for all of its run."""
     return jax.process_index() == 0
@@ -53,6 +65,7 @@ def choose_mesh(config: Config) -> Mesh:
     with contextlib.suppress(RuntimeError):  # JAX runs already in this process: its devices stay as they are
         if not parallel.distributed:
             jax.config.update("jax_num_cpu_devices", wanted)
+    check_platform()
     alone_on_cpu = jax.default_backend() == "cpu" and jax.process_count() == 1
     mesh = data_mesh(wanted if alone_on_cpu else parallel.devices, fsdp=parallel.fsdp)
     if batch % (mesh.size * parallel.microbatches):

@@ -3,8 +3,31 @@
 import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
+
+from ..tracking import redact
+
+
+def say(text: str) -> None:
+    """Prints a line on standard error, above the bar if there is one; goes on where nobody can read it any more."""
+    with contextlib.suppress(OSError):  # a full disk, or a terminal or reader that has gone
+        tqdm.write(redact(text), file=sys.stderr)
+        sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def telling(doing: str, *, aloud: bool = True) -> Iterator[Callable[[str], None]]:
+    """Says what is being done while a person waits for it; then what was found, and how long it took.
+
+    Gives the function that takes what was found. Not `aloud`, it says nothing: in all processes but one.
+    """
+    tell = say if aloud else lambda text: None
+    begin, found = time.monotonic(), []
+    tell(f"{doing} ...")
+    yield found.append
+    tell(f"{doing}: {', '.join([*found, f'{time.monotonic() - begin:.1f} s'])}")
 
 
 class Bar:
@@ -44,8 +67,7 @@ class Lines:
         eta = (now - self._start) / done * (self._total - step)
         text = "" if loss is None else f", loss {loss:.4f}, {rate:,.0f} images/s"
         left = f", ETA {_clock(eta)}" if step > self._first else ""
-        with contextlib.suppress(OSError):  # a log on a full disk
-            print(f"step {step}/{self._total}{text}{left}", file=sys.stderr, flush=True)
+        say(f"step {step}/{self._total}{text}{left}")
 
     def close(self) -> None:
         """Nothing to end."""

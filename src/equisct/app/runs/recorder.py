@@ -2,7 +2,6 @@
 
 import contextlib
 import pathlib
-import sys
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ import numpy as np
 
 from ...curriculum import AbstractCurriculum
 from ...train import StepReport
-from ..settings.codec import to_json
+from ..settings.codec import to_json, with_paths
 from ..settings.config import Config
 from ..tracking import (
     Events,
@@ -27,6 +26,7 @@ from ..tracking import (
     update_from_report,
 )
 from .host_log import HostLog
+from .progress import say
 
 
 class Recorder:
@@ -72,8 +72,9 @@ class Recorder:
             chosen: list[Tracker] = [TensorBoard()] if asked.tensorboard else []
             chosen += [WandB(redact(asked.wandb_project), asked.wandb_mode)] if asked.wandb else []
             self._others = [Guarded(tracker, warn=self.warn) for tracker in chosen]
+            shared = to_json(with_paths(config, lambda path: pathlib.Path(path.name)))  # no home folder, no user
             for tracker in self._trackers():
-                tracker.start(folder, redact(to_json(config)), step)
+                tracker.start(folder, redact(shared), step)
 
     def _trackers(self) -> list[Tracker]:
         return [self._metrics, self._speed, *self._evaluations, *self._others] if self._folder is not None else []
@@ -87,8 +88,7 @@ class Recorder:
     def warn(self, message: str) -> None:
         """Tells the person, and notes it, if the disk that either goes to is not full."""
         if self._folder is not None:
-            with contextlib.suppress(OSError):
-                print(f"warning: {redact(message)}", file=sys.stderr, flush=True)
+            say(f"warning: {message}")
         with contextlib.suppress(OSError):
             self.event("warning", message=message)
 
@@ -122,14 +122,15 @@ class Recorder:
             for tracker in self._others:
                 tracker.log(step, values | speed)
 
-    def evaluation(self, step: int, figures: dict[str, float], rate: float) -> None:
-        """Takes in what an evaluation has found; none where it found nothing."""
+    def evaluation(self, step: int, figures: dict[str, float], rate: float) -> str:
+        """Takes in what an evaluation has found, and gives it in words."""
         shown = ", ".join(f"{name} {value:.5g}" for name, value in figures.items())
         self._log.write(f"step {step}: {shown}, {rate:,.0f} samples/s measured")
         if self._folder is not None:
             self.event("evaluate", step=step, samples_per_second=round(rate, 1))
             for tracker in (*self._evaluations, *self._others):
                 tracker.log(step, figures)
+        return shown
 
     def image(self, step: int, name: str, picture: np.ndarray) -> None:
         """Hands a picture to the trackers."""

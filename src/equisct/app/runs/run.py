@@ -2,10 +2,7 @@
 
 import contextlib
 import logging
-import os
 import pathlib
-import platform
-import sys
 from typing import Any
 
 import equinox as eqx
@@ -13,7 +10,6 @@ import jax
 import jax.random as jr
 from jax.sharding import Mesh
 
-from ..._base.version import installed_version
 from ...data import Dataset, PairSet
 from ...train import CheckpointError, CheckpointStore, TrainState, init_state
 from ...train.placement import place
@@ -29,19 +25,22 @@ from .host_log import HostLog
 from .interrupt import Interrupted, Interruption, listening
 from .job import Job, Running
 from .loop import finish, to_the_end
-from .places import cores
+from .progress import say
+from .provenance import check_same_data, describe_environment, differences, other_samples
 from .recorder import Recorder
 from .stored import Teacher, load_teacher
 
 
-def try_to_build(config: Config, dataset: Dataset, mesh: Mesh, folder: pathlib.Path) -> None:
+def try_to_build(config: Config, dataset: Dataset, mesh: Mesh, folder: pathlib.Path, *, data: dict[str, Any]) -> None:
     """Builds all but the numbers, so that settings that do not fit together fail before anything is written.
 
-    Settings that a run may change only where it is allowed are held against the run's newest checkpoint too.
+    `data`, the `fingerprint` of the data set, is held against the run's newest checkpoint; so are settings that a run
+    may change only where it is allowed.
 
     Raises:
         ValueError: names the setting.
     """
+    check_same_data(config, folder, data)
     system, teacher = _system(config, dataset)
     recipe = build_recipe(config, system, teacher.model if teacher else None)
     system.samplers(0)  # not only when the first picture is drawn
@@ -75,9 +74,18 @@ def _first_model(system: System, teacher: Teacher | None, key: Any) -> Any:
 
 
 def train(
-    config: Config, dataset: Dataset, mesh: Mesh, folder: pathlib.Path, *, command: list[str], resume_command: str
+    config: Config,
+    dataset: Dataset,
+    mesh: Mesh,
+    folder: pathlib.Path,
+    *,
+    command: list[str],
+    resume_command: str,
+    data: dict[str, Any],
 ) -> None:
     """Trains from the newest checkpoint in `folder`, or from the start, and fills it.
+
+    `data` is the `fingerprint` of the data set.
 
     Raises:
         Interrupted: the process was told to stop; the state is saved.
@@ -87,14 +95,15 @@ def train(
     init_key, train_key, sample_key = jr.split(jr.key(config.run.seed), 3)
     system, teacher = _system(config, dataset)
     recipe = build_recipe(config, system, place(teacher.model, mesh) if teacher else None)
-    notes = {"shape": list(dataset.shape), "teacher": teacher.hash if teacher else ""}
+    taught, environment = teacher.hash if teacher else "", redact(describe_environment(mesh))
+    notes = {"shape": list(dataset.shape), "teacher": taught, "data": data, "environment": environment}
     evaluator = Evaluator(config, system, dataset, mesh) if config.eval.every else None
     job = Job(config, dataset, mesh, folder, resume_command, system, recipe, evaluator, notes, train_key, sample_key)
     with listening() as interruption:
         if job.leads:
             write_config(config, folder)
             note_command(folder, command)
-            write_json(folder / "environment.json", redact(_environment(mesh)))
+            write_json(folder / "environment.json", environment)
             write_status(folder, "running", step=0, command=resume_command)
         start = init_state(recipe, _first_model(system, teacher, init_key), mesh=mesh)
         _run(job, start, interruption)
@@ -157,26 +166,14 @@ def _recorder(job: Job, log: HostLog, step: int, notes: dict[str, Any], left_asi
         recorder.warn(message)
     recorder.event("start", step=step, devices=job.mesh.size, processes=jax.process_count())
     if step and job.leads:
-        print(f"resuming from step {step} of {job.config.run.steps}", file=sys.stderr)
+        say(f"resuming from step {step} of {job.config.run.steps}")
+    if others := other_samples(notes, job.notes["data"]):
+        recorder.warn(f"after update {step} the run learns from other samples: {others}")
+    if others := differences(notes.get("environment"), job.notes["environment"]):
+        recorder.warn(f"after update {step} the bits differ from those of an uninterrupted run, because of {others}")
     return recorder
 
 
 def _close(store: CheckpointStore) -> None:
     with contextlib.suppress(CheckpointError):  # the loop has told already
         store.close()
-
-
-def _environment(mesh: Mesh) -> dict[str, Any]:
-    """What the bits of a run depend on beside its configuration; no names of machine or user."""
-    packages = ("equisct", "jax", "jaxlib", "equinox", "optax", "numpy", "diffrax", "orbax-checkpoint")
-    devices = list(mesh.devices.flat)
-    return {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "packages": {name: installed_version(name) for name in packages},
-        "devices": {"kind": devices[0].device_kind, "count": len(devices), "mesh": dict(mesh.shape)},
-        "processes": jax.process_count(),
-        "cores": cores(),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "matmul_precision": os.environ.get("JAX_DEFAULT_MATMUL_PRECISION", ""),
-    }

@@ -2,12 +2,13 @@
 
 import dataclasses
 import operator
+import pathlib
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..._base.check import check_at_least, check_finite, check_fraction, check_positive, did_you_mean
-from ..tracking import WandB
+from ..tracking import WandB, secret_in
 from .config import Config, Ema, Head, Log, Noise, Parallel, Sample, Torso
 from .data import Pairs, check_data
 from .features import check_eval
@@ -124,7 +125,7 @@ def _check_names(config: Config) -> None:
     groups = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name != "preset"}
     known = {f"{group}.{field.name}" for group, node in groups.items() for field in dataclasses.fields(node)}
     for name in config.run.allow_change:
-        if name.replace("-", "_") not in known and not name.startswith("data."):
+        if name.replace("-", "_") not in known and name.split(".")[0] != "data":
             hint = did_you_mean(name.replace("-", "_"), sorted(known))
             raise ValueError(f"run.allow_change: expected names of settings such as optim.lr, found {name!r}{hint}")
 
@@ -135,11 +136,28 @@ def check_trackers(log: Log) -> None:
         WandB(log.wandb_project, log.wandb_mode)
 
 
-def _check_finite_floats(node: Any, name: str = "") -> None:
+def check_secrets(config: Config) -> None:
+    """Raises `ValueError`, naming the setting, if one holds a secret: they are written down as they are."""
+    for flag, value in flat_values(config):
+        secret = secret_in(flag, str(value)) if isinstance(value, str | pathlib.Path) else ""
+        if secret:
+            raise ValueError(
+                f"{flag}: expected no secret, since settings are written to config.json, found {secret}; "
+                "choose another value, or start the command without that variable (env -u NAME equisct-train ...)"
+            )
+
+
+def flat_values(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value in a dataclass and those in it, with its full name such as `run.steps`; of tuples each item."""
     for field in dataclasses.fields(node):
         value, flag = getattr(node, field.name), f"{name}{field.name}"
         if dataclasses.is_dataclass(value):
-            _check_finite_floats(value, f"{flag}.")
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, float):
-                check_finite(flag, number)
+            yield from flat_values(value, f"{flag}.")
+        else:
+            yield from ((flag, each) for each in (value if isinstance(value, tuple) else (value,)))
+
+
+def _check_finite_floats(config: Config) -> None:
+    for flag, number in flat_values(config):
+        if isinstance(number, float):
+            check_finite(flag, number)

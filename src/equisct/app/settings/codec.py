@@ -3,13 +3,18 @@
 import contextlib
 import dataclasses
 import inspect
+import os
 import pathlib
 import types
 import typing
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from ..._base.check import did_you_mean
+from ..._base.files import as_path
 from .config import Config
+
+T = TypeVar("T")
 
 
 def to_json(node: Any) -> Any:
@@ -42,6 +47,28 @@ def kinds(hint: Any) -> dict[str, Any]:
         for name, kind in ({first: cls} | kinds(cls)).items()
         if not inspect.isabstract(kind)
     }
+
+
+def with_paths(node: T, change: Callable[[pathlib.Path], pathlib.Path]) -> T:
+    """The same dataclass, with every path in it changed."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, pathlib.Path):
+            return change(value)
+        if isinstance(value, tuple):
+            return tuple(map(changed, value))
+        return with_paths(value, change) if dataclasses.is_dataclass(value) else value
+
+    found: Any = node
+    return dataclasses.replace(found, **{f.name: changed(getattr(found, f.name)) for f in dataclasses.fields(found)})
+
+
+def whole_paths(config: Config) -> Config:
+    """With `~` as the home folder, and what there is to read by its whole path: a run goes on from any folder."""
+    config = with_paths(config, as_path)
+    whole = lambda path: path.absolute() if os.path.exists(path) else path  # one that is not used need not be there
+    read = {name: with_paths(getattr(config, name), whole) for name in ("data", "method", "eval")}
+    return dataclasses.replace(config, **read)
 
 
 def from_json(found: Any) -> Config:

@@ -14,6 +14,9 @@ REDACTED = "[redacted]"
 SHORTEST = 6
 """Characters of the shortest environment value that counts as a secret; shorter ones are in ordinary words."""
 
+PUBLIC: set[str] = set()
+"""Words that are no secrets, though a variable with the name of one holds them: those of the presets, once read."""
+
 _SECRET_NAME = re.compile(r"(?:token|key)$|secret|password", re.IGNORECASE)
 _SECRET_VARIABLE = re.compile(r"(?:TOKEN|KEY|SECRET|PASSWORD)$", re.IGNORECASE)
 _NAME = r"(?<![\w.-])[\w.-]*(?:token|key|secret[\w.-]*|password[\w.-]*)"
@@ -39,13 +42,25 @@ def redact(value: Any, environment: Mapping[str, str] | None = None) -> Any:
     return _redact(value, re.compile("|".join(map(re.escape, secrets))) if secrets else None)
 
 
+def secret_in(name: str, text: str, environment: Mapping[str, str] | None = None) -> str:
+    """What makes a field of that name and text one that must not be written, in words; empty where nothing does."""
+    if _SECRET_NAME.search(name) and text:
+        return "a text in a field of such a name"
+    found = [n for n, value in _secrets(os.environ if environment is None else environment).items() if value in text]
+    return f"the value of the environment variable {found[0]}" if found else ""
+
+
+def _secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that hold a secret."""
+    named = {name: value.strip() for name, value in environment.items() if _SECRET_VARIABLE.search(name)}
+    return {name: value for name, value in named.items() if len(value) >= SHORTEST and value not in PUBLIC}
+
+
 def _secret_values(environment: Mapping[str, str]) -> list[str]:
     """The values to look for, as they are and as JSON, URLs and shells write them; the longest first."""
-    named = {value.strip() for name, value in environment.items() if _SECRET_VARIABLE.search(name)}
     forms = {
         form
-        for value in named
-        if len(value) >= SHORTEST
+        for value in set(_secrets(environment).values())
         for form in (value, json.dumps(value)[1:-1], urllib.parse.quote(value, safe=""), shlex.quote(value))
     }
     return sorted(forms, key=lambda form: (-len(form), form))
