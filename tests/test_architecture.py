@@ -289,7 +289,7 @@ def identity(x_t, sigma):
     return x_t
 
 
-DRAW = slots.Draw(X, X, sct.LevelPair.from_levels(2.0, 1.0), slots.Keys(KEY, KEY, KEY))
+DRAW = slots.Draw(X, X, sct.LevelPair.from_levels(2.0, 1.0), slots.Keys(KEY, KEY, KEY, KEY))
 HALVING = sct.Halving(4, starts=(0, 1, 2))
 
 WRONG_CALLS = {
