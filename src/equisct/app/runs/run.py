@@ -43,7 +43,7 @@ def try_to_build(config: Config, dataset: Dataset, mesh: Mesh, folder: pathlib.P
         ValueError: names the setting.
     """
     system, teacher = _system(config, dataset)
-    recipe = build_recipe(config, system, teacher.model if teacher else None)
+    recipe = build_recipe(config, system, teacher.model if teacher else None, dataset, mesh)
     system.samplers(0)  # not only when the first picture is drawn
     if config.eval.every:
         Evaluator(config, system, dataset, mesh)
@@ -86,7 +86,7 @@ def train(
     """
     init_key, train_key, sample_key = jr.split(jr.key(config.run.seed), 3)
     system, teacher = _system(config, dataset)
-    recipe = build_recipe(config, system, place(teacher.model, mesh) if teacher else None)
+    recipe = build_recipe(config, system, place(teacher.model, mesh) if teacher else None, dataset, mesh)
     notes = {"shape": list(dataset.shape), "teacher": teacher.hash if teacher else ""}
     evaluator = Evaluator(config, system, dataset, mesh) if config.eval.every else None
     job = Job(config, dataset, mesh, folder, resume_command, system, recipe, evaluator, notes, train_key, sample_key)
