@@ -196,3 +196,19 @@ def test_source_step_share_coupling_and_target_are_combined_in_a_few_lines_and_t
     assert np.square(draws.x - draws.z).sum() < np.square(alone.x - alone.z).sum()
     with pytest.raises(ValueError, match="target: expected none with an augmentation"):
         sct.EDMTraining(target=law.denoise, augment=sct.Augmentation(0.1))
+
+
+def test_the_support_of_a_data_set_is_one_sample_at_low_levels_and_all_at_high_ones():
+    """Against NumPy on the same points and noise; two copies of a far pair are half each at every low level."""
+    points = np.repeat(np.eye(10, dtype=np.float32) * 3, 2, axis=0)
+    levels, key = jnp.array([0.01, 1.0, 1e4]), jr.key(4)
+    found = sct.measure_support(Empirical(jnp.asarray(points)), levels, samples=200, key=key)
+    x_key, z_key = jr.split(key)
+    x = np.asarray(jax.vmap(lambda key: Empirical(jnp.asarray(points)).sample(key=key))(jr.split(x_key, 200)))
+    z = np.asarray(jr.normal(z_key, x.shape))
+    for k, sigma in enumerate(np.asarray(levels, float)):
+        mean, number, _ = naive(points, x + np.float32(sigma) * z, sigma)
+        np.testing.assert_allclose(found.effective_samples[k], number.mean(), rtol=FLOAT32_CANCELLING)
+        removable = 1 - np.square((x + sigma * z - mean) / sigma).mean()
+        np.testing.assert_allclose(found.removable[k], removable, atol=FLOAT32_CANCELLING)
+    np.testing.assert_allclose(found.effective_samples[::2], [2, 20], rtol=FLOAT32_CANCELLING)

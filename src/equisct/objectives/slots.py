@@ -13,7 +13,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import optax
 from jax import Array
 from jaxtyping import Float, PyTree
 
@@ -102,6 +101,8 @@ def optimal_transport(x: Float[Array, "batch *shape"], z: Float[Array, "batch *s
     Nearer pairs cross less: there is less left that `x_t` does not tell of its sample. The operations grow with
     batch^3: about 0.3 s for 512 samples on a CPU. Not for batches with conditions, whose classes it would mix up.
     """
+    import optax  # noqa: PLC0415  (objectives do without it otherwise)
+
     product = jnp.matmul(x.reshape(len(x), -1), z.reshape(len(z), -1).T, precision="highest")
     rows, columns = optax.assignment.hungarian_algorithm(-product)
     return z[columns[jnp.argsort(rows)]]
