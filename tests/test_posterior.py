@@ -141,7 +141,7 @@ def test_a_reference_subset_is_unbiased_however_small_and_calmer_the_larger_it_i
     noise = []
     for size in (1, 2, 4, 64):
         velocity = sct.ReferenceVelocity(POINTS, size)
-        found = jax.vmap(lambda x: jax.vmap(lambda key: field_of(velocity, x, key))(keys))(POINTS)  # noqa: B023
+        found = jax.vmap(lambda x: jax.vmap(lambda key: field_of(velocity, x, key))(keys))(POINTS)  # noqa: B023  (called at once)
         p = LAW.posterior(X_T, SIGMA)[:, None, None]
         mean, square = (p * found).sum(0).mean(0), (p * jnp.square(found - exact)).sum(0).mean(0).sum()
         error = jnp.sqrt((p * jnp.square(found - mean)).sum(0).mean(0) / len(keys))
