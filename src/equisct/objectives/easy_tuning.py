@@ -6,6 +6,8 @@ from ..distance import AbstractDistance, PseudoHuberNorm
 from ..level_sampling import LogNormal, ShrinkingPairs
 from ..weighting import AbstractWeighting, InverseGap
 from .consistency import Consistency
+from .slots import Coupling, Stepper, Velocity, straight_step
+from .velocity import one_sample_velocity
 
 
 def EasyConsistencyTuning(
@@ -16,6 +18,9 @@ def EasyConsistencyTuning(
     weighting: AbstractWeighting | None = None,
     k: float = ECT_WIDENING,
     b: float = ECT_NARROWING,
+    velocity: Velocity = one_sample_velocity,
+    step: Stepper = straight_step,
+    coupling: Coupling | None = None,
     sigma_min: float = SIGMA_MIN,
     sigma_max: float = SIGMA_MAX,
     stratify: bool = False,
@@ -42,6 +47,9 @@ def EasyConsistencyTuning(
         weighting: by default `InverseGap()`.
         k: widening of the gap at low levels.
         b: how fast it narrows with the level.
+        velocity: where the small step's direction comes from.
+        step: takes the small step; `heun_correction` is Heun's.
+        coupling: which noise goes with which sample, such as `optimal_transport`; by default as drawn.
         sigma_min: lowest level.
         sigma_max: highest level.
         stratify: spread the batch's level draws evenly over the law.
@@ -51,5 +59,8 @@ def EasyConsistencyTuning(
         levels=ShrinkingPairs(curriculum, law or LogNormal(), k, b, sigma_min, sigma_max),
         distance=distance or PseudoHuberNorm(c_per_root_dim=1e-8),
         weighting=weighting or InverseGap(),
+        velocity=velocity,
+        step=step,
+        coupling=coupling,
         stratify=stratify,
     )

@@ -38,7 +38,7 @@ class KD(Method):
         distance = L1() if self.distance == "l1" else SquaredL2()
         return System(
             model=lambda key: DenoisingModel(build_torso(config, shape, key=key), form),
-            objective=lambda teacher: KnowledgeDistillation(top, distance),
+            objective=lambda teacher, dataset: KnowledgeDistillation(top, distance),
             samplers=lambda step: (euler(1, dataclasses.replace(config.noise, sigma_max=top)),),
             start=transplant,
         )

@@ -69,7 +69,7 @@ class PD(Method):
 
         return System(
             model=lambda key: denoising_model(config, shape, self.preconditioning, key=key),
-            objective=lambda teacher: objective,
+            objective=lambda teacher, dataset: objective,
             samplers=samplers,
             start=transplant,
             curriculum=curriculum,
