@@ -98,7 +98,7 @@ def ours(contestant: str, settings: Config, seconds: float) -> dict[str, Any]:
     begin, batch, dtype = time.perf_counter(), settings.run.batch, jnp.dtype(settings.parallel.precision)
     system = settings.method.build(settings, SHAPE)
     model: Any = system.model(jr.key(0))
-    objective: Any = system.objective(None)
+    objective: Any = system.objective(None, None)
     if contestant == "equisct-cm":
         model, objective = model.cm, objective.base
     if contestant == "sample":

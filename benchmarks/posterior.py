@@ -76,9 +76,9 @@ def table(found: dict[str, list[dict[str, Any]]], updates: int) -> str:
     """Every arm with its spread, and what it is against iCT, seed by seed, in log distance."""
     number = len(next(iter(found.values())))
     lines = [
-        f"{updates:,} updates of 64 digits, {number} seeds, {SAMPLES:,} one-step samples; mean ± standard deviation "
-        "over the seeds. The last column is the mean ratio of distances to those of iCT with the same seed, with the 95 % "
-        "interval of Student's t of its logarithm.",
+        f"{updates:,} updates of 64 digits, {number} seeds, {SAMPLES:,} one-step samples; mean and standard deviation "
+        "over the seeds. The last column is the mean ratio of distances to those of iCT with the same seed, with the "
+        "95 % interval of Student's t of its logarithm.",
         "",
         "| arm | weights | Fréchet distance | precision | recall | memorised | against iCT |",
         "|---|---|---|---|---|---|---|",

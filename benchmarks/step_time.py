@@ -100,7 +100,7 @@ def equisct_contestant(case: Case, threads: int, *, sharded: bool, head: bool) -
     jax.monitoring.register_event_duration_secs_listener(note)
     system = config.method.build(config, case.shape)
     pair: Any = system.model(jr.key(0))
-    guided: Any = system.objective(None)
+    guided: Any = system.objective(None, None)
     objective, model = (guided, pair) if head else (guided.base, pair.cm)
     recipe = train.Recipe(objective, build_optimiser(config.optim, config.run.steps), average=build_average(config.ema))
     state = train.init_state(recipe, model, mesh=train.data_mesh() if sharded else None)

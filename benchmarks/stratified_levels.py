@@ -101,7 +101,7 @@ def rows(config: Config, *, updates: int, seeds: int, batches: int) -> Iterator[
     """The table's rows for one preset."""
     dataset = load_data(config.data, seed=0)
     model = trained(config, dataset, updates)
-    objective: Any = config.method.build(config, dataset.shape).objective(None)
+    objective: Any = config.method.build(config, dataset.shape).objective(None, None)
     for stage, step in (("first", 0), ("last", config.run.steps)):
 
         def gradient(batch: Array, key: Array, *, stratify: bool, step: int = step) -> np.ndarray:

@@ -327,7 +327,7 @@ def check_same_function(config: Config, shape: tuple[int, ...], tolerance: float
     generator, key = np.random.default_rng(0), jax.random.key(0)
     batch = jax.numpy.asarray(generator.uniform(-1, 1, (8, *shape)), np.float32)
     system = config.method.build(config, shape)
-    objective: Any = system.objective(None)
+    objective: Any = system.objective(None, None)
 
     @eqx.filter_jit
     def ours(model: Any) -> tuple[Any, Any, dict[str, Any]]:

@@ -212,7 +212,7 @@ class Teaching:
 def test_the_objective_of_a_method_is_the_one_built_by_hand(name):
     method, expected = WIRED[name]
     config = dataclasses.replace(SMALL, method=method, noise=NOISE, run=Run(steps=12, batch=16))
-    found = method.build(config, (2,)).objective(Teaching if getattr(method, "teacher", None) else None)
+    found = method.build(config, (2,)).objective(Teaching if getattr(method, "teacher", None) else None, None)
     assert type(found) is type(expected)
     arrays = [eqx.filter(objective, eqx.is_array_like) for objective in (found, expected)]
     same = jax.tree.map(lambda a, b: bool(np.array_equal(a, b)), *arrays)
@@ -657,7 +657,7 @@ class Plain(methods.Method):
     def build(self, config, shape):
         return methods.System(
             model=lambda key: denoising_model(config, shape, "edm", key=key),
-            objective=lambda teacher: objective,
+            objective=lambda teacher, dataset: objective,
             samplers=lambda step: (sct.Heun((2.0, 1.0, 0.1)),),
         )
 

@@ -37,11 +37,11 @@ def training_target(source: str, config: Config, dataset: Dataset) -> Any:
     return None if source == "sample" else training_posterior("method.target", config, dataset).denoise
 
 
-def divided(objective: T, mesh: Mesh) -> T:
+def divided(objective: T, mesh: Mesh | None) -> T:
     """The objective with every data set in it divided among the devices, or copied to all if it cannot be divided."""
 
     def place(law: Any) -> Any:
-        if not isinstance(law, Empirical) or mesh.size == 1:
+        if not isinstance(law, Empirical) or mesh is None or mesh.size == 1:
             return law
         if len(law.points) % mesh.size:
             return Empirical(jax.device_put(law.points, NamedSharding(mesh, PartitionSpec())))

@@ -19,14 +19,16 @@ from .data import rotated_modes
 from .posterior import divided
 
 
-def build_recipe(config: Config, system: System, teacher: Any, dataset: Dataset, mesh: Mesh) -> Recipe:
+def build_recipe(
+    config: Config, system: System, teacher: Any, dataset: Dataset | None = None, mesh: Mesh | None = None
+) -> Recipe:
     """Objective, optimiser, weight averages and how an update is computed.
 
     Args:
         config: of the run.
         system: of its method.
         teacher: the model that the run in `method.teacher` trained, or None.
-        dataset: what it learns from.
+        dataset: what it learns from; needed only by objectives that hold it.
         mesh: of devices; what the objective holds of the data is divided among them.
     """
     return Recipe(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:  # these import JAX
     from ...curriculum import AbstractCurriculum
-    from ...data import Dataset
     from ...objectives.terms import Objective
     from ...samplers import AbstractSampler
     from .config import Config
@@ -29,7 +28,7 @@ class System:
     """
 
     model: "Callable[[Any], Any]"
-    objective: "Callable[[Any, Dataset], Objective]"
+    objective: "Callable[[Any, Any], Objective]"
     samplers: "Callable[[int], tuple[AbstractSampler, ...]]"
     start: Callable[[Any, Any], Any] = lambda model, teacher: model
     curriculum: "AbstractCurriculum | None" = None
