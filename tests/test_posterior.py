@@ -191,8 +191,9 @@ def test_source_step_share_coupling_and_target_are_combined_in_a_few_lines_and_t
     (loss, _), grads = eqx.filter_jit(eqx.filter_value_and_grad(objective, has_aux=True))(pair, points, 3, key=KEY)
     assert np.isfinite(loss)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
-    draws = draw_pairs(objective.base.levels, 11, points, stratify=False, coupling=sct.optimal_transport, key=KEY)
-    alone = draw_pairs(objective.base.levels, 11, points, stratify=False, key=KEY)
+    levels = sct.ConsistencyTraining(curriculum=sct.Constant(11)).levels
+    draws = draw_pairs(levels, 11, points, stratify=False, coupling=sct.optimal_transport, key=KEY)
+    alone = draw_pairs(levels, 11, points, stratify=False, key=KEY)
     assert np.square(draws.x - draws.z).sum() < np.square(alone.x - alone.z).sum()
     with pytest.raises(ValueError, match="target: expected none with an augmentation"):
         sct.EDMTraining(target=law.denoise, augment=sct.Augmentation(0.1))
