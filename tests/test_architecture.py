@@ -289,7 +289,7 @@ def identity(x_t, sigma):
     return x_t
 
 
-DRAW = slots.Draw(X, X, sct.LevelPair.from_levels(2.0, 1.0), slots.Keys(KEY, KEY, KEY))
+DRAW = slots.Draw(X, X, sct.LevelPair.from_levels(2.0, 1.0), slots.Keys(KEY, KEY, KEY, KEY))
 HALVING = sct.Halving(4, starts=(0, 1, 2))
 
 WRONG_CALLS = {
@@ -304,6 +304,8 @@ WRONG_CALLS = {
     "EDMTraining": lambda: sct.EDMTraining(law=untyped(3)),
     "head_velocity": lambda: sct.head_velocity(MODEL, DRAW, untyped(3)),
     "heun_correction": lambda: sct.heun_correction(identity, X, untyped(3)),
+    "measure_support": lambda: sct.measure_support(untyped(ORACLE), jnp.ones(1), samples=2, key=KEY),
+    "optimal_transport": lambda: sct.optimal_transport(WHOLE, TWO),
     "one_sample_velocity": lambda: sct.one_sample_velocity(MODEL, DRAW, untyped(3)),
     "OriginalConsistencyTraining": lambda: sct.OriginalConsistencyTraining(curriculum=untyped(CURRICULUM)),
     "same_weights": lambda: sct.same_weights(untyped(3)),

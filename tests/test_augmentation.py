@@ -91,6 +91,57 @@ def rebuilt(labels, x, sign, spread=0.2, shift=0.125):
     return moved(jnp.asarray(x), jnp.asarray(linear, jnp.float32), jnp.asarray(move, jnp.float32))
 
 
+def bump(right, down):
+    return np.exp(-((right - 3) ** 2 + (down + 2) ** 2) / 40)
+
+
+RIGHT, DOWN = np.meshgrid(*[np.arange(32) - 15.5] * 2)
+BUMP = jnp.asarray(bump(RIGHT, DOWN)[None], jnp.float32)
+
+
+FIXED = -0.049
+"""Right of and below the middle, in pixels: the point that EDM's pipeline leaves in place."""
+
+
+def published_map(labels, sign, shift):
+    """Where a pixel of the result is taken from, by the labels and the matrices of EDM's pipeline in their order.
+
+    Points are (right, down) from the point that is left in place, in pixels; a rotation's matrix takes right to down.
+    """
+    rotation = lambda c, s: np.array([[c, -s], [s, c]])
+    _, _, scale, cos, sin, stretch_right, stretch_up, *moves = np.asarray(labels, np.float64)
+    amount = sign * math.hypot(stretch_right, stretch_up)
+    c, s = (sign * np.array([stretch_right, stretch_up]) / abs(amount)) if amount else (1.0, 0.0)
+    stretch = np.diag([2 ** (-0.2 * amount), 2 ** (0.2 * amount)])
+    linear = 2 ** (-0.2 * scale) * rotation(cos + 1, sin) @ rotation(c, -s) @ stretch @ rotation(c, s)
+    return linear, -linear @ (shift * np.array(moves))
+
+
+def test_published_labels_are_those_of_edms_pipeline():
+    """A bump lands where the published matrices put it; with the other convention's labels it does not."""
+    points, worst = np.stack([RIGHT, DOWN]) - FIXED, {True: 0.0, False: 0.0}
+    for seed, published in ((seed, published) for seed in range(8) for published in worst):
+        found, labels = augmented(Augmentation(0.6, shift=0.02, published=published), BUMP, jr.key(seed))
+        by_sign = []
+        for sign in (1, -1):
+            linear, move = published_map(labels, sign, 0.02 * 32)
+            right, down = np.einsum("ij,jhw->ihw", linear, points) + move[:, None, None] + FIXED
+            wanted = bump(right * (1 - 2 * labels[0]), down * (1 - 2 * labels[1]))
+            by_sign.append(np.abs(np.asarray(found[0]) - wanted)[10:-10, 10:-10].max())
+        worst[published] = max(worst[published], min(by_sign))
+    assert worst[True] < 0.01
+    assert worst[False] > 0.1
+
+
+@pytest.mark.parametrize(("centre", "fixed"), [(None, 0.0), (0.0, FIXED)], ids=["ours", "published"])
+def test_the_point_that_a_turn_leaves_in_place(centre, fixed):
+    """Half a turn about `fixed`, in pixels from the middle, takes a bump at (3, -2) to twice that less (3, -2)."""
+    half_turn = affine(BUMP, -EYE, jnp.zeros(2), **({} if centre is None else {"centre": centre}))[0]
+    weight = np.maximum(np.asarray(half_turn) - 0.2, 0)
+    found = [(weight * axis).sum() / weight.sum() for axis in (RIGHT, DOWN)]
+    np.testing.assert_allclose(found, [2 * fixed - 3, 2 * fixed + 2], atol=0.01)
+
+
 def error(found, labels, x):
     return min(float(jnp.abs(found - rebuilt(labels, x, sign)).max()) for sign in (1, -1))
 
@@ -108,7 +159,7 @@ def test_each_is_done_as_often_as_it_should_be():
     augment, n = Augmentation(0.3), 4000
     labels = np.asarray(jax.jit(jax.vmap(lambda key: augment(jnp.zeros((1, 2, 2)), key=key)[1]))(jr.split(KEY, n)))
     shares = (labels != 0).mean(0)
-    expected = np.array([0.5, 0.15, *[0.3] * 7])
+    expected = np.array([0.5, 0.15, *[0.3] * 4, 0.15, *[0.3] * 2])  # half of the stretches are along the width
     assert np.all(np.abs(shares - expected) < 4.5 * np.sqrt(expected * (1 - expected) / n))
     done = [labels[labels[:, i] != 0, i] for i in (2, 7, 8)]
     for values in done:  # unit Gaussians

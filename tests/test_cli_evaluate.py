@@ -304,7 +304,7 @@ def test_mistakes_get_one_message_and_leave_nothing(toy, reference, tmp_path, mo
     out = ("--out", tmp_path / "out.json")
     few = ("model", toy, "--features", "pixels", "--n", "9", *out)
     cases = {
-        "run: expected a folder of equisct-train": ("model", tmp_path, *out),
+        "run: expected the folder of a run of equisct-train": ("model", tmp_path, *out),
         "n: expected a finite number >= 2": ("model", toy, "--n", "1", *out),
         "seeds: expected one or more different": ("model", toy, "--seeds", "1", "1", *out),
         "steps: expected with --sampler heun": ("model", toy, "--steps", "4", *out),

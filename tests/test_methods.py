@@ -39,8 +39,10 @@ from equisct import (
     SquareRoot,
     VPPreconditioning,
     VPSchedule,
+    VPStudentPreconditioning,
     VPTimes,
     WithTeacher,
+    ddim,
     denoising_loss,
     euler,
     karras_grid,
@@ -254,6 +256,21 @@ def test_ect_measures_the_norm_over_the_gap():
         np.testing.assert_allclose(losses[i], np.linalg.norm(student - (x + 0.002 * z)) / gap, rtol=1e-3)
 
 
+def test_ects_loss_near_the_lowest_level_is_its_authors():
+    """Theirs: EDM's form, the clean sample as target, 1 / t. Here the weight is larger, the residual as much less."""
+    objective = EasyConsistencyTuning(curriculum=Doubling(first=2, last=256, period=10), distance=L1())
+    draws = objective.draw(DATA, 0, key=KEY)
+    keep = np.flatnonzero(np.asarray(draws.pair.t) < 0.006)
+    assert len(keep) > 32
+    draws = jax.tree.map(lambda leaf: leaf[keep], draws)
+    cm = ConsistencyModel(mlp().network, BOUNDARY)
+    ours = eqx.filter_jit(objective.sample_losses)(cm, draws)["consistency"].value
+    t, x_t = draws.pair.t, draws.x + draws.pair.t[:, None] * draws.z
+    theirs = jnp.abs(jax.vmap(mlp().denoise)(x_t, t) - draws.x).mean(1) / t
+    np.testing.assert_allclose(ours, theirs, rtol=0.1)
+    assert float((t / draws.pair.gap).max()) > 10
+
+
 # --- PD ---
 
 
@@ -360,6 +377,42 @@ def test_knowledge_distillation_regresses_the_reference_endpoint():
         loss, terms = objective(student, pairs, 0, key=KEY)
         np.testing.assert_allclose(loss, offset, atol=1e-5)
         assert float(terms["consistency"]) == float(loss)
+
+
+@pytest.mark.parametrize("objective", ["KD", "PD"])
+def test_a_student_of_ddpms_own_form_warns(objective):
+    """Before the first update: its network's error in the sample is 157 times as large, 80 times in PD's last stage."""
+    made, factor = {
+        "KD": (KnowledgeDistillation(float(VPSchedule().sigmas[-1])), 157),
+        "PD": (ProgressiveDistillation.from_curriculum(Halving(4, 1, starts=(0, 1, 2))), 80),
+    }[objective]
+    with pytest.warns(UserWarning, match=f"VPPreconditioning, which multiplies the network's error by {factor}; "):
+        init_state(Recipe(made, optax.sgd(1e-2)), mlp(preconditioning=VPPreconditioning()))
+
+
+def test_the_student_of_a_ddpm_learns_a_sample_in_the_size_of_its_error():
+    """Against what it replaced: the same network in DDPM's own form stays dozens of times further from the pairs."""
+    top, times = float(VPSchedule().sigmas[-1]), VPSchedule().quadratic(20)
+    z = jr.normal(KEY, (256, 2))
+    pairs = Pair(z, jax.vmap(lambda z: ddim(TRUTH.denoise, z, times=times))(z))
+    objective, optimiser, left = KnowledgeDistillation(top), optax.adam(1e-3), {}
+    for form in (VPStudentPreconditioning(), VPPreconditioning()):
+
+        @eqx.filter_jit
+        def trained(model, objective=objective):
+            arrays, static = eqx.partition(model, eqx.is_inexact_array)
+
+            def update(state, key):
+                loss = lambda arrays: objective(eqx.combine(arrays, static), pairs, 0, key=key)[0]
+                value, gradient = jax.value_and_grad(loss)(state[0])
+                updates, memory = optimiser.update(gradient, state[1])
+                return (eqx.apply_updates(state[0], updates), memory), value
+
+            return jax.lax.scan(update, (arrays, optimiser.init(arrays)), jr.split(KEY, 400))[1][-1]
+
+        left[type(form)] = float(trained(mlp(preconditioning=form)))
+    assert left[VPStudentPreconditioning] < 0.1
+    assert left[VPPreconditioning] > 24 * left[VPStudentPreconditioning]
 
 
 # --- bad input ---

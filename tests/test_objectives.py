@@ -46,8 +46,8 @@ from equisct import (
     perturb,
     straight_step,
 )
-from equisct.objectives.slots import DenoiserVelocity, one_sample_velocity
 from equisct.objectives.terms import bin_edges, named_terms
+from equisct.objectives.velocity import DenoiserVelocity, one_sample_velocity
 from equisct.train import ConstantDecay, Recipe, init_state, train_step
 from strategies import untyped
 from tolerances import FLOAT32_CANCELLING, FLOAT32_ROUNDING

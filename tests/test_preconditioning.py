@@ -1,4 +1,4 @@
-"""Scalings: the boundary form of consistency models and EDM's."""
+"""Scalings: the boundary form of consistency models, EDM's, and those of DDPM's network and of its student."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from equisct.preconditioning import BoundaryPreconditioning, EDMPreconditioning, Scalings, precondition
+from equisct.model import DenoisingModel
+from equisct.nn import TorsoMLP
+from equisct.preconditioning import (
+    BoundaryPreconditioning,
+    EDMPreconditioning,
+    Scalings,
+    VPPreconditioning,
+    VPStudentPreconditioning,
+    precondition,
+    warn_if_loud,
+)
+from equisct.variance_preserving import VPSchedule
 from strategies import levels, samples, settings, untyped
 from tolerances import FLOAT32_ROUNDING, FLOAT64_ROUNDING, PRINTED_DIGITS, half_unit
 
@@ -113,6 +124,38 @@ def test_edm_target_has_unit_variance(sigma, sigma_data):
         scalings = EDMPreconditioning(sigma_data).scalings(sigma)
         variance = (1 - scalings.skip) ** 2 * sigma_data**2 + scalings.skip**2 * sigma**2
         np.testing.assert_allclose(variance, scalings.out**2, rtol=1e-9)
+
+
+SCHEDULE = VPSchedule()
+TOP = float(SCHEDULE.sigmas[-1])
+
+
+def test_a_ddpms_student_is_its_authors_formula():
+    """`z - net(z, 999)` (Luhman & Luhman 2021) of the noise z = x_t / sigma, whatever the network gives."""
+    network = TorsoMLP(2, 8, depth=1, key=jax.random.key(0))
+    model, z = DenoisingModel(network, VPStudentPreconditioning()), jnp.asarray([0.3, -1.7])
+    np.testing.assert_allclose(model(TOP * z, TOP), z - network(z, 999.0).raw, rtol=FLOAT32_ROUNDING)
+
+
+# At which levels each form is asked for samples that count: the natural size of its target there is 1 or less.
+LOUD = [
+    (BoundaryPreconditioning(), 0.002, 0.0),
+    (BoundaryPreconditioning(), 80.0, 0.5),
+    (EDMPreconditioning(), 0.002, 0.002),
+    (EDMPreconditioning(), 80.0, 0.5),
+    (VPPreconditioning(), float(SCHEDULE.sigmas[0]), 0.01),
+    (VPPreconditioning(), TOP, 157.4),
+    (VPStudentPreconditioning(), TOP, 1.0),
+]
+
+
+@pytest.mark.parametrize(("form", "sigma", "factor"), LOUD, ids=lambda case: getattr(type(case), "__name__", ""))
+def test_the_factor_of_a_networks_error_in_the_sample_at_both_ends(form, sigma, factor, recwarn):
+    """`|c_out|` at the lowest and highest level; where it is more than 10, training for samples there warns."""
+    np.testing.assert_allclose(abs(form.scalings(sigma).out), factor, rtol=1e-3, atol=1e-6)
+    warn_if_loud(form, sigma, "do otherwise")
+    wanted = f"multiplies the network's error by {factor:.0f}; do otherwise"
+    assert [wanted in str(warning.message) for warning in recwarn] == [True] * (factor > 10)
 
 
 @given(samples(), samples(), samples(), levels())

@@ -158,7 +158,7 @@ def test_mistakes_get_one_message_and_leave_nothing(runs, tmp_path):
         (folder / "config.json").write_bytes((runs / "plain" / "config.json").read_bytes())
     (damaged / "metrics.jsonl").write_text('{"step": 1}\nnonsense\n{"step": 2}\n')
     cases = {
-        "runs: expected folders of equisct-train with config.json": [tmp_path],
+        "runs: expected the folder of a run of equisct-train, with config.json": [tmp_path],
         "runs: expected each folder once": [runs / "plain", runs / "plain"],
         "runs: expected runs with rows in metrics.jsonl": [empty],
         "metrics.jsonl: expected a JSON object in each line, found line 2 damaged": [damaged],

@@ -18,8 +18,10 @@ from .curriculum import Halving as Halving
 from .curriculum import SquareRoot as SquareRoot
 from .diagnostics import Agreement as Agreement
 from .diagnostics import Alignment as Alignment
+from .diagnostics import Support as Support
 from .diagnostics import measure_agreement as measure_agreement
 from .diagnostics import measure_alignment as measure_alignment
+from .diagnostics import measure_support as measure_support
 from .diffusion import denoised_from_score as denoised_from_score
 from .diffusion import euler_step as euler_step
 from .diffusion import heun_step as heun_step
@@ -69,10 +71,8 @@ from .objectives.readout import AbstractReadoutObjective as AbstractReadoutObjec
 from .objectives.readout import TorsoPass as TorsoPass
 from .objectives.score_guided import ScoreGuided as ScoreGuided
 from .objectives.score_guided import ScoreGuidedTraining as ScoreGuidedTraining
-from .objectives.slots import DenoiserVelocity as DenoiserVelocity
-from .objectives.slots import head_velocity as head_velocity
 from .objectives.slots import heun_correction as heun_correction
-from .objectives.slots import one_sample_velocity as one_sample_velocity
+from .objectives.slots import optimal_transport as optimal_transport
 from .objectives.slots import same_weights as same_weights
 from .objectives.slots import straight_step as straight_step
 from .objectives.slots import teacher_weights as teacher_weights
@@ -84,6 +84,11 @@ from .objectives.terms import SplitObjective as SplitObjective
 from .objectives.terms import Terms as Terms
 from .objectives.terms import bin_edges as bin_edges
 from .objectives.terms import collect_terms as collect_terms
+from .objectives.velocity import DenoiserVelocity as DenoiserVelocity
+from .objectives.velocity import MixedVelocity as MixedVelocity
+from .objectives.velocity import ReferenceVelocity as ReferenceVelocity
+from .objectives.velocity import head_velocity as head_velocity
+from .objectives.velocity import one_sample_velocity as one_sample_velocity
 from .pf_ode import pf_ode_path as pf_ode_path
 from .pf_ode import solve_pf_ode as solve_pf_ode
 from .preconditioning import AbstractPreconditioning as AbstractPreconditioning
@@ -91,6 +96,7 @@ from .preconditioning import BoundaryPreconditioning as BoundaryPreconditioning
 from .preconditioning import EDMPreconditioning as EDMPreconditioning
 from .preconditioning import Scalings as Scalings
 from .preconditioning import VPPreconditioning as VPPreconditioning
+from .preconditioning import VPStudentPreconditioning as VPStudentPreconditioning
 from .preconditioning import precondition as precondition
 from .samplers.consistency import Multistep as Multistep
 from .samplers.consistency import multistep as multistep

@@ -44,20 +44,27 @@ class Augmentation(eqx.Module):
     """A random map of one image (c, h, w): `(x, *, key) -> (augmented, augment_labels)`.
 
     Mirrored left to right with probability 1/2; and each with `probability`: upside down with 1/2, scaled by
-    `2^(spread n)`, turned by any angle, stretched by `2^(spread n)` along any direction, moved by `shift n` of its
-    size; all n are unit Gaussians. The labels are, in this order: left to right and upside down (0 or 1), the scale's
-    n, the turn's cosine less 1 and its sine, the stretch's n times the direction's cosine and sine (as published: they
-    do not tell a stretch from as much of the opposite), the moves' n.
+    `2^(spread n)`, turned by any angle, stretched by `2^(spread n)` along its width or, half of the time, along any
+    direction, moved by `shift n` of its size; all n are unit Gaussians. The labels are, in this order: left to right
+    and upside down (0 or 1), the scale's n, the turn's cosine less 1 and its sine, the stretch's n times the
+    direction's cosine and sine (as published: they do not tell a stretch from as much of the opposite), the moves' n.
+
+    The laws are those of the authors' code. Two conventions are not: there angles run from right to up, here from
+    right to down, which changes the sign of labels 5 and 7 (the sines); and there the point that scale, turn and
+    stretch leave in place is 0.049 pixels left of and above the middle, here the middle. Neither matters to a network
+    that is trained here; to go on training one of theirs that was told labels, ask for `published`.
 
     Args:
         probability: of each but the first, in [0, 1); 0.12 in EDM on CIFAR-10.
         spread: standard deviation of the binary logarithm of scale and stretch, > 0.
         shift: that of the moves, in sizes of the image, > 0.
+        published: the two conventions of the authors' code.
     """
 
     probability: float = 0.12
     spread: float = 0.2
     shift: float = 0.125
+    published: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self) -> None:
         check_fraction("probability", self.probability)
@@ -69,7 +76,8 @@ class Augmentation(eqx.Module):
         does = jr.bernoulli(chance_key, self.probability, (5,)).astype(x.dtype)
         n = jr.normal(number_key, (4,), x.dtype)
         turn, along = jr.uniform(angle_key, (2,), x.dtype, -math.pi, math.pi)
-        mirror, over = jr.bernoulli(flip_key, 0.5, (2,)).astype(x.dtype) * jnp.stack([jnp.ones(()), does[0]])
+        mirror, over, any_way = jr.bernoulli(flip_key, 0.5, (3,)).astype(x.dtype)
+        over, along = over * does[0], any_way * along
         scale, turn, stretch, moves = does[1] * n[0], does[2] * turn, does[3] * n[1], does[4] * n[2:]
         x = jnp.where(mirror > 0, x[..., ::-1], x)
         x = jnp.where(over > 0, x[:, ::-1], x)
@@ -78,7 +86,10 @@ class Augmentation(eqx.Module):
         labels = jnp.stack(
             [mirror, over, scale, jnp.cos(turn) - 1, jnp.sin(turn), stretch * jnp.cos(along), stretch * jnp.sin(along)]
         )
-        x = jnp.where(does[1:].any(), affine(x, linear, self.shift * moves * sizes), x)
+        if self.published:
+            labels = labels.at[jnp.array([4, 6])].multiply(-1)  # the sines
+        centre = 0.0 if self.published else CENTRE
+        x = jnp.where(does[1:].any(), affine(x, linear, self.shift * moves * sizes, centre), x)
         return x, jnp.concatenate([labels, moves])
 
 
@@ -92,23 +103,27 @@ def _stretch(exponent: Array, along: Array) -> Float[Array, "2 2"]:
     return _turn(along) @ jnp.diag(jnp.exp2(jnp.stack([exponent, -exponent]))) @ _turn(-along)
 
 
-def affine(x: Float[Array, "c h w"], linear: Float[Array, "2 2"], move: Float[Array, " 2"]) -> Float[Array, "c h w"]:
+def affine(
+    x: Float[Array, "c h w"], linear: Float[Array, "2 2"], move: Float[Array, " 2"], centre: float = CENTRE
+) -> Float[Array, "c h w"]:
     """The image under `p -> linear p + move`, points `(right, down)` from its middle in pixels; mirrored outside.
 
     Args:
         x: an image of at least two pixels to a side.
         linear: the matrix, invertible.
         move: in pixels.
+        centre: how far right of and below the first fine pixel of the middle the point that `linear` leaves in place
+            is, in fine pixels; by default it is the middle of the image.
     """
     _, h, w = x.shape
     fine = x
     for axis in (1, 2):
         fine = _up(_mirrored(fine, axis), axis)
     # Where the fine pixels of the result are, from the middle of the image.
-    down, right = (jnp.arange(-MARGIN, 2 * n + MARGIN, dtype=x.dtype) - (n - 1 + CENTRE) for n in (h, w))
+    down, right = (jnp.arange(-MARGIN, 2 * n + MARGIN, dtype=x.dtype) - (n - 1 + centre) for n in (h, w))
     points = jnp.stack(jnp.broadcast_arrays(right[None, :], down[:, None]))
     source = jnp.einsum("ij,jhw->ihw", jnp.linalg.inv(linear), points - 2 * move[:, None, None])
-    places = [source[1] + h - 1 + CENTRE, source[0] + w - 1 + CENTRE]
+    places = [source[1] + h - 1 + centre, source[0] + w - 1 + centre]
     moved = jax.vmap(lambda channel: map_coordinates(channel, places, order=1, mode="wrap"))(fine)
     for axis in (1, 2):
         moved = _down(moved, axis)

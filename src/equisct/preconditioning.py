@@ -4,8 +4,10 @@ Notation: `raw` is the network's output F; `Scalings(skip, out, input, noise)` a
 """
 
 import abc
+import warnings
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 
 from ._base.check import check_positive
@@ -39,6 +41,24 @@ class AbstractPreconditioning(eqx.Module):
 def precondition(scalings: Scalings, x_t: Sample, raw: Sample) -> Sample:
     """`c_skip x_t + c_out F`."""
     return scalings.skip * x_t + scalings.out * raw
+
+
+def warn_if_loud(preconditioning: AbstractPreconditioning, sigma: float, instead: str) -> None:
+    """Warns where a network's output, and its error, is multiplied by more than 10 at `sigma` on its way to a sample.
+
+    Args:
+        preconditioning: of a model that is to give samples at `sigma`.
+        sigma: the level, > 0.
+        instead: what the warning advises.
+    """
+    with jax.ensure_compile_time_eval():
+        out = abs(float(preconditioning.scalings(sigma).out))
+    if out > 10:
+        warnings.warn(
+            f"preconditioning: expected one with c_out of at most 10 at the level {sigma:g}, found "
+            f"{type(preconditioning).__name__}, which multiplies the network's error by {out:.0f}; {instead}",
+            stacklevel=3,
+        )
 
 
 def _checked(sigma: Level) -> Scalar:
@@ -124,3 +144,22 @@ class VPPreconditioning(AbstractPreconditioning):
         return Scalings(
             skip=jnp.ones_like(sigma), out=-sigma, input=1 / jnp.sqrt(1 + sigma**2), noise=self.schedule.time_at(sigma)
         )
+
+
+class VPStudentPreconditioning(AbstractPreconditioning):
+    """The form in which DDPM's network, seeing noise alone, gives a sample at once: `z - F(z, time)`, with x_t = s z.
+
+    `c_skip = 1 / s`, `c_out = -1`, `c_in = 1 / s` with s `sigma`; `c_noise` is the schedule's time at `sigma` (Luhman &
+    Luhman 2021, whose student is `z - F(z, 999)`). It is meant for that one level, the schedule's last.
+    `VPPreconditioning` would multiply the network's error by s there, which is 157.
+
+    Args:
+        schedule: relates times and levels.
+    """
+
+    schedule: VPSchedule = VPSchedule()
+
+    def scalings(self, sigma: Level) -> Scalings:
+        """See the class."""
+        sigma = _checked(sigma)
+        return Scalings(skip=1 / sigma, out=-jnp.ones_like(sigma), input=1 / sigma, noise=self.schedule.time_at(sigma))

@@ -135,11 +135,12 @@ CIFAR_ICT = dataclasses.replace(
 
 CIFAR_ECT = Config(
     preset="cifar10-ect",
-    data=CIFAR10(),
+    data=CIFAR10(flip=False),
     torso=Torso(architecture="ddpmpp", dropout=0.2),
     method=ECT(teacher=pathlib.Path("runs/cifar10-edm")),
     optim=Optim(lr=1e-4),
     run=Run(steps=400_000, batch=128),
+    sample=Sample(mid_sigma=0.821),
 )
 
 FASHION = Config(

@@ -26,8 +26,9 @@ from ..model import ConsistencyModel, consistency_part
 from ..preconditioning import BoundaryPreconditioning
 from ..weighting import AbstractWeighting, InverseGap
 from .readout import AbstractReadoutObjective, TorsoPass
-from .slots import Bootstrap, Draw, Stepper, Velocity, draw_pairs, one_sample_velocity, same_weights, straight_step
+from .slots import Bootstrap, Coupling, Draw, Stepper, Velocity, draw_pairs, same_weights, straight_step
 from .terms import SampleLoss, Terms, bin_edges, collect_terms
+from .velocity import one_sample_velocity
 
 
 class Consistency(AbstractReadoutObjective):
@@ -44,6 +45,7 @@ class Consistency(AbstractReadoutObjective):
         velocity: `(model, draw, student) -> field`, where the small step's direction comes from.
         step: `(field, x_t, pair) -> x_r`, takes the small step.
         bootstrap: `(model) -> cm`, the teacher, evaluated at the step's end.
+        coupling: `(x, z) -> z`, which noise goes with which sample of a batch; by default as drawn, independent.
         stratify: spread the batch's level draws evenly over the law (same mean, less variance).
         share_dropout: student and teacher see the same dropout bits.
     """
@@ -55,13 +57,14 @@ class Consistency(AbstractReadoutObjective):
     velocity: Velocity = one_sample_velocity
     step: Stepper = straight_step
     bootstrap: Bootstrap = same_weights
+    coupling: Coupling | None = None
     stratify: bool = eqx.field(static=True, default=False)
     share_dropout: bool = eqx.field(static=True, default=True)
 
     def draw(self, batch: Examples, step: Step, *, key: Key) -> Draw:
         """The noise, level pair and keys of every sample (a batched `Draw`)."""
-        stage, options = self.curriculum.stage(step), {"stratify": self.stratify, "share_dropout": self.share_dropout}
-        return draw_pairs(self.levels, stage, batch, **options, key=key)
+        options = {"stratify": self.stratify, "share_dropout": self.share_dropout, "coupling": self.coupling}
+        return draw_pairs(self.levels, self.curriculum.stage(step), batch, **options, step=step, key=key)
 
     def check(self, model: PyTree) -> None:
         """Warns if the level at which the model's endpoint is x itself is not the grid's lowest."""
@@ -97,6 +100,9 @@ def ConsistencyTraining(
     distance: AbstractDistance | None = None,
     law: AbstractLevelLaw | None = None,
     weighting: AbstractWeighting | None = None,
+    velocity: Velocity = one_sample_velocity,
+    step: Stepper = straight_step,
+    coupling: Coupling | None = None,
     sigma_min: float = SIGMA_MIN,
     sigma_max: float = SIGMA_MAX,
     rho: float = RHO,
@@ -105,11 +111,17 @@ def ConsistencyTraining(
 ) -> Consistency:
     """Improved consistency training (Song & Dhariwal 2024): one-sample velocity, same-weights teacher, 1 / gap.
 
+    With `velocity=DenoiserVelocity(oracle.Empirical(points).denoise)` the noise of the velocity is gone: the training
+    set `points` gives its mean exactly.
+
     Args:
         curriculum: grid points per step, such as `Doubling(period=50_000)`.
         distance: by default `PseudoHuber(c=0.003)`, the paper's.
         law: of the level pairs; by default `LogNormal(mean=-1.1, std=2.0)`.
         weighting: by default `InverseGap()`.
+        velocity: where the small step's direction comes from.
+        step: takes the small step; `heun_correction` is Heun's.
+        coupling: which noise goes with which sample, such as `optimal_transport`; by default as drawn.
         sigma_min: lowest level.
         sigma_max: highest level.
         rho: curvature of the grid.
@@ -124,6 +136,9 @@ def ConsistencyTraining(
         levels=levels,
         distance=distance or PseudoHuber(),
         weighting=weighting or InverseGap(),
+        velocity=velocity,
+        step=step,
+        coupling=coupling,
         stratify=stratify,
         share_dropout=share_dropout,
     )

@@ -11,7 +11,8 @@ from .._base.batch import as_example, given
 from .._base.check import check_levels
 from .._base.defaults import EDM_LAW_MEAN, EDM_LAW_STD, SIGMA_DATA, SIGMA_MAX, SIGMA_MIN
 from .._base.random import draw_normal
-from .._base.types import Examples, Key, Level, Sample, Scalar, Step
+from .._base.tree import cut
+from .._base.types import Denoiser, Examples, Key, Level, Sample, Scalar, Step
 from ..augmentation import Augmentation
 from ..diffusion import perturb
 from ..level_sampling import AbstractSingleLevel, LogNormal, VPTimes, independent, stratified
@@ -33,6 +34,11 @@ class NoisedSample(eqx.Module):
     condition: PyTree = None
 
 
+def clean_target(target: Denoiser | None, x: Sample, x_t: Sample, sigma: Level, condition: PyTree) -> Sample:
+    """What a denoiser learns at `x_t`: the clean sample, or what another denoiser says there, cut."""
+    return x if target is None else cut(target(x_t, sigma, **given(condition)))
+
+
 class Denoising(AbstractSplitObjective):
     """Weighted squared error of a denoiser; `(model, batch, step, *, key) -> (loss, Terms)`.
 
@@ -46,6 +52,11 @@ class Denoising(AbstractSplitObjective):
         sigma_min: lower end of the bins of the reported loss per level; bounds no level.
         sigma_max: their upper end.
         augment: of the images; the model then takes its `augment_labels` too, as `DenoisingModel` does.
+        target: what the model learns at `x_t`; by default the clean sample. A denoiser, such as the training set's
+            posterior mean, `oracle.Empirical(points).denoise`, has the same optimum without the noise.
+
+    Raises:
+        ValueError: for `target` with `augment`: it would have to know what was done to the sample.
     """
 
     law: AbstractSingleLevel
@@ -54,9 +65,12 @@ class Denoising(AbstractSplitObjective):
     sigma_min: float = SIGMA_MIN
     sigma_max: float = SIGMA_MAX
     augment: Augmentation | None = None
+    target: Denoiser | None = None
 
     def __check_init__(self) -> None:
         check_levels(self.sigma_min, self.sigma_max)
+        if self.target is not None and self.augment is not None:
+            raise ValueError("target: expected none with an augmentation, which it does not know of, found both")
 
     def draw(self, batch: Examples, step: Step, *, key: Key) -> NoisedSample:
         """The noise, level and model key of every sample (a batched `NoisedSample`)."""
@@ -79,8 +93,10 @@ class Denoising(AbstractSplitObjective):
             told = given(draw.condition)
             if draw.augment_labels is not None:
                 told["augment_labels"] = draw.augment_labels
-            denoised: Sample = model(perturb(draw.x, draw.z, draw.sigma), draw.sigma, key=draw.key, **told)
-            return denoising_loss(denoised, draw.x, self.weighting.at(draw.sigma))
+            x_t = perturb(draw.x, draw.z, draw.sigma)
+            denoised: Sample = model(x_t, draw.sigma, key=draw.key, **told)
+            target = clean_target(self.target, draw.x, x_t, draw.sigma, draw.condition)
+            return denoising_loss(denoised, target, self.weighting.at(draw.sigma))
 
         return {"denoising": SampleLoss(jax.vmap(loss)(draws), jnp.asarray(draws.sigma))}
 
@@ -95,6 +111,7 @@ def EDMTraining(
     law: LogNormal | None = None,
     stratify: bool = False,
     augment: Augmentation | None = None,
+    target: Denoiser | None = None,
     sigma_min: float = SIGMA_MIN,
     sigma_max: float = SIGMA_MAX,
 ) -> Denoising:
@@ -105,12 +122,12 @@ def EDMTraining(
         law: of the level; by default `LogNormal(-1.2, 1.2)`.
         stratify: spread the batch's level draws evenly over the law.
         augment: of the images; by default none.
+        target: what the model learns at `x_t`; by default the clean sample.
         sigma_min: lower end of the bins of the reported loss per level; bounds no level.
         sigma_max: their upper end.
     """
-    return Denoising(
-        law or LogNormal(EDM_LAW_MEAN, EDM_LAW_STD), EDMWeighting(sigma_data), stratify, sigma_min, sigma_max, augment
-    )
+    law = law or LogNormal(EDM_LAW_MEAN, EDM_LAW_STD)
+    return Denoising(law, EDMWeighting(sigma_data), stratify, sigma_min, sigma_max, augment, target)
 
 
 def DDPMTraining(*, schedule: VPSchedule | None = None, stratify: bool = False) -> Denoising:

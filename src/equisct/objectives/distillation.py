@@ -7,7 +7,8 @@ from ..distance import AbstractDistance, SquaredL2
 from ..level_sampling import AbstractLevelLaw, LevelTable, Uniform
 from ..weighting import AbstractWeighting, ConstantWeighting
 from .consistency import Consistency
-from .slots import Bootstrap, DenoiserVelocity, Stepper, head_velocity, heun_correction, same_weights
+from .slots import Bootstrap, Stepper, heun_correction, same_weights
+from .velocity import DenoiserVelocity, head_velocity
 
 
 def ConsistencyDistillation(

@@ -11,6 +11,8 @@ from .._base.check import check_positive
 from .._base.defaults import SIGMA_MAX
 from .._base.types import Key, Scalar, Step
 from ..distance import L1, AbstractDistance
+from ..model import DenoisingModel
+from ..preconditioning import warn_if_loud
 from .terms import AbstractSplitObjective, SampleLoss, Terms, collect_terms
 
 
@@ -25,8 +27,9 @@ class NoisePair(eqx.Module):
 class KnowledgeDistillation(AbstractSplitObjective):
     """The distance of the student's one step from the teacher's many; `(model, batch, step, *, key)`.
 
-    The model is a callable `(x_t, sigma, *, key=None) -> sample`, such as the teacher's `DenoisingModel`. A batch is a
-    `Pair` of unit Gaussian noise and the teacher's samples, each `(batch, *shape)`.
+    The model is a callable `(x_t, sigma, *, key=None) -> sample`, such as a `DenoisingModel` of the teacher's network
+    with `EDMPreconditioning`; where the teacher is a DDPM, with `VPStudentPreconditioning` at its last level, as the
+    authors do it. A batch is a `Pair` of unit Gaussian noise and the teacher's samples, each `(batch, *shape)`.
 
     Args:
         sigma_max: level at which the student sees the noise, `student(sigma_max z, sigma_max)`; > 0.
@@ -38,6 +41,11 @@ class KnowledgeDistillation(AbstractSplitObjective):
 
     def __check_init__(self) -> None:
         check_positive("sigma_max", self.sigma_max)
+
+    def check(self, model: PyTree) -> None:
+        """Warns of a student that multiplies its network's error, as a DDPM's own form does."""
+        if isinstance(model, DenoisingModel):
+            warn_if_loud(model.preconditioning, self.sigma_max, "take VPStudentPreconditioning for a DDPM's student")
 
     def draw(self, batch: Pair, step: Step, *, key: Key) -> NoisePair:
         """The pairs of the batch (a batched `NoisePair`)."""

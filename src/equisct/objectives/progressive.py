@@ -5,6 +5,7 @@ import functools
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from .._base.batch import given
 from .._base.defaults import RHO, SIGMA_MAX, SIGMA_MIN
@@ -15,7 +16,8 @@ from ..diffusion import euler_step, perturb, pf_drift
 from ..discretization import LevelPair
 from ..level_sampling import LevelTable, Uniform
 from ..losses import denoising_loss
-from ..model import WithTeacher
+from ..model import DenoisingModel, WithTeacher, student_of
+from ..preconditioning import warn_if_loud
 from ..weighting import AbstractLevelWeighting, SNRWeighting
 from .slots import Draw, draw_pairs
 from .terms import AbstractSplitObjective, SampleLoss, Terms, bin_edges, collect_terms
@@ -39,6 +41,13 @@ class ProgressiveDistillation(AbstractSplitObjective):
     The model is a `WithTeacher`, student and teacher of one architecture: train the student from the teacher's weights
     with `Recipe(..., teacher_share=curriculum.teacher_share)`. Sample an n-step student with `euler` on its n top
     levels, `karras_grid(n + 1)[:0:-1]`.
+
+    Targets, levels and weight are those of the consistency models' authors, whose sampler stops at `sigma_min`. Here
+    the last step goes on along the same line to level 0, to the student's denoised estimate: the samples differ by
+    `sigma_min` times the noise that the student sees, a quarter of a grey level of 8 bits.
+
+    Let the first teacher be of EDM's form. With `VPPreconditioning` the error of the network is multiplied by the level
+    on its way into the sample, by 80 in the last stage; the method's authors give up predicting noise for that reason.
 
     Args:
         curriculum: the student's steps in each stage.
@@ -67,6 +76,12 @@ class ProgressiveDistillation(AbstractSplitObjective):
         """The objective on Karras grids, by default with the paper's weight `max(1 / t^2, 1)`."""
         levels = LevelTable.from_curriculum(curriculum, Uniform(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
         return ProgressiveDistillation(curriculum, levels, weighting or SNRWeighting(), rho, stratify)
+
+    def check(self, model: PyTree) -> None:
+        """Warns of a student that multiplies its network's error, as a DDPM's form does in the last stage."""
+        student, top = student_of(model), float(self.levels.grid[0, -1])
+        if isinstance(student, DenoisingModel):
+            warn_if_loud(student.preconditioning, top, "begin with a teacher of EDM's form")
 
     def draw(self, batch: Examples, step: Step, *, key: Key) -> Draw:
         """The noise, level pair and keys of every sample (a batched `Draw`)."""

@@ -12,7 +12,7 @@ from .._base.batch import as_example, given
 from .._base.check import check_at_least
 from .._base.defaults import HEAD_WEIGHT, RHO, SIGMA_MAX, SIGMA_MIN
 from .._base.random import draw_normal
-from .._base.types import Examples, Key, Step
+from .._base.types import Denoiser, Examples, Key, Step
 from ..curriculum import AbstractCurriculum
 from ..diffusion import perturb
 from ..distance import AbstractDistance
@@ -21,8 +21,11 @@ from ..losses import denoising_loss
 from ..model import ScoreGuidedModel, student_of
 from ..weighting import AbstractLevelWeighting, AbstractWeighting, EDMWeighting
 from .consistency import Consistency, ConsistencyTraining
+from .denoising import clean_target
 from .readout import AbstractReadoutObjective
+from .slots import Coupling, Stepper, Velocity, straight_step
 from .terms import AbstractSplitObjective, Part, SampleLoss, Terms, collect_terms
+from .velocity import one_sample_velocity
 
 IMBALANCE = 10.0
 """Factor between a head weight and the balanced one above which the objective warns."""
@@ -53,12 +56,15 @@ class ScoreGuided(AbstractSplitObjective):
         head_weighting: of the head's level, inside the denoising loss.
         head_law: None (the student's level, as in the paper's Algorithm 1) or a law of the head's own, which the ends
             of the grid do not bound.
+        target: what the head learns at `x_t`; by default the clean sample. A denoiser, such as the training set's
+            posterior mean, `oracle.Empirical(points).denoise`, has the same optimum without the noise.
     """
 
     base: AbstractReadoutObjective
     head_weight: float
     head_weighting: AbstractLevelWeighting
     head_law: AbstractSingleLevel | None = None
+    target: Denoiser | None = None
 
     def __check_init__(self) -> None:
         check_at_least("head_weight", self.head_weight, 0)
@@ -93,9 +99,9 @@ class ScoreGuided(AbstractSplitObjective):
             x_t = perturb(seen.x, draw_normal(seen.x.shape, key=noise_key), sigma)
             readout = pair.cm(x_t, sigma, key=torso_key, **given(seen.condition))
         denoised = pair.head(x_t, sigma, readout, key=head_key)
-        return losses | {
-            "denoising": SampleLoss(denoising_loss(denoised, seen.x, self.head_weighting.at(sigma)), sigma)
-        }
+        target = clean_target(self.target, seen.x, x_t, sigma, seen.condition)
+        loss = denoising_loss(denoised, target, self.head_weighting.at(sigma))
+        return losses | {"denoising": SampleLoss(loss, sigma)}
 
     def sample_losses(self, model: PyTree, draws: PyTree) -> dict[str, SampleLoss]:
         """The base objective's losses of a batch of draws, and the head's, `denoising`, before its weight."""
@@ -118,8 +124,12 @@ def ScoreGuidedTraining(
     head_weight: float = HEAD_WEIGHT,
     head_weighting: AbstractLevelWeighting | None = None,
     head_law: AbstractSingleLevel | None = None,
+    target: Denoiser | None = None,
     law: AbstractLevelLaw | None = None,
     weighting: AbstractWeighting | None = None,
+    velocity: Velocity = one_sample_velocity,
+    step: Stepper = straight_step,
+    coupling: Coupling | None = None,
     sigma_min: float = SIGMA_MIN,
     sigma_max: float = SIGMA_MAX,
     rho: float = RHO,
@@ -133,7 +143,8 @@ def ScoreGuidedTraining(
     out of the paper's balance. The other arguments are those of `ConsistencyTraining`.
     """
     consistency = ConsistencyTraining(
-        curriculum=curriculum, distance=distance, law=law, weighting=weighting, sigma_min=sigma_min,
-        sigma_max=sigma_max, rho=rho, stratify=stratify, share_dropout=share_dropout,
+        curriculum=curriculum, distance=distance, law=law, weighting=weighting, velocity=velocity, step=step,
+        coupling=coupling, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho, stratify=stratify,
+        share_dropout=share_dropout,
     )  # fmt: skip
-    return ScoreGuided(consistency, head_weight, head_weighting or EDMWeighting(), head_law)
+    return ScoreGuided(consistency, head_weight, head_weighting or EDMWeighting(), head_law, target)

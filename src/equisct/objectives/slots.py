@@ -1,4 +1,4 @@
-"""The slots of the consistency template that are not levels, distances or weightings: velocity, step, bootstrap.
+"""The slots of the consistency template that are not levels, distances or weightings: coupling, step, bootstrap.
 
 `velocity(model, draw, student) -> field` says where the small step's direction comes from, `step(field, x_t, pair)`
 takes it to `x_r`, and `bootstrap(model)` is the teacher that is evaluated there. `model` is what the objective is
@@ -11,46 +11,61 @@ from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 from jax import Array
 from jaxtyping import Float, PyTree
 
-from .._base.batch import as_example, given
+from .._base.batch import as_example
 from .._base.random import draw_normal
-from .._base.types import Denoiser, Examples, Key, Level, Sample, Step
-from ..diffusion import euler_step, pf_drift
+from .._base.types import Examples, Key, Level, Sample, Step
+from ..diffusion import euler_step
 from ..discretization import LevelPair
 from ..level_sampling import AbstractLevels, independent, stratified
-from ..model import Readout, ScoreGuidedModel, WithTeacher, consistency_part, student_of
+from ..model import Readout, WithTeacher, consistency_part
 from .readout import TorsoPass
 
 
 class Keys(eqx.Module):
-    """One sample's key, split once: for the student's pass, for the teacher's, and for who reads the student's."""
+    """One sample's key, split once: for the student's pass, the teacher's, who reads the student's, the velocity."""
 
     student: Key
     teacher: Key
     head: Key
+    velocity: Key
 
     @staticmethod
     def from_key(key: Key, *, share_dropout: bool) -> "Keys":
         """With `share_dropout` the teacher has the student's key: the same dropout bits in every layer."""
-        student, teacher, head = jr.split(key, 3)
-        return Keys(student, student if share_dropout else teacher, head)
+        student, teacher, head, velocity = jr.split(key, 4)
+        return Keys(student, student if share_dropout else teacher, head, velocity)
 
 
 class Draw(eqx.Module):
-    """Everything random and given about one sample of a consistency step."""
+    """Everything random and given about one sample of a consistency step; `step` is the number of updates done."""
 
     x: Float[Array, "*shape"]
     z: Float[Array, "*shape"]
     pair: LevelPair
     keys: Keys
     condition: Any = None
+    step: Step = 0
+
+
+Coupling: TypeAlias = Callable[[Array, Array], Array]
+"""`(x, z) -> z`: which noise goes with which sample of the batch, a permutation of the given one."""
 
 
 def draw_pairs(
-    levels: AbstractLevels, stage: Step, batch: Examples, *, stratify: bool, share_dropout: bool = True, key: Key
+    levels: AbstractLevels,
+    stage: Step,
+    batch: Examples,
+    *,
+    stratify: bool,
+    share_dropout: bool = True,
+    coupling: Coupling | None = None,
+    step: Step = 0,
+    key: Key,
 ) -> Draw:
     """The noise, level pair and keys of every sample (a batched `Draw`)."""
     x, condition = as_example(batch)
@@ -58,8 +73,9 @@ def draw_pairs(
     spread = stratified if stratify else independent
     pair = jax.vmap(lambda u: levels.draw(stage, u))(spread(len(x), key=level_key))
     z = draw_normal(x.shape, key=noise_key).astype(x.dtype)
+    z = z if coupling is None else coupling(x, z)
     keys = jax.vmap(lambda key: Keys.from_key(key, share_dropout=share_dropout))(jr.split(model_key, len(x)))
-    return jax.vmap(Draw)(x, z, pair, keys, condition)
+    return jax.vmap(Draw)(x, z, pair, keys, condition, jnp.full(len(x), step))
 
 
 Field: TypeAlias = Callable[[Array, Level], Array]
@@ -76,53 +92,20 @@ Where a draw has one, `condition` is an argument too.
 Bootstrap: TypeAlias = Callable[[Any], Teacher]
 
 
-# --- velocities ---
+# --- couplings ---
 
 
-def one_sample_velocity(model: PyTree, draw: Draw, student: TorsoPass) -> Field:
-    """Consistency training's unbiased estimate of the PF-ODE's velocity: the noise `z` of this very sample."""
-    del model, student
-    return lambda x_t, sigma: draw.z
+def optimal_transport(x: Float[Array, "batch *shape"], z: Float[Array, "batch *shape"]) -> Float[Array, "batch *shape"]:
+    """The batch's noise, dealt out such that the sum of `|x - z|^2` is least (Pooladian et al. 2023; Hungarian method).
 
-
-class DenoiserVelocity(eqx.Module):
-    """The velocity of a frozen denoiser, `(x_t - denoised) / sigma`: consistency distillation.
-
-    Args:
-        denoise: posterior mean of one sample: a trained network, an oracle, a function of yours; it takes `condition`
-            too if the batches have any.
+    Nearer pairs cross less: there is less left that `x_t` does not tell of its sample. The operations grow with
+    batch^3: about 0.3 s for 512 samples on a CPU. Not for batches with conditions, whose classes it would mix up.
     """
+    import optax  # noqa: PLC0415  (objectives do without it otherwise)
 
-    denoise: Denoiser
-
-    def __call__(self, model: PyTree, draw: Draw, student: TorsoPass) -> Field:
-        del model, student
-        denoise, told = self.denoise, given(draw.condition)
-        return lambda x_t, sigma: pf_drift(denoise(x_t, sigma, **told), x_t, sigma)
-
-
-def head_velocity(model: PyTree, draw: Draw, student: TorsoPass) -> Field:
-    """The velocity of the model's own score head, cut: distillation of what is being trained beside it.
-
-    At `x_t` itself the head reads the student's pass, so that an Euler step costs the head alone; elsewhere (Heun's
-    second evaluation) the torso runs anew, with the student's dropout bits: one and the same thinned network gives the
-    velocity along the step and the endpoint. The head's own dropout is off.
-
-    Raises:
-        TypeError: if the model has no score head.
-    """
-    pair = student_of(model)
-    if not isinstance(pair, ScoreGuidedModel):
-        raise TypeError(
-            f"model: expected a ScoreGuidedModel, whose head gives the velocity, found {type(pair).__name__}"
-        )
-
-    def denoise(x_t: Sample, sigma: Level, **told: PyTree) -> Sample:
-        known = x_t is student.x_t and sigma is student.sigma  # the very arrays: equal ones only cost another pass
-        readout = student.readout if known else pair.cm(x_t, sigma, key=draw.keys.student, **told)
-        return pair.head(x_t, sigma, readout)
-
-    return DenoiserVelocity(denoise)(model, draw, student)
+    product = jnp.matmul(x.reshape(len(x), -1), z.reshape(len(z), -1).T, precision="highest")
+    rows, columns = optax.assignment.hungarian_algorithm(-product)
+    return z[columns[jnp.argsort(rows)]]
 
 
 # --- steps ---

@@ -27,7 +27,7 @@ def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> 
     """The settings, sizes, memory per device (from the compiled step) and places of a run, in words."""
     shape = dataset.shape
     system, teacher = config.method.build(config, shape), load_teacher(config, shape)
-    recipe = build_recipe(config, system, place(teacher.model, mesh) if teacher else None)
+    recipe = build_recipe(config, system, place(teacher.model, mesh) if teacher else None, dataset, mesh)
     state = state_by_shape(recipe, system, mesh)
     rows = jax.tree.map(
         lambda leaf: np.zeros((config.run.batch // jax.process_count(), *leaf.shape[1:]), leaf.dtype),

@@ -37,9 +37,9 @@ class ReportOptions:
     models: bool = True
     """Load the models: for the alignment of head and consistency model, samples, and their nearest data. Without, only
     what the runs have recorded is shown, at once."""
-    n: int = 1_024
+    n: int = 512
     """Samples of the data for the alignment."""
-    levels: int = 41
+    levels: int = 21
     """Noise levels there."""
 
 

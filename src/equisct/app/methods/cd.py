@@ -44,7 +44,7 @@ class CD(AbstractConsistency):
         curriculum, alone = Constant(self.points), self.teacher is not None
         make = consistency_model if alone else score_guided_model
 
-        def objective(teacher: Any) -> Any:
+        def objective(teacher: Any, dataset: Any) -> Any:
             consistency = ConsistencyDistillation(
                 denoise=None if teacher is None else teacher.denoise,
                 curriculum=curriculum,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ...model import ConsistencyModel
     from ...weighting import AbstractLevelWeighting
 
+Source = Literal["sample", "posterior"]
 Distance = Literal["pseudo-huber", "pseudo-huber-rms", "pseudo-huber-norm", "squared-l2", "l1", "lpips"]
 HeadWeighting = Literal["edm", "constant"]
 
@@ -79,6 +80,13 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
     """Standard deviation of ln sigma in the law of the noise level."""
     period: int | None = None
     """Updates between doublings of the grid; default run.steps divided by the number of stages."""
+    velocity: Source = "sample"
+    """Direction of the small step: the noise of this one sample (as published), or its exact mean given x_t, the
+    posterior mean over the training set (held in memory)."""
+    references: int | None = None
+    """With the velocity posterior: over the sample and random others, this many in all; default the whole set."""
+    heun: bool = False
+    """The small step is Heun's instead of Euler's: two evaluations of the velocity."""
 
     @property
     def is_laid_out(self) -> bool:
@@ -89,6 +97,14 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
         check_at_least("method.first", self.first, 1)
         check_at_least("method.last", self.last, self.first)
         check_positive("method.law_std", self.law_std)
+        if self.references is not None:
+            check_at_least("method.references", self.references, 1)
+            if self.velocity != "posterior":
+                raise ValueError(
+                    f"method.references: expected none with the velocity {self.velocity}, found {self.references}"
+                )
+        if self.heun and self.velocity == "sample":
+            raise ValueError("method.heun: expected it off with the velocity sample, a straight line, found it on")
         stages, steps = math.log2(self.last // self.first) + 1, config.run.steps
         if self.period is not None:
             check_at_least("method.period", self.period, 1)
@@ -103,30 +119,50 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
         shape: tuple[int, ...],
         model: Callable[..., Any],
         objective: Callable[..., Any],
-        **own: Any,
+        own: Callable[[Any], dict[str, Any]],
     ) -> System:
         """What trains `model(config, shape, key=...)` by an `objective` on this grid, and samples by jumps.
 
-        The objective is told curriculum, distance, law, `stratify`, lowest and highest level, and what is its `own`.
+        The objective is told curriculum, distance, law, velocity, step, `stratify`, lowest and highest level, and what
+        `own(dataset)` says.
         """
         from ...level_sampling import LogNormal
+        from ...objectives.slots import heun_correction, straight_step
         from ..parts.sampling import jumps
 
         curriculum = self.build_curriculum(config)
         return System(
             model=lambda key: model(config, shape, key=key),
-            objective=lambda teacher: objective(
+            objective=lambda teacher, dataset: objective(
                 curriculum=curriculum,
                 distance=self.build_distance(shape),
                 law=LogNormal(mean=self.law_mean, std=self.law_std),
+                velocity=self.build_velocity(config, dataset),
+                step=heun_correction if self.heun else straight_step,
                 stratify=self.stratify,
                 sigma_min=config.noise.sigma_min,
                 sigma_max=config.noise.sigma_max,
-                **own,
+                **own(dataset),
             ),
             samplers=lambda step: jumps(config),
             curriculum=curriculum,
         )
+
+    def build_velocity(self, config: Config, dataset: Any) -> Any:
+        """The velocity slot.
+
+        Raises:
+            ValueError: for the posterior mean over a data set that is not in memory.
+        """
+        from ...objectives.velocity import DenoiserVelocity, ReferenceVelocity, one_sample_velocity
+        from ..parts.posterior import training_posterior
+
+        if self.velocity == "sample":
+            return one_sample_velocity
+        law = training_posterior("method.velocity", config, dataset)
+        if self.references is None:
+            return DenoiserVelocity(law.denoise)
+        return ReferenceVelocity(law.points, self.references)
 
     def build_curriculum(self, config: Config) -> "Doubling":
         """The doubling curriculum, its period as configured or such that the run ends with its last stage."""

@@ -42,7 +42,7 @@ class CT(AbstractConsistency):
         curriculum = SquareRoot(self.first, self.last, total_steps=config.run.steps, initial_decay=self.initial_decay)
         return System(
             model=lambda key: consistency_model(config, shape, key=key),
-            objective=lambda teacher: OriginalConsistencyTraining(
+            objective=lambda teacher, dataset: OriginalConsistencyTraining(
                 curriculum=curriculum, distance=self.build_distance(shape), stratify=self.stratify, **config.noise.grid
             ),
             samplers=lambda step: jumps(config),

@@ -21,7 +21,7 @@ class DDPM(Method):
         objective = DDPMTraining(stratify=self.stratify)
         return System(
             model=lambda key: denoising_model(config, shape, "vp", key=key),
-            objective=lambda teacher: objective,
+            objective=lambda teacher, dataset: objective,
             samplers=lambda step: (DDIM(),),
             last_samplers=(Ancestral(clip=1.0 if len(shape) == 3 else None),),
         )

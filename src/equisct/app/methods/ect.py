@@ -15,7 +15,7 @@ class ECT(AbstractDoubling):
     """Easy consistency tuning: from a denoiser's weights, by a gap that shrinks in stages (Geng et al. 2024)."""
 
     teacher: pathlib.Path = pathlib.Path("runs/teacher")
-    """Folder of the denoiser's run; training starts from its averaged weights."""
+    """Folder of the denoiser's run, an EDM or one with a score head; training starts from its averaged weights."""
     distance: Distance = "pseudo-huber-norm"
     """Distance between student and teacher; the authors' is the plain norm, a pseudo-Huber with a tiny knee."""
     c: float | None = 1e-8
@@ -38,6 +38,6 @@ class ECT(AbstractDoubling):
         from ...objectives.easy_tuning import EasyConsistencyTuning
         from ..parts.models import consistency_model
 
-        own = {"k": self.widening, "b": self.narrowing}
-        system = self.build_system(config, shape, consistency_model, EasyConsistencyTuning, **own)
+        own = lambda dataset: {"k": self.widening, "b": self.narrowing}
+        system = self.build_system(config, shape, consistency_model, EasyConsistencyTuning, own)
         return dataclasses.replace(system, start=from_network_of)

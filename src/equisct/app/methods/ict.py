@@ -15,4 +15,5 @@ class ICT(AbstractDoubling):
         from ...objectives.consistency import ConsistencyTraining
         from ..parts.models import consistency_model
 
-        return self.build_system(config, shape, consistency_model, ConsistencyTraining, rho=config.noise.rho)
+        own = lambda dataset: {"rho": config.noise.rho}
+        return self.build_system(config, shape, consistency_model, ConsistencyTraining, own)

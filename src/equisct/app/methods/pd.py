@@ -16,7 +16,7 @@ class PD(Method):
     teacher: pathlib.Path = pathlib.Path("runs/teacher")
     """Folder of the first teacher's run, an EDM or DDPM; training starts from its averaged weights."""
     preconditioning: Literal["edm", "vp"] = "edm"
-    """The teacher's: vp of DDPM, edm of EDM."""
+    """The teacher's: edm of EDM; vp of DDPM, whose form multiplies the last student's error by 80."""
     first: int = 512
     """Steps of the student's first stage."""
     last: int = 1
@@ -69,7 +69,7 @@ class PD(Method):
 
         return System(
             model=lambda key: denoising_model(config, shape, self.preconditioning, key=key),
-            objective=lambda teacher: objective,
+            objective=lambda teacher, dataset: objective,
             samplers=samplers,
             start=transplant,
             curriculum=curriculum,

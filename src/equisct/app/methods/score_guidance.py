@@ -6,7 +6,7 @@ from ..._base.check import check_at_least
 from ..._base.defaults import HEAD_WEIGHT
 from ..settings.config import Config
 from ..settings.method import System
-from .consistency import AbstractDoubling, HeadWeighting, head_weighting
+from .consistency import AbstractDoubling, HeadWeighting, Source, head_weighting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +17,8 @@ class ScoreGuidance(AbstractDoubling):
     """Factor of the denoising loss, >= 0."""
     head_weighting: HeadWeighting = "edm"
     """Weighting of the denoising loss over noise levels: EDM's (the released code), or none (the paper's text)."""
+    target: Source = "sample"
+    """What the head learns at x_t: the clean sample (as published), or the posterior mean over the training set."""
 
     def check(self, config: Config) -> None:
         AbstractDoubling.check(self, config)
@@ -25,9 +27,15 @@ class ScoreGuidance(AbstractDoubling):
     def build(self, config: Config, shape: tuple[int, ...]) -> System:
         from ...objectives.score_guided import ScoreGuidedTraining
         from ..parts.models import score_guided_model
+        from ..parts.posterior import training_target
         from ..parts.sampling import heun
 
         weighting = head_weighting(self.head_weighting, config)
-        own = {"head_weight": self.head_weight, "head_weighting": weighting, "rho": config.noise.rho}
-        system = self.build_system(config, shape, score_guided_model, ScoreGuidedTraining, **own)
+        own = lambda dataset: {
+            "head_weight": self.head_weight,
+            "head_weighting": weighting,
+            "rho": config.noise.rho,
+            "target": training_target(self.target, config, dataset),
+        }
+        system = self.build_system(config, shape, score_guided_model, ScoreGuidedTraining, own)
         return dataclasses.replace(system, last_samplers=(heun(config.sample.heun_steps, config.noise),))

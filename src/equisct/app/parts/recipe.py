@@ -6,7 +6,9 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
+from ...data import Dataset
 from ...model import ScoreGuidedModel
 from ...oracle import ProductMixture
 from ...train import AbstractAverage, ConstantDecay, PowerFunction, RampedDecay, Recipe, restarting
@@ -14,18 +16,21 @@ from ..settings.config import Config, Ema, Optim
 from ..settings.data import Mixture
 from ..settings.method import System
 from .data import rotated_modes
+from .posterior import divided
 
 
-def build_recipe(config: Config, system: System, teacher: Any) -> Recipe:
+def build_recipe(config: Config, system: System, teacher: Any, dataset: Dataset, mesh: Mesh) -> Recipe:
     """Objective, optimiser, weight averages and how an update is computed.
 
     Args:
         config: of the run.
         system: of its method.
         teacher: the model that the run in `method.teacher` trained, or None.
+        dataset: what it learns from.
+        mesh: of devices; what the objective holds of the data is divided among them.
     """
     return Recipe(
-        system.objective(teacher),
+        divided(system.objective(teacher, dataset), mesh),
         build_optimiser(config.optim, config.run.steps, system.restarts),
         average=build_average(config.ema),
         averages=(*map(ConstantDecay, config.ema.decays), *map(PowerFunction.from_std, config.ema.stds)),

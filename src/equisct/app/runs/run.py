@@ -42,7 +42,7 @@ def try_to_build(config: Config, dataset: Dataset, mesh: Mesh, folder: pathlib.P
     """
     check_same_data(config, folder, data)
     system, teacher = _system(config, dataset)
-    recipe = build_recipe(config, system, teacher.model if teacher else None)
+    recipe = build_recipe(config, system, teacher.model if teacher else None, dataset, mesh)
     system.samplers(0)  # not only when the first picture is drawn
     if config.eval.every:
         Evaluator(config, system, dataset, mesh)
@@ -94,7 +94,7 @@ def train(
     """
     init_key, train_key, sample_key = jr.split(jr.key(config.run.seed), 3)
     system, teacher = _system(config, dataset)
-    recipe = build_recipe(config, system, place(teacher.model, mesh) if teacher else None)
+    recipe = build_recipe(config, system, place(teacher.model, mesh) if teacher else None, dataset, mesh)
     taught, environment = teacher.hash if teacher else "", redact(describe_environment(mesh))
     notes = {"shape": list(dataset.shape), "teacher": taught, "data": data, "environment": environment}
     evaluator = Evaluator(config, system, dataset, mesh) if config.eval.every else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:  # these import JAX
     from ...curriculum import AbstractCurriculum
+    from ...data import Dataset
     from ...objectives.terms import Objective
     from ...samplers import AbstractSampler
     from .config import Config
@@ -18,7 +19,7 @@ class System:
 
     Args:
         model: `key -> model`, with fresh weights.
-        objective: `teacher -> objective`; the teacher is the model of the run in `method.teacher`, or None.
+        objective: `(teacher, dataset) -> objective`; the teacher is the model of the run in `method.teacher`, or None.
         samplers: `updates done -> samplers`, the method's own first, for the pictures and figures of a run.
         start: `(model, teacher) -> model` with which training begins; by default the fresh one.
         curriculum: the stages, for the statistics per stage; None where there are none.
@@ -28,7 +29,7 @@ class System:
     """
 
     model: "Callable[[Any], Any]"
-    objective: "Callable[[Any], Objective]"
+    objective: "Callable[[Any, Dataset], Objective]"
     samplers: "Callable[[int], tuple[AbstractSampler, ...]]"
     start: Callable[[Any, Any], Any] = lambda model, teacher: model
     curriculum: "AbstractCurriculum | None" = None
