@@ -71,8 +71,8 @@ class ImageFolder:
         if not 0 <= bad_limit <= 1:
             raise ValueError(f"bad_limit: expected a number in [0, 1], found {bad_limit}")
         self.path = as_path(path)
-        self.name = self.path.resolve().name.split(".")[0]
         self._files = picture_files(self.path)
+        self.name = self.path.resolve().name.split(".")[0]
         place = default_index(self.path) if index is None else as_path(index)
         known = read_index(place) if index is not None or place.exists() else {}
         entries = scan(self._files, known)

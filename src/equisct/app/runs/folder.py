@@ -131,11 +131,12 @@ def read_config_file(path: pathlib.Path) -> Config:
         ValueError: if there is none, or it is not one of this version; names the field.
     """
     try:
-        return whole_paths(from_json(json.loads(path.read_text())))
+        found = json.loads(path.read_text())
     except OSError as error:
         raise ValueError(f"config: expected a file, found none at {path} ({error.strerror})") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no text, or a number too long for Python
         raise ValueError(f"config: expected JSON in {path}, found {error}") from error
+    return whole_paths(from_json(found))
 
 
 def changes(before: Config, after: Config) -> list[Change]:
