@@ -4,7 +4,7 @@ Notation: everything below `objectives` works on *one* sample; `jax.vmap` makes 
 level `sigma` (variance exploding: `x_t = x + sigma z`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -34,6 +34,9 @@ else:
     Level: TypeAlias = Float[ArrayLike, ""] | int
     Step: TypeAlias = Int[ArrayLike, ""]
 """`Level`: a noise level sigma > 0. `Step`: the number of optimiser updates done so far."""
+
+Levels: TypeAlias = Sequence[Level] | Float[Array | np.ndarray, "points"]
+"""Noise levels in order: a list or tuple, or an array of JAX or NumPy."""
 
 Denoiser: TypeAlias = Callable[[Array, Level], Array]
 """`(x_t, sigma) -> sample`: a posterior mean or an endpoint; oracles, heads and users' functions alike."""

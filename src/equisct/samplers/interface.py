@@ -2,7 +2,6 @@
 
 import abc
 import dataclasses
-from collections.abc import Sequence
 from typing import TypeAlias
 
 import equinox as eqx
@@ -10,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jaxtyping import Float, PyTree
 
 from .._base.check import check_positive
 from .._base.concrete import check_array, concrete
-from .._base.types import Key, Sample
+from .._base.types import Key, Levels, Sample
 
 Walk: TypeAlias = tuple[Array, PyTree]
 """The sample, and the noisy samples that were evaluated on the way, in stacks or alone: complete if they are kept."""
@@ -86,8 +86,17 @@ def check_descending(levels: object) -> None:
         raise ValueError(f"levels: expected strictly descending levels, found {found}")
 
 
-def descending_levels(levels: Sequence[float] | Float[Array | np.ndarray, "points"]) -> tuple[float, ...]:
+def descending_levels(levels: Levels) -> tuple[float, ...]:
     """Levels as numbers, checked."""
     found = np.asarray(levels, np.float64)
     check_descending(found)
     return tuple(map(float, found))
+
+
+def level_array(levels: Levels) -> Float[Array | np.ndarray, " points"]:
+    """Levels as an array, checked if they are known before tracing."""
+    if not isinstance(levels, Array | np.ndarray):
+        known = not any(isinstance(level, Tracer) for level in levels)
+        levels = np.array(levels, np.float64) if known else jnp.stack([jnp.asarray(level, float) for level in levels])
+    check_descending(levels)
+    return levels

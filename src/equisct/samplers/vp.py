@@ -37,9 +37,19 @@ def ancestral(
         clip: clamps each denoised estimate to [-clip, clip], as DDPM does with images; None does not.
 
     Raises:
-        ValueError: unless `clip` is None or a finite number > 0.
+        ValueError: unless `clip` is None or a finite number > 0; if the schedule ends with more signal than noise.
     """
     return Ancestral(schedule or VPSchedule(), clip)(SimpleNamespace(denoise=denoise), z, key=key)
+
+
+def _starts_from_noise(alpha_bar: float) -> None:
+    """Raises `ValueError` unless unit noise can stand for a sample of this share of the signal's variance."""
+    if alpha_bar > 0.5:
+        raise ValueError(
+            f"times: expected a walk from noise to start where there is more noise than signal, found {alpha_bar:.4g} "
+            "of the signal's variance left there: add later times, take a schedule with larger variances, or "
+            "continue a noisy sample with from_level"
+        )
 
 
 Mean = Callable[[dict[str, Array], Array, Array, Array], Array]
@@ -100,6 +110,15 @@ class Ancestral(AbstractSampler):
             raise ValueError(f"sigma: expected one of the schedule's levels, such as {sigmas[time]:g}, found {sigma}")
         return Ancestral(self.schedule, self.clip, time + 1)
 
+    def begin(self, z: Sample) -> Sample:
+        """See `AbstractSampler`.
+
+        Raises:
+            ValueError: if the last time has more signal than noise.
+        """
+        _starts_from_noise(self.schedule.alpha_bars[: self.times][-1])
+        return z
+
     def enter(self, x_t: Sample) -> Sample:
         """See `AbstractSampler`."""
         return x_t * float(np.sqrt(self.schedule.alpha_bars[: self.times][-1]))
@@ -157,7 +176,8 @@ def ddim(
         schedule: by default DDPM's 1000 times.
 
     Raises:
-        ValueError: `times` out of order or outside the schedule; `eta` < 0; `eta` > 0 without a key.
+        ValueError: `times` out of order, outside the schedule, or the last of them with more signal than noise; `eta`
+            < 0; `eta` > 0 without a key.
     """
     return DDIM(times, eta, schedule or VPSchedule())(SimpleNamespace(denoise=denoise), z, key=key)
 
@@ -226,6 +246,15 @@ class DDIM(AbstractSampler):
         check_positive("sigma", sigma)
         rest = [time for time in self.times if self.schedule.sigmas[time] < sigma]
         return DDIM(tuple(rest), self.eta, self.schedule, float(sigma))
+
+    def begin(self, z: Sample) -> Sample:
+        """See `AbstractSampler`.
+
+        Raises:
+            ValueError: if the last of `times` has more signal than noise.
+        """
+        _starts_from_noise(1 / self.table()["scale"][-1] ** 2)
+        return z
 
     def enter(self, x_t: Sample) -> Sample:
         """See `AbstractSampler`."""
