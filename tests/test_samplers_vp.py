@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 
 from equisct import VPPreconditioning, VPSchedule, karras_grid, perturb
 from equisct.oracle import Gaussian
-from equisct.samplers import DDIM, Ancestral, ancestral, count_evaluations, ddim, euler, heun, multistep, one_step, search_levels
+from equisct.samplers import (
+    DDIM,
+    Ancestral,
+    ancestral,
+    count_evaluations,
+    ddim,
+    euler,
+    heun,
+    multistep,
+    one_step,
+    search_levels,
+)
 from strategies import untyped
 from tolerances import FLOAT32_CANCELLING
 

@@ -1,10 +1,12 @@
 """Values and type hints in words, and what to do where they do not fit. Free of JAX."""
 
+import dataclasses
 import inspect
+import itertools
 import types
-from collections.abc import Callable
 from typing import Any, Union, get_args, get_origin
 
+import numpy as np
 from jaxtyping import AbstractArray
 
 MOST = 60
@@ -18,17 +20,36 @@ def show(value: object) -> str:
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         host = "NumPy " if type(value).__module__ == "numpy" else ""
         return f"{host}{value.dtype} {tuple(value.shape)}"
-    if value is None or isinstance(value, bool | int | float | complex | str | list | tuple | dict):
-        words = repr(value)
-        return words if len(words) <= MOST else f"{type(value).__name__} {words[:MOST]}..."
-    if inspect.isroutine(value) or inspect.isclass(value):
-        return f"{type(value).__name__} {getattr(value, '__name__', '')}".strip()
-    return f"a {type(value).__name__}"
+    if type(value) in (list, tuple):
+        words = f"{type(value).__name__} ({', '.join(show(each) for each in itertools.islice(value, 9))})"
+        return words if len(words) <= MOST else f"{words[:MOST]}..."
+    if value is None or isinstance(value, bool | int | float | complex | str):
+        return repr(value) if len(repr(value)) <= MOST else f"{repr(value)[:MOST]}..."
+    if inspect.isclass(value):
+        return f"the class {value.__name__}"
+    if inspect.isroutine(value):
+        return f"the function {value.__name__}"
+    return _one(type(value).__name__)
+
+
+def in_brief(record: Any) -> str:
+    """For a dataclass's `__repr__`: its fields, of arrays type and shape alone."""
+    fields = (f"{field.name}={show(getattr(record, field.name))}" for field in dataclasses.fields(record))
+    return f"{type(record).__name__}({', '.join(fields)})"
+
+
+def _one(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "AEIOUaeiou" else f"a {noun}"
 
 
 def describe(hint: Any) -> str:
     """A type hint in words."""
-    return " or ".join(dict.fromkeys(_describe(each) for each in _alternatives(hint)))
+    words = dict.fromkeys(_describe(each) for each in _alternatives(hint) if each is not np.number)
+    return " or ".join(each for each in words if each != WHOLE or NUMBER not in words)
+
+
+NUMBER, WHOLE = "one number", "one whole number"
+NUMBERS = {"Float": NUMBER, "float": NUMBER, "Int": WHOLE, "int": WHOLE, "str": "a word"}
 
 
 def advice(hint: Any, value: Any, name: str) -> str:
@@ -40,8 +61,13 @@ def advice(hint: Any, value: Any, name: str) -> str:
         return "make one with jax.random.key(0)"
     if any(_is_function(each) for each in alternatives) and methods:
         return "give its method, " + " or ".join(f"model.{each}" for each in methods)
-    if any("GradientTransformation" in str(each) for each in alternatives) and isinstance(value, float):
+    named = {getattr(each, "__name__", "") for each in alternatives}
+    if "GradientTransformation" in named and isinstance(value, float):
         return f"such as optax.adam({value:g})"
+    if inspect.isclass(value) and any(inspect.isclass(each) and issubclass(value, each) for each in alternatives):
+        return f"make one of it, {value.__name__}()"
+    if "Example" in named and isinstance(value, tuple):
+        return "a batch with a condition is an Example(x, condition)"
     if shape is None:
         return "make an array of it with jax.numpy.asarray" if arrays and isinstance(value, list | tuple) else ""
     ranks = {len(each.dim_str.split()) for each in arrays if "*" not in each.dim_str and "..." not in each.dim_str}
@@ -65,7 +91,7 @@ def _is_array(hint: Any) -> bool:
 
 
 def _is_function(hint: Any) -> bool:
-    return get_origin(hint) is Callable.__class__ or "Callable[" in str(hint)
+    return str(hint).startswith(("collections.abc.Callable", "typing.Callable"))
 
 
 def _kind(hint: Any) -> str:
@@ -80,14 +106,13 @@ def _describe(hint: Any) -> str:
     if _is_key(hint):
         return "a key"
     if _is_array(hint):
-        kind, dims = KINDS.get(_kind(hint), f"{_kind(hint)} "), hint.dim_str.split()
-        host = "NumPy " if "numpy" in str(hint.array_type) or "ndarray" in str(hint.array_type) else ""
-        return f"a {kind}{host}array ({', '.join(dims)}{',' * (len(dims) == 1)})" if dims else f"one {kind}number"
+        kind, dims = _kind(hint), hint.dim_str.split()
+        axes = f"({', '.join(dims)}{',' * (len(dims) == 1 and '*' not in dims[0])})"
+        return f"{_one(KINDS.get(kind, kind + ' ') + 'array')} {axes}" if dims else NUMBERS.get(kind, f"one {kind}")
     if hint is type(None):
         return "None"
     if _is_function(hint):
         return "a function"
     if inspect.isclass(hint) and not get_args(hint):
-        numbers = {"float": "one number", "int": "one whole number", "number": "one number", "str": "a word"}
-        return numbers.get(hint.__name__, f"a {hint.__name__}")
+        return NUMBERS.get(hint.__name__, _one(hint.__name__.removeprefix("Abstract")))
     return str(hint).replace("typing.", "").replace("collections.abc.", "").replace("equisct.", "")[:MOST]

@@ -13,13 +13,16 @@ from jaxtyping import ArrayLike, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from .batch import Example
 
-Sample: TypeAlias = Float[Array, "*shape"]
-"""One sample of any shape; two `Sample`s in one signature have the same shape."""
+if TYPE_CHECKING:
+    Sample: TypeAlias = Float[Array, "*shape"]
+else:
+    Sample: TypeAlias = Float[Array | np.ndarray, "*shape"]
+"""One sample of any shape, of NumPy too; two `Sample`s in one signature have the same shape."""
 
 Batch: TypeAlias = PyTree[Shaped[Array | np.ndarray, "..."]]
 """A pytree of arrays of one first axis, the batch; what it holds is between data set and objective."""
 
-Examples: TypeAlias = Float[Array, "batch *shape"] | Example
+Examples: TypeAlias = Float[Array | np.ndarray, "batch *shape"] | Example
 """A batch of clean samples, with a condition or without."""
 
 Scalar: TypeAlias = Float[Array, ""]

@@ -10,6 +10,7 @@ from jaxtyping import Float, PyTree
 from .._base.batch import as_example, given
 from .._base.check import check_levels
 from .._base.defaults import EDM_LAW_MEAN, EDM_LAW_STD, SIGMA_DATA, SIGMA_MAX, SIGMA_MIN
+from .._base.explain import show
 from .._base.random import draw_normal
 from .._base.types import Examples, Key, Level, Sample, Scalar, Step
 from ..augmentation import Augmentation
@@ -58,6 +59,12 @@ class Denoising(AbstractSplitObjective):
     def __check_init__(self) -> None:
         check_levels(self.sigma_min, self.sigma_max)
 
+    def check(self, model: PyTree) -> None:
+        """Raises `TypeError` if the model is no callable."""
+        if not callable(model):
+            expected = "a callable (x_t, sigma, *, key=None), such as a DenoisingModel"
+            raise TypeError(f"model: expected {expected}, found {show(model)}")
+
     def draw(self, batch: Examples, step: Step, *, key: Key) -> NoisedSample:
         """The noise, level and model key of every sample (a batched `NoisedSample`)."""
         del step
@@ -74,6 +81,7 @@ class Denoising(AbstractSplitObjective):
 
     def sample_losses(self, model: PyTree, draws: NoisedSample) -> dict[str, SampleLoss]:
         """The losses of a batch of draws, sample by sample."""
+        self.check(model)
 
         def loss(draw: NoisedSample) -> Scalar:
             told = given(draw.condition)

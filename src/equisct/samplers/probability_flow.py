@@ -20,7 +20,7 @@ from .._base.defaults import KARRAS_POINTS
 from .._base.types import Denoiser, Key, Levels, Sample, Scalar
 from ..diffusion import euler_step, heun_step, pf_drift
 from ..discretization import karras_grid
-from .interface import AbstractLevelSampler, Walk, descending_levels, level_array
+from .interface import AbstractLevelSampler, Walk, descending_levels, level_array, method_of
 
 EDM_LEVELS = descending_levels(karras_grid(KARRAS_POINTS)[::-1])
 
@@ -91,8 +91,9 @@ Step = Callable[[Denoiser, Array, Array, Array], Array]
 
 
 def _solve(
-    step: Step, denoise: Denoiser, z: Array, levels: Levels | None, churn: Churn | None, key: Key | None
+    step: Step, denoise: Denoiser, z: Sample, levels: Levels | None, churn: Churn | None, key: Key | None
 ) -> Array:
+    z = jnp.asarray(z)
     grid = jnp.asarray(level_array(EDM_LEVELS if levels is None else levels))
     grid = grid.astype(jnp.promote_types(z.dtype, jnp.float32))
     return _walk(step, denoise, grid[0] * z, grid, churn, key, keep=False)[0]
@@ -150,7 +151,7 @@ class AbstractSolver(AbstractLevelSampler):
             ValueError: for churn without a key.
         """
         grid = jnp.asarray(self.levels, jnp.promote_types(x_t.dtype, jnp.float32))
-        return _walk(self.step, model.denoise, x_t, grid, self.churn, key, keep=keep)
+        return _walk(self.step, method_of(model, "denoise"), x_t, grid, self.churn, key, keep=keep)
 
 
 class Heun(AbstractSolver):

@@ -16,9 +16,11 @@ from jax import Array
 from jaxtyping import Int, PyTree
 
 from .._base.check import check_at_least, check_positive
+from .._base.concrete import in_line
+from .._base.tree import in_short
 from .._base.types import Denoiser, Key, Sample
 from ..variance_preserving import VPSchedule
-from .interface import AbstractSampler, Walk
+from .interface import AbstractSampler, Walk, method_of
 
 Table = dict[str, np.ndarray]
 """Coefficients of a walk, one row per time, ascending; in float64."""
@@ -150,7 +152,7 @@ class Ancestral(AbstractSampler):
             denoised = denoised if self.clip is None else jnp.clip(denoised, -self.clip, self.clip)
             return row["of_denoised"] * denoised + row["of_x"] * x_vp
 
-        return _walk(model.denoise, x_t, self.table(), mean, key, keep=keep)
+        return _walk(method_of(model, "denoise"), x_t, self.table(), mean, key, keep=keep)
 
 
 def ddim(
@@ -209,8 +211,13 @@ class DDIM(AbstractSampler):
         if len(times) + (self.sigma is not None) == 0 or (
             len(times) and (np.any(np.diff(times) < 0) or times[0] < 0 or times[-1] > most)
         ):
-            raise ValueError(f"times: expected ascending numbers in 0 .. {most}, found {times}")
+            raise ValueError(f"times: expected ascending numbers in 0 .. {most}, found {in_line(times)}")
         self.table()
+
+    def __pdoc__(self, **settings: object) -> object:
+        """Printed in one line; the times print whole, `print(sampler.times)`."""
+        ends = f", {self.times[0]} to {self.times[-1]}" if self.times else ""
+        return in_short(self, f"{len(self.times)} times{ends}, eta {self.eta:g}")
 
     @property
     def name(self) -> str:
@@ -273,4 +280,4 @@ class DDIM(AbstractSampler):
             del x_vp
             return row["of_denoised"] * denoised + row["of_noise"] * (x_t - denoised) / row["sigma"]
 
-        return _walk(model.denoise, x_t, self.table(), mean, None if self.eta == 0 else key, keep=keep)
+        return _walk(method_of(model, "denoise"), x_t, self.table(), mean, None if self.eta == 0 else key, keep=keep)
