@@ -27,7 +27,7 @@ LINES, WIDTH = 15, 200
 
 PAIR = mlp_pair()
 DENOISER = sct.DenoisingModel(PAIR.cm.torso, sct.EDMPreconditioning())
-IMAGES = sct.ConsistencyModel(sct.nn.ncsnpp(**(UNET | {"channels": 3}), key=KEY), BOUNDARY)
+IMAGES = sct.ConsistencyModel(sct.nn.ncsnpp(**untyped(UNET | {"channels": 3}), key=KEY), BOUNDARY)
 ONE, BATCH = jnp.zeros(2), jnp.zeros((16, 2))
 CURRICULUM = sct.Constant(5)
 ICT = sct.ConsistencyTraining(curriculum=CURRICULUM)

@@ -6,7 +6,6 @@ Free of JAX. Whole numbers are welcome where a float is asked for.
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
 
 from beartype import BeartypeConf, beartype
 from beartype.door import is_bearable
@@ -25,12 +24,12 @@ class WrongCall(TypeCheckError, AnnotationError):
     """
 
 
-def checked(function: Callable[..., Any]) -> Callable[..., Any]:
+def checked(function: Callable[..., object]) -> Callable[..., object]:
     """The checked stand-in of a function, which jaxtyping makes of its signature and calls in its place."""
     checks = beartype(conf=_CONF)(function)
 
     @functools.wraps(function)
-    def explained(*args: Any, **kwargs: Any) -> Any:
+    def explained(*args: object, **kwargs: object) -> object:
         try:
             return checks(*args, **kwargs)
         except BeartypeCallHintViolation as error:
@@ -41,7 +40,7 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     return explained
 
 
-def _explain(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+def _explain(function: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> str | None:
     """The first argument that does not fit, else what is returned; None where each alone seems to fit."""
     signature = inspect.signature(function)
     given = signature.bind(*args, **kwargs).arguments
@@ -53,7 +52,9 @@ def _explain(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
             continue
         with jaxtyped("context"):
             alone = is_bearable(value, hint, conf=_CONF)
-        others = [f"{other} {show(known)}" for other, _, known in pairs[:place] if hasattr(known, "shape")]
+        others = [
+            f"{other} {show(known)}" for other, _, known in pairs[:place] if getattr(known, "shape", None) is not None
+        ]
         beside = f" beside {', '.join(others)}" if alone and others else ""
         step = "" if alone else advice(hint, value, name)
         return f"{name}: expected {describe(hint)}, found {show(value)}{beside}" + (step and f"; {step}")

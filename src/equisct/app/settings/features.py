@@ -75,7 +75,7 @@ def check_name(group: str, features: str) -> None:
     """Raises `ValueError`, naming the setting after `group`, unless this can be a network's name."""
     if not (features in ("auto", "digits", "pixels", *BROUGHT) or ":" in features):
         raise ValueError(
-            f"{group}features: expected auto, digits, pixels, inception, dinov2 or MODULE:FUNCTION, found {features}"
+            f"{group}features: expected digits, pixels, inception, dinov2 or MODULE:FUNCTION (or auto), found {features}"
         )
 
 
