@@ -110,7 +110,7 @@ def test_every_field_has_a_description(cls):
 
 BAD_SETTINGS = {
     "unknown preset": (["digit"], "digits"),
-    "no preset": ([], "Missing subcommand"),
+    "no preset": ([], "resume RUN"),
     "unknown flag": (["tiny", "--run.stepz", "3"], "--run.steps"),
     "not a number": (["tiny", "--run.steps", "many"], "--run.steps"),
     "negative batch": (["tiny", "--run.batch", "-4"], "run.batch: expected a finite number >= 1, found -4"),
@@ -229,7 +229,7 @@ def test_a_folder_of_other_things_is_refused(tmp_path, capsys):
     assert code == 2
     assert "run.resume: expected a run in" in out.err
     wrong = {("resume",): "resume: expected a run folder after it, found none",
-             ("resume", tmp_path / "a"): "resume: expected the folder of a run of equisct-train, found none at",
+             ("resume", tmp_path / "a"): "resume: expected the folder of a run of equisct-train, with",
              ("from-config", tmp_path / "a.json"): "config: expected a file, found none at"}  # fmt: skip
     for words, message in wrong.items():
         code, out = run(train.main, capsys, *words)
@@ -349,6 +349,7 @@ def test_a_run_leaves_everything_in_its_folder(tiny):
         assert picture.width > 3 * 2 * 8
         settings = hashlib.sha256((tiny / "config.json").read_bytes()).hexdigest()[:12]
         expected = {"step": "12", "weights": "ema", "seed": "0", "preset": "tiny", "settings": settings}
+        assert [*json.loads(picture.text.pop("panels"))] == ["data", "one-step", "two-step", "heun-4"]
         assert picture.text == expected
     with open_png(tiny / "curves.png") as picture:
         assert picture.width > 800
@@ -423,7 +424,7 @@ def test_bad_sampling_gets_one_message_and_writes_nothing(name, tiny, capsys, tm
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
     code, out = run(sample.main, capsys, tmp_path)
     assert code == 2
-    assert "run: expected a folder of equisct-train with config.json, found" in out.err
+    assert "run: expected the folder of a run of equisct-train, with config.json, found none in" in out.err
 
 
 def test_a_checkpoint_of_another_model_is_refused(tiny, tmp_path, capsys):
@@ -432,7 +433,7 @@ def test_a_checkpoint_of_another_model_is_refused(tiny, tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps(other))
     code, out = run(sample.main, capsys, tmp_path)
     assert code == 2
-    assert "checkpoint: expected a whole one in" in out.err
+    assert "run: expected a run with a checkpoint, found none yet in" in out.err
     shutil.copytree(tiny / "checkpoints", tmp_path / "checkpoints")
     code, out = run(sample.main, capsys, tmp_path)
     assert code == 2

@@ -20,7 +20,6 @@ import typing
 import equinox as eqx
 import jax
 import pytest
-import tyro
 
 import equisct as sct
 from equisct import data, nn, oracle, train
@@ -95,7 +94,7 @@ def test_commands_are_understood(page, monkeypatch, tmp_path):
             if program == "equisct-train":
                 train_command.parse(arguments)
             if program == "equisct-sample":
-                assert tyro.cli(sample.Options, args=arguments).n >= 1
+                sample.parse(arguments)
             if program == "equisct-data":
                 data_command.parse(arguments)
             if program == "equisct-eval":

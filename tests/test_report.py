@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import math
 import re
@@ -30,8 +31,10 @@ from equisct import (
     VPPreconditioning,
     VPSchedule,
 )
+from equisct.app.parts import sampling
 from equisct.app.report import (
     Chart,
+    Gallery,
     Group,
     Line,
     Panel,
@@ -41,21 +44,29 @@ from equisct.app.report import (
     Table,
     ablation_chart,
     draw_curves,
+    draw_panels,
     group_runs,
     losses_chart,
+    marginals_chart,
+    panel_images,
+    read_panel,
     terms_chart,
     throughput_chart,
     training_chart,
     write_chart,
 )
-from equisct.app.report.chart import COLOURS, chart_csv, panel_svg
+from equisct.app.report.chart import COLOURS, FEW, chart_csv, chart_png, dotted, figure_of, number_in_words, panel_svg
+from equisct.app.report.grid import Plane
 from equisct.app.report.page import page
 from equisct.app.report.runs import curve, differences
+from equisct.app.settings.config import Noise
 from equisct.app.tracking import Window, term_columns, update_from_report
 from equisct.diagnostics import measure_alignment
 from equisct.nn import TorsoMLP
 from equisct.oracle import Empirical, Gaussian
-from equisct.train import Recipe, init_state, train_step
+from equisct.train import Recipe, data_mesh, init_state, train_step
+from equisct.train.placement import place
+from strategies import untyped
 from tolerances import FLOAT32_ROUNDING
 
 numbers = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=6)
@@ -92,6 +103,110 @@ def test_files_of_a_chart_are_drawn(tmp_path):
     words = {element.text for element in svg.iter() if element.tag.endswith("text")}
     assert {"here", "zero", "two", "a", "b", "c"} <= words
     assert "#010203" not in (tmp_path / "name.svg").read_text()
+
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    ("y", "kind", "expected"),
+    [
+        ([1.0], "line", [0]),
+        ([1.0], "steps", [0]),
+        ([NAN, 2.0, NAN], "steps", [1]),
+        ([1.0] * 20 + [NAN, 5.0, NAN] + [1.0] * 20, "line", [21]),
+        ([1.0, NAN, *[1.0] * 20], "line", [0]),
+        ([1.0] * FEW, "line", [*range(FEW)]),
+        ([1.0] * (FEW + 1), "line", []),
+        ([1.0] * 3, "steps", []),
+        ([1.0, NAN, 1.0], "points", [0, 2]),
+    ],
+)
+def test_a_number_that_no_line_reaches_is_a_dot(y, kind, expected):
+    """One row, one evaluation, one between gaps: wherever a line is drawn through fewer than two numbers in a row."""
+    line = Line("a", range(len(y)), y, kind=kind)
+    assert dotted(line) == expected
+    if len(y) == 1:
+        banded = dataclasses.replace(line, low=[0.5], high=[1.5])
+        pixels = np.asarray(Image.open(io.BytesIO(chart_png(chart_of(banded)))).convert("RGB")).reshape(-1, 3)
+        own = [int(COLOURS[0][i : i + 2], 16) for i in (1, 3, 5)]
+        assert (np.abs(pixels - np.array(own)).sum(1) < 30).sum() > 60
+
+
+LONG = "Frechet distance at infinity of a sampler with quite a long name of its own"
+WORDY = {
+    "long titles beside short ones": chart_of(Line("a", [0, 9], [1.0, 2.0])).panels
+    + (Panel(LONG, "update", "samples per second", (Line("b", [0, 400_000], [1e-7, 2e-7]),)),),
+    "long labels": tuple(
+        Panel(LONG, "noise level", "", (Line(f"{LONG} {i}", [1, 9], [1.0, 2e6]),), xscale="log", yscale="log")
+        for i in range(4)
+    ),
+    "many stages": (
+        Panel(
+            LONG, "update", "", (Line("a", [0, 100], [0.11, 0.115]),), guides=tuple((i, f"N={i}") for i in range(50))
+        ),
+        Panel("Loss", "update", "", (Line("b", [12], [-1.0988]),), guides=((0, "first"), (4, "second"))),
+        Panel("One", "update", "", (Line("b", [12], [-1.0988]),)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WORDY)
+def test_all_words_of_a_figure_are_inside_it_and_none_lies_on_another(name):
+    """Titles, legends, ticks, names of axes, stages; in the file and in the panel of a page."""
+    chart = Chart("name", "Title", "", "", WORDY[name])
+    for only in (None, 0, 1):
+        with figure_of(chart, only) as figure:
+            figure.draw_without_rendering()
+            texts = list(figure.findobj(lambda a: type(a).__name__ in ("Text", "Annotation")))
+            boxes = {}
+            for text in texts:
+                if text.get_text() and text.get_visible():
+                    boxes[text] = text.get_window_extent()
+            ticks = {
+                label for axis in figure.axes for one in (axis.xaxis, axis.yaxis) for label in one.get_ticklabels()
+            }
+            known = {tick for axis in figure.axes for one in (axis.xaxis, axis.yaxis) for tick in _shown_ticks(one)}
+            boxes = {text: box for text, box in boxes.items() if text not in ticks or text in known}
+            width, height = figure.bbox.size
+            for text, box in boxes.items():
+                said = (text.get_text(), box)
+                assert box.x0 >= 0, said
+                assert box.y0 >= -1, said
+                assert box.x1 <= width + 1, said
+                assert box.y1 <= height + 1, said
+            if name == "many stages" and only is None:
+                assert {"N=0", "first", "second", "12"} <= {text.get_text() for text in boxes}
+                assert not {"11.5", "12.5"} & {text.get_text() for text in boxes}
+            pairs = itertools.combinations(boxes.items(), 2)
+            found = [(a.get_text(), b.get_text()) for (a, one), (b, other) in pairs if _overlap(one, other)]
+            assert found == []
+
+
+def _shown_ticks(one):
+    low, high = sorted(one.get_view_interval())
+    slack = 1e-9 * (high - low)
+    return [tick.label1 for tick in one.get_major_ticks() if low - slack <= tick.get_loc() <= high + slack]
+
+
+def _overlap(a, b):
+    return min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
+
+
+def test_a_label_has_one_style_in_all_panels_and_a_lone_one_needs_no_legend():
+    panels = [Panel(name, "x", "y", tuple(Line(label, [0], [1.0]) for label in labels)) for name, labels in
+              {"1": "ab", "2": "cb", "3": "defgh"}.items()]  # fmt: skip
+    styles = Chart("n", "T", "", "", tuple(panels)).styles
+    assert len(set(styles.values())) == len("abcdefgh")
+    assert chart_of(Line("a", [0], [1.0]), Line("a", [1], [1.0])).legend == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.0, "0"), (0.05, "0.05"), (-2.5, "-2.5"), (300.0, "300"), (400_000, "400k"), (3e-5, "3e-5"), (2e6, "2e6")],
+)
+def test_numbers_at_axes_are_short(value, expected):
+    assert number_in_words(value) == expected
 
 
 def test_a_panel_in_a_page_takes_the_pages_colour_and_shares_no_id():
@@ -307,13 +422,95 @@ def test_the_posterior_mean_of_finite_data_is_a_function_to_align_with():
     assert found.gap[2] > found.gap[0]
 
 
+# --- pictures of samples ---
+
+TITLES = ("one-step, ema, step 3,500", "two-step")
+SIZES = [(1, 1, 8, 8), (3, 3, 8, 8), (64, 1, 8, 8), (5, 3, 28, 20), (17, 1, 32, 32), (2, 3, 200, 200)]
+
+
+@pytest.mark.parametrize("shape", SIZES, ids=str)
+def test_images_are_enlarged_by_a_whole_factor_beside_the_data_under_whole_titles(shape, tmp_path):
+    """What is read back from the sheet is the images; small ones are large enough to see, no title is cut."""
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, shape)
+    samples = (pixels / 127.5 - 1).astype(np.float32)
+    panels = {TITLES[0]: samples, TITLES[1]: samples}
+    draw_panels(panels, tmp_path / "a.png", data=-samples, notes={"step": "7"})
+    with Image.open(tmp_path / "a.png") as sheet:
+        assert sheet.info["step"] == "7"
+        places, found = json.loads(sheet.info["panels"]), np.asarray(sheet)
+    assert list(places) == ["data", *TITLES]
+    title, panel = read_panel(tmp_path / "a.png")
+    assert title == TITLES[0]
+    n, c, h, w = shape
+    side, rows = math.ceil(math.sqrt(n)), math.ceil(n / math.ceil(math.sqrt(n)))
+    scale = next(k for k in range(1, 400) if side * (w * k + max(3, k)) - max(3, k) == panel.width)
+    step_down, step_right = h * scale + max(3, scale), w * scale + max(3, scale)
+    assert panel.height == rows * step_down - max(3, scale)
+    assert max(h, w) * scale >= 56
+    for i in range(n):
+        top, left = i // side * step_down, i % side * step_right
+        shown = np.asarray(panel)[top : top + h * scale, left : left + w * scale]
+        np.testing.assert_array_equal(shown[::scale, ::scale], np.broadcast_to(pixels[i].transpose(1, 2, 0), (h, w, 3)))
+        np.testing.assert_array_equal(shown, shown[::scale, ::scale].repeat(scale, 0).repeat(scale, 1))
+    assert (found[:, -8:] == 255).all()  # a title that is cut in half reaches the edge
+    assert (found[: places["data"][1]] < 128).any()
+
+
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_vectors_are_drawn_over_the_data_on_named_axes(d, tmp_path):
+    """Those beyond the data's window are counted, the ones that are not finite too."""
+    generator = np.random.default_rng(0)
+    data = generator.normal(size=(200, d)).astype(np.float32)
+    wild = np.concatenate([data[:50], np.full((3, d), 1e9), np.full((2, d), np.inf), np.full((1, d), np.nan)])
+    images = panel_images({"one-step": data[:50], "wild": wild.astype(np.float32)}, data)
+    assert list(images) == ["data", "one-step", "wild"]
+    one, other = (np.asarray(images[name], np.int64) for name in ("one-step", "wild"))
+    grey = lambda pixels: (np.ptp(pixels, 2) == 0) & (pixels[..., 0] > 180) & (pixels[..., 0] < 215)
+    assert grey(one).sum() > 200  # the data
+    assert (one != other).any()
+    draw_panels({"wild": wild.astype(np.float32)}, tmp_path / "a.png")  # without data, too
+    alone = Plane(data)
+    assert len(alone.names) >= min(d, 2)
+    assert alone.names[0] == ("coordinate 1" if d < 3 else alone.names[0])
+    assert np.isfinite(alone.reach)
+    if d > 2:
+        spread = alone(data).std(0)
+        assert spread[0] >= spread[1] >= data.std(0).min() * 0.5
+        assert "principal component 1 of 5" in alone.names[0]
+
+
+def test_weights_on_a_mesh_and_in_a_checkpoint_are_drawn_with_by_one_program():
+    """Whatever a run has drawn at its end, its report need not compile again."""
+    model = ConsistencyModel(TorsoMLP(2, 4, depth=1, key=jr.key(0)), BoundaryPreconditioning())
+    programs = lambda: untyped(sampling._draw_chunk)._cached._cache_size()
+    before, found = programs(), []
+    for weights in (place(model, data_mesh(2)), model):
+        found.append(sampling.draw_samples(sampling.jump((), Noise()), weights, (2,), 4, key=jr.key(0)))
+    np.testing.assert_array_equal(*found)
+    assert programs() == before + 1
+
+
+def test_marginals_are_shares_below_each_value():
+    data = np.linspace(0, 1, 101)[:, None].repeat(8, 1)
+    chart = marginals_chart(data, {"one-step": np.concatenate([data[:50], data[:51] + 100])}, "name", "")
+    assert len(chart.panels) == 6
+    truth, found = chart.panels[0].lines
+    assert (truth.label, truth.y[0], truth.y[-1]) == ("data", 0, 1)
+    assert np.interp(0.25, truth.x, truth.y) == pytest.approx(26 / 101, abs=0.01)
+    assert found.y[-1] == pytest.approx(50 / 101)
+    assert "the first 6 of 8" in chart.caption
+
+
 # --- the page ---
 
 PNG = io.BytesIO()
 Image.new("L", (8, 8)).save(PNG, "PNG")
 CHART = chart_of(Line("a", [0, 1], [1.0, 2.0]))
 PICTURE = Picture(PNG.getvalue(), 'a"b', "c")
-SECTION = Section("one", "One & only", "Words <b>", [CHART, Table(["n", "v"], [["<x>", "1"]], "T"), [PICTURE]])
+SECTION = Section(
+    "one", "One & only", "Words <b>", [CHART, Table(["n", "v"], [["<x>", "1"]], "T"), Gallery("G", [PICTURE])]
+)
 
 
 def test_a_page_needs_nothing_else_and_escapes_what_it_is_given():

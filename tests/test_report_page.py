@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from equisct.app.cli import report, train
+from equisct.app.cli.report_facts import facts
 from equisct.app.cli.report_work import decides, read_run
 from equisct.app.report import ablation_chart, group_runs
 from test_cli_evaluate import call
@@ -56,6 +57,12 @@ def pages(runs):
         out = runs / f"{name}.html"
         ended = call(report.main, *words, "--out", out, "--n", "32", "--levels", "5")
         assert (ended.code, ended.out) == (0, f"wrote {out}\n"), ended.err
+        told = [" ".join(line.split()[:2]) for line in ended.err.splitlines()]
+        assert told == [f"loaded {path.name}:" for path in words] + [
+            "measured alignment,",
+            *[f"drawing {64 if name == 'images' else '1,024'}"] * (1 if name == "images" else 2),
+            f"drawing {5 if name == 'images' else 8}",
+        ], ended.err
     return {name: runs / f"{name}.html" for name in made}
 
 
@@ -74,6 +81,29 @@ def test_a_report_of_runs_holds_every_figure(pages):
     assert "<title>3 runs of equisct-train</title>" in text
     assert "<title>The run tiny</title>" in pages["images"].read_text()
     assert (folder / "samples-1.png").is_file()
+
+
+def test_a_page_of_one_run_says_what_was_run(runs, pages):
+    text = pages["images"].read_text()
+    rows = dict(re.findall(r'<tr><th scope="row">([^<]*)</th><td>([^<]*)</td></tr>', text))
+    expected = {
+        "preset": "tiny",
+        "set otherwise": "log.tensorboard True → False, sample.n 4 → 0, eval.every 0 → 6, eval.n 1000 → 16",
+        "method": "ScoreGuidance",
+        "parameters": "2,865 in the consistency model, 3,705 in the head",
+        "data": "Digits: 1,797 images of 8 x 8 pixels, 1 channel",
+        "updates": "12 of 12, of 8 samples each: 0.0534 epochs",
+        "draw more with": f"equisct-sample {runs / 'tiny'}",
+        "run.batch": "8",
+    }
+    assert {name: html.unescape(rows.get(name, "")) for name in expected} == expected
+    for name, word in {"time": "to the last update", "machine": "2 x cpu", "versions": "jax 0."}.items():
+        assert word in rows[name]
+    assert rows["command"].startswith("equisct-train tiny")
+    last = read_run(runs / "tiny", "tiny").evaluations[-1]
+    assert rows["one-step"] == f"{last['one-step/frechet_distance']:.4g}"
+    assert "Figures of the samples after 12 updates" in text
+    assert "Samples were not measured" not in text
 
 
 def test_a_guide_that_is_off_is_a_setting_and_stands_at_0_in_the_ablation(runs):
@@ -103,6 +133,9 @@ def test_a_run_under_way_is_reported_without_its_model(runs, tmp_path):
     ended = call(report.main, young, "--out", tmp_path / "r.html")
     assert ended.code == 0
     assert "note: young has no checkpoint yet" in ended.err
+    assert "equisct-sample" in (tmp_path / "r.html").read_text()
+    (young / "STATUS.json").write_text(json.dumps({"status": "preempted", "resume": "equisct-train resume x"}))
+    assert facts(young, read_run(young, "young"), None)["go on with"] == "equisct-train resume x"
 
 
 def test_figures_that_were_not_taken_alike_are_left_out(runs, tmp_path):
@@ -181,10 +214,11 @@ def asked_by_the_page(log):
 
 LIGHT, DARK = (), ("--blink-settings=preferredColorScheme=0",)
 SEEN = {
-    "images": {"charts": 4 + 2 + 1 + 3 + 3, "pictures": 2, "downloads": 5},
-    "several": {"charts": 4 + 1 + 2 + 1 + 4 + 3, "pictures": 2, "downloads": 6},
+    "images": {"charts": 4 + 2 + 1 + 3 + 3, "pictures": 4 + 4, "downloads": 5},
+    "several": {"charts": 4 + 1 + 2 + 1 + 4 + 3 + 2 * 2, "pictures": 2 * 4, "downloads": 8},
 }
-"""Training, ablation, losses by level, throughput, alignment, the loss and its terms over the updates."""
+"""Charts: training, ablation, losses by level, throughput, alignment, the loss and its terms over the updates, each
+coordinate of vectors. Pictures: data and three samplers; of images four of samples and the data nearest to them."""
 
 
 @in_browser

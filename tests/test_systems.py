@@ -25,12 +25,13 @@ from equisct.app import methods, presets
 from equisct.app.cli import sample, train
 from equisct.app.cli.plan import describe
 from equisct.app.parts.models import denoising_model, transplant
-from equisct.app.parts.recipe import build_optimiser, build_recipe
-from equisct.app.runs import loop, stored
+from equisct.app.parts.recipe import build_optimiser, build_oracle, build_recipe
+from equisct.app.runs import loop, pictures, stored
 from equisct.app.runs.stored import load_run, load_teacher, weights_hash
 from equisct.app.settings import codec
 from equisct.app.settings.config import Head, Log, Noise, Optim, Parallel, Run, Sample, Torso
-from equisct.app.settings.data import Pairs
+from equisct.app.settings.data import Mixture, Pairs
+from equisct.app.settings.method import Method
 from equisct.data import DataError, load_pairs, save_pairs
 from equisct.evaluation import lpips
 from equisct.model import ConsistencyModel, DenoisingModel, ScoreGuidedModel, WithTeacher
@@ -509,6 +510,33 @@ def test_a_teacher_of_another_shape_or_without_a_denoiser_is_refused(edm, monkey
     monkeypatch.setattr(stored, "load_run", lambda path: cm)
     with pytest.raises(ValueError, match="expected a run that trained a denoiser"):
         load_teacher(config, (2,))
+    student = dataclasses.replace(found, config=dataclasses.replace(found.config, method=methods.PD(edm)))
+    monkeypatch.setattr(stored, "load_run", lambda path: student)
+    with pytest.raises(ValueError, match="expected a run that trained a denoiser, found one of method PD"):
+        load_teacher(config, (2,))
+
+
+@dataclasses.dataclass(frozen=True)
+class OneStep:
+    """The student that progressive distillation would end with, moved: one Euler step leads beside the path's end."""
+
+    shift: float
+
+    def denoise(self, x_t, sigma):
+        return build_oracle(Mixture()).transport(x_t, sigma, 0.0) + self.shift
+
+
+def test_a_distilled_student_is_judged_by_its_own_samples(tmp_path, capsys):
+    """And by no posterior mean, which its `denoise` is not: at most levels that is far from where the path ends."""
+    config = dataclasses.replace(presets.TOY, method=methods.PD(first=1))
+    pictures.report_agreement(config, OneStep(0.3), jr.key(0), tmp_path)
+    text = (tmp_path / "agreement.txt").read_text()
+    rms, median = re.findall(r"noise: ([\d.]+) root mean square, ([\d.]+) median", text)[0]
+    np.testing.assert_allclose([float(rms), float(median)], 0.3 * 2**0.5, atol=1e-4)
+    assert "euler-1" in text
+    assert "posterior mean" not in text
+    assert capsys.readouterr().out == text
+    assert {name for name, method in codec.kinds(Method).items() if method.learns_steps} == {"KD", "PD"}
 
 
 def test_a_teacher_is_laid_out_over_the_devices_of_the_run(edm, runs):
@@ -592,7 +620,7 @@ def test_a_method_of_ones_own_is_one_file(tmp_path):
     shutil.rmtree(named)
     unknown = call(tmp_path, *words)
     assert (unknown.returncode, "found 'Mixed'; one of your own: put EQUISCT_METHODS" in unknown.stderr) == (2, True)
-    told = re.findall("^draw more with (EQUISCT_METHODS=(.*)) equisct-sample run$", ended.stdout, re.MULTILINE)
+    told = re.findall(r"^draw more with (EQUISCT_METHODS=(.*)) \S*equisct-sample run$", ended.stdout, re.MULTILINE)
     assert told == [(f"EQUISCT_METHODS={tmp_path / 'mixed.py'}", str(tmp_path / "mixed.py"))]
     again = call(tmp_path, *words[:-1], "b.npz", EQUISCT_METHODS=told[0][1])
     assert again.returncode == 0, again.stderr

@@ -113,7 +113,7 @@ class Field:
 
 
 NO_NUMBER: list[Any] = ["many", "", "1e", "--", "nan", "inf", "-inf", "1,5", "0x", "None!", "1 2", "١x"]
-NO_INTEGER: list[Any] = [*NO_NUMBER, 1.5, float("nan"), float("inf"), -0.5, True, "1e3", "2.0"]
+NO_INTEGER: list[Any] = [*NO_NUMBER, 1.5, float("nan"), float("inf"), -0.5, True, "1e-3", "2.5e0", "2.0"]
 NO_FLOAT: list[Any] = [*NO_NUMBER, float("nan"), float("inf"), float("-inf"), True]
 JSON_ONLY: list[Any] = [None, {}, [], {"kind": "os.system"}, 5, 1.5, True]
 

@@ -3,7 +3,9 @@
 Free of JAX, so that the command line can use it before JAX is imported.
 """
 
+import difflib
 import math
+from collections.abc import Iterable
 
 
 def check_finite(name: str, value: float) -> None:
@@ -36,3 +38,8 @@ def check_levels(sigma_min: float, sigma_max: float) -> None:
     check_positive("sigma_max", sigma_max)
     if sigma_min >= sigma_max:
         raise ValueError(f"sigma_min: expected less than sigma_max = {sigma_max}, found {sigma_min}")
+
+
+def did_you_mean(found: str, known: Iterable[str]) -> str:
+    """`; did you mean ...?` with what is most like a wrong word, for the end of a message; nothing if none is."""
+    return "".join(f"; did you mean {word}?" for word in difflib.get_close_matches(found, list(known), 1))

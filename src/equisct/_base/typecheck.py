@@ -52,9 +52,7 @@ def _explain(function: Callable[..., object], args: tuple[object, ...], kwargs: 
             continue
         with jaxtyped("context"):
             alone = is_bearable(value, hint, conf=_CONF)
-        others = [
-            f"{other} {show(known)}" for other, _, known in pairs[:place] if getattr(known, "shape", None) is not None
-        ]
+        others = [f"{other} {show(known)}" for other, _, known in pairs[:place] if getattr(known, "shape", None)]
         beside = f" beside {', '.join(others)}" if alone and others else ""
         step = "" if alone else advice(hint, value, name)
         return f"{name}: expected {describe(hint)}, found {show(value)}{beside}" + (step and f"; {step}")

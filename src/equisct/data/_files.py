@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import IO, TypeAlias
 
+from ._foreign import beginning, recognised
 from .errors import DataError
 
 FilePath: TypeAlias = str | os.PathLike[str]
@@ -20,14 +21,24 @@ EXPANSION = 100
 
 
 @contextlib.contextmanager
-def refused(where: FilePath, expected: str, hint: str = "") -> Iterator[None]:
-    """Turns every failure inside the block, which should hold little but a standard reader, into a `DataError`."""
+def refused(where: FilePath, expected: str, hint: str = "", *, takes: str = "") -> Iterator[None]:
+    """Turns every failure inside the block, which should hold little but a standard reader, into a `DataError`.
+
+    It says what the file is, if that is known and not the kind that the reader `takes`.
+    """
     try:
         yield
-    except DataError:
-        raise
     except Exception as error:  # on hostile files the standard readers raise nearly anything
+        place = pathlib.Path(where)
+        told = recognised(beginning(place)) if place.is_file() else None
+        told = None if told and told[0] == takes else told
         found = f"a file that cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        if isinstance(error, DataError):
+            if not told:
+                raise
+            where, found, expected, _ = error.args
+        if told:
+            found, hint = f"{told[0]}: {found}", told[1]
         raise DataError(where, found, expected, hint) from error
 
 
@@ -49,12 +60,12 @@ def read_exactly(stream: Readable, size: int, where: str) -> bytes:
     return content
 
 
-def check_expansion(where: str, packed: int, unpacked: int) -> None:
-    """Raises `DataError` if a small file claims to unpack to a very large one."""
+def check_expansion(where: str, packed: int, unpacked: int, unpack: str) -> None:
+    """Raises `DataError` if a small file claims to unpack to a very large one; `unpack` says how to do that oneself."""
     if unpacked > max(FREE_BYTES, EXPANSION * packed):
         found = f"{packed:,} bytes that claim to unpack to {unpacked:,}"
         expected = f"at most {EXPANSION} times the packed size, or {FREE_BYTES:,} bytes"
-        raise DataError(where, found, expected, "this looks like a decompression bomb; pack it again if you trust it")
+        raise DataError(where, found, expected, f"this looks like a decompression bomb; if you trust it, {unpack}")
 
 
 def printable(names: list[str]) -> str:

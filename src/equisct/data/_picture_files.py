@@ -1,7 +1,9 @@
 """Where pictures lie: a folder with everything below it, or a zip archive that is read in place and never extracted."""
 
+import collections
 import os
 import pathlib
+import re
 import stat
 import zipfile
 from typing import Any
@@ -10,7 +12,13 @@ from ._files import FilePath, check_expansion, existing, read_exactly, refused
 from ._pictures import FILE_BYTES, PictureError, unusable_if_not
 from .errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp")
+OTHER_SUFFIXES = (".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".jp2", ".jxl", ".ppm", ".pgm", ".tga", ".svg")
+"""Pictures that are not read, but counted by their kind."""
+
+HIDDEN = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN")
+"""Folders of macOS, Synology and Windows with doubles, thumbnails and what was thrown away."""
+
 ACCEPTED = """a folder of pictures (.png, .jpg, .jpeg, .webp), at any depth
 or a zip archive of them (nothing is extracted)"""
 EXAMPLE = 'ImageFolder("pictures")'
@@ -23,7 +31,7 @@ class FolderFiles:
     Attributes:
         path: The folder.
         names: Paths relative to the folder, with slashes, sorted. Hidden files are left out.
-        ignored: How many files of another kind there are.
+        ignored: How many files of another kind there are, by their suffix.
 
     Raises:
         DataError: A folder cannot be listed.
@@ -31,7 +39,7 @@ class FolderFiles:
 
     def __init__(self, path: pathlib.Path):
         self.path = path
-        self.ignored = 0
+        self.ignored: collections.Counter[str] = collections.Counter()
         self._reasons: dict[str, str] = {}  # why a name is refused without a look at it, or nothing
         with refused(path, "a folder that can be listed"):
             for place, folders, files in os.walk(path, onerror=_stop):
@@ -39,12 +47,12 @@ class FolderFiles:
                 here = pathlib.Path(place).relative_to(path)
                 for name in list(folders):
                     link = os.path.islink(os.path.join(place, name))
-                    if link or _named_as_picture(name):
+                    if link or named_as_picture(name):
                         folders.remove(name)
                         reason = "a link to a folder, which is not followed" if link else "a folder"
                         self._reasons[(here / name).as_posix()] = reason
-                pictures = [name for name in files if _named_as_picture(name) and not _hidden(name)]
-                self.ignored += len(files) - len(pictures)
+                pictures = [name for name in files if named_as_picture(name) and not _hidden(name)]
+                self.ignored.update(map(_suffix, {*files}.difference(pictures)))
                 self._reasons |= {(here / name).as_posix(): "" for name in pictures}
         self.names = sorted(self._reasons)
 
@@ -78,7 +86,7 @@ class ZipFiles:
     Attributes:
         path: The archive.
         names: The names in the archive, sorted. Hidden files are left out.
-        ignored: How many files of another kind there are.
+        ignored: How many files of another kind there are, by their suffix.
 
     Raises:
         DataError: It is no zip archive, or one with climbing or absolute names, links, doubled names, encryption, an
@@ -90,15 +98,17 @@ class ZipFiles:
         self._archive: zipfile.ZipFile | None = None
         with refused(path, ACCEPTED):
             members = self._open().infolist()
-            for member in members:
-                _check_member(path, member)
-            names = [member.filename for member in members]
-            if len(set(names)) < len(names):
+            self._members = {_name_of(member): member for member in members}
+            for name, member in self._members.items():
+                _check_member(path, name, member)
+            if len(self._members) < len(members):
                 raise DataError(path, "two files of one name", "each name once")
-            check_expansion(str(path), path.stat().st_size, sum(member.file_size for member in members))
+            unpacked = sum(member.file_size for member in members)
+            check_expansion(str(path), path.stat().st_size, unpacked, "unpack it, and give the folder")
             self._changed = path.stat().st_mtime_ns
-        self.names = sorted(x for x in names if _named_as_picture(x) and not any(map(_hidden, x.split("/"))))
-        self.ignored = sum(not name.endswith("/") for name in {*names}.difference(self.names))
+        names = self._members.keys()
+        self.names = sorted(x for x in names if named_as_picture(x) and not any(map(_hidden, x.split("/"))))
+        self.ignored = collections.Counter(_suffix(x) for x in names - {*self.names} if not x.endswith("/"))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_archive": None}
@@ -113,12 +123,12 @@ class ZipFiles:
         """Bytes, and the archive's time of change, in nanoseconds; raises `PictureError` if it is no readable file."""
         if name.endswith("/"):
             raise PictureError("a folder")
-        return _bounded(self._open().getinfo(name).file_size), self._changed
+        return _bounded(self._members[name].file_size), self._changed
 
     def read(self, name: str) -> bytes:
         """The whole file; raises `PictureError` if that is not possible."""
         size, _ = self.stamp(name)
-        with unusable_if_not("unpacked"), self._open().open(name) as stream:
+        with unusable_if_not("unpacked"), self._open().open(self._members[name]) as stream:
             return read_exactly(stream, size, name)
 
 
@@ -128,13 +138,13 @@ def picture_files(path: FilePath) -> FolderFiles | ZipFiles:
     return FolderFiles(place) if place.is_dir() else ZipFiles(place)
 
 
-def _named_as_picture(name: str) -> bool:
+def named_as_picture(name: str) -> bool:
     return name.rstrip("/").lower().endswith(SUFFIXES)
 
 
 def _hidden(name: str) -> bool:
-    """Hidden files and the double that macOS puts into archives: they look like pictures and are not."""
-    return name.startswith(".") or name == "__MACOSX"
+    """What looks like a picture of the set and is none."""
+    return name.startswith(".") or name in HIDDEN
 
 
 def _bounded(size: int) -> int:
@@ -147,9 +157,18 @@ def _stop(error: OSError) -> None:
     raise error
 
 
-def _check_member(path: pathlib.Path, member: zipfile.ZipInfo) -> None:
-    name, where = member.filename, f"{path}: {ascii(member.filename[:80])}"
-    if name.startswith(("/", "\\")) or "\\" in name or ":" in name.split("/")[0] or ".." in name.split("/"):
+def _name_of(member: zipfile.ZipInfo) -> str:
+    """Its path with slashes: some programs of Windows write backslashes."""
+    return member.filename.replace("\\", "/")
+
+
+def _suffix(name: str) -> str:
+    return pathlib.PurePosixPath(name).suffix.lower()
+
+
+def _check_member(path: pathlib.Path, name: str, member: zipfile.ZipInfo) -> None:
+    where = f"{path}: {ascii(name[:80])}"
+    if name.startswith("/") or re.match(r"[A-Za-z]:/", name) or ".." in name.split("/"):
         raise DataError(where, "a name that leaves the archive's folder", "plain relative names", OUTSIDE)
     if stat.S_ISLNK(member.external_attr >> 16):
         raise DataError(where, "a symbolic link", "files and folders", OUTSIDE)

@@ -6,10 +6,13 @@ No other decoder of Pillow is ever reached. What cannot be used raises `PictureE
 import contextlib
 import importlib
 import io
+import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+
+from ._foreign import recognised
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -27,6 +30,12 @@ SIGNATURES = (
     (0, b"\xff\xd8\xff", "PIL.JpegImagePlugin", "JpegImageFile"),
     (8, b"WEBP", "PIL.WebPImagePlugin", "WebPImageFile"),
 )
+
+UPRIGHT = (2, 3, 4, 5, 6, 7, 8)
+"""Orientations of EXIF that are not upright already."""
+
+PNG_START = 8
+"""Bytes of a PNG file before its first chunk, which tells size, depth and colour type."""
 
 
 class PictureError(ValueError):
@@ -49,26 +58,21 @@ def unusable_if_not(done: str) -> Iterator[None]:
 def decode(content: bytes) -> Picture:
     """A Pillow image of mode L (grey) or RGB (colour), turned upright.
 
-    16 bits a channel become 8 by rounding `v / 257` (grey) or by their high byte (colour, Pillow's own reader);
-    transparent pixels are laid on white; palettes and CMYK become RGB, colour profiles are not applied.
+    16 bits a channel become 8 by rounding `v / 257` (grey) or by their high byte (colour or alpha, Pillow's own
+    reader); transparent pixels are laid on white; palettes and CMYK become RGB, colour profiles are not applied.
 
     Raises:
         PictureError: It is not a whole, single picture of one of the three formats, or is too large.
     """
     if not content:
         raise PictureError("an empty file")
-    picture = _opened(content)
-    width, height = picture.size
-    if width * height > PIXELS:
-        raise PictureError(f"claims {width} x {height} pixels, more than {PIXELS:,}")
-    frames = getattr(picture, "n_frames", 1)
-    if frames > 1:
-        raise PictureError(f"an animation of {frames} frames")
-    picture.load()
-    operations = importlib.import_module("PIL.ImageOps")
-    with contextlib.suppress(Exception):  # broken camera data is common, and says nothing about the pixels
-        operations.exif_transpose(picture, in_place=True)  # in place: turned before Pillow writes the data anew
-    return _eight_bits(picture)
+    try:
+        return _upright(_loaded(content), content)
+    except ValueError as error:
+        if "MAX_TEXT" not in str(error):
+            raise
+    content = _without_packed_notes(content)  # of a good picture: Pillow unpacks no long text or colour profile
+    return _upright(_loaded(content), content)
 
 
 def fit(picture: Picture, size: int | None, channels: int) -> np.ndarray:
@@ -86,23 +90,100 @@ def fit(picture: Picture, size: int | None, channels: int) -> np.ndarray:
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
+def _loaded(content: bytes) -> Picture:
+    """The pixels as Pillow's reader gives them."""
+    picture = _opened(content)
+    width, height = picture.size
+    if width * height > PIXELS:
+        raise PictureError(f"claims {width} x {height} pixels, more than {PIXELS:,}")
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1:
+        raise PictureError(f"an animation of {frames} frames")
+    picture.load()
+    return picture
+
+
 def _opened(content: bytes) -> Picture:
     """The header alone is read here."""
     for start, signature, module, reader in SIGNATURES:
         if content[start : start + len(signature)] == signature:
             return getattr(importlib.import_module(module), reader)(io.BytesIO(content))
-    raise PictureError(f"not PNG, JPEG or WEBP: begins with {content[:8].hex(' ')}")
+    told = recognised(content)
+    raise PictureError("not PNG, JPEG or WEBP: " + (": ".join(told) if told else f"begins with {content[:8].hex(' ')}"))
 
 
-def _eight_bits(picture: Picture) -> Picture:
+def _upright(picture: Picture, content: bytes) -> Picture:
+    """In 8 bits, turned as its camera data say."""
+    orientation = None
+    with contextlib.suppress(Exception):  # broken camera data is common, and says nothing about the pixels
+        orientation = picture.getexif().get(0x0112)
+    eight = _eight_bits(picture, content)
+    if orientation not in UPRIGHT:
+        return eight
+    turn = importlib.import_module("PIL.Image").Transpose
+    turns = (turn.FLIP_LEFT_RIGHT, turn.ROTATE_180, turn.FLIP_TOP_BOTTOM, turn.TRANSPOSE)
+    turns += (turn.ROTATE_270, turn.TRANSVERSE, turn.ROTATE_90)
+    return eight.transpose(turns[UPRIGHT.index(orientation)])
+
+
+def _eight_bits(picture: Picture, content: bytes) -> Picture:
     image = importlib.import_module("PIL.Image")
+    if picture.mode not in ("1", "L", "LA", "I;16", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"):
+        raise PictureError(f"pixels of Pillow's mode {picture.mode}")
+    png = _png_header(content)
+    keyed = png and picture.mode != "P" and "transparency" in picture.info
+    transparent = _keyed(picture, content) if keyed else None
+    grey = picture.mode in ("1", "L", "LA", "I;16") or png[1:] == (4,)
     if picture.mode == "I;16":  # Pillow's own conversion would cut at 255
         wide = np.asarray(picture).astype(np.uint32)
-        return image.fromarray(((wide + 128) // 257).astype(np.uint8))
-    if picture.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"):
-        raise PictureError(f"pixels of Pillow's mode {picture.mode}")
-    kind = "L" if picture.mode in ("1", "L", "LA") else "RGB"
-    if picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:
+        picture = image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if transparent is None and (picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info):
         picture = picture.convert("RGBA")
         picture = image.alpha_composite(image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert(kind)
+    picture = picture.convert("L" if grey else "RGB")
+    if transparent is not None:
+        picture.paste("white", mask=image.fromarray(transparent))
+    return picture
+
+
+def _keyed(picture: Picture, content: bytes) -> np.ndarray:
+    """Where a grey or colour PNG has the one value that its tRNS chunk calls transparent, bool (h, w).
+
+    The value is in the file's own depth: Pillow would compare it with pixels scaled to 8 bits.
+    """
+    depth, _ = _png_header(content)
+    key = np.array(picture.info["transparency"]) & (2**depth - 1 if picture.mode != "1" else 255)
+    pixels = np.asarray(picture).astype(np.int64)
+    if picture.mode == "1":
+        pixels = 255 * pixels
+    elif depth < 8:
+        key = key * (255 // (2**depth - 1))
+    elif depth == 16 and picture.mode == "RGB":  # Pillow gives the high bytes; read as of the other order, the low ones
+        low: Any = _opened(content)
+        low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]
+        pixels = 256 * pixels + np.asarray(low)
+    found = pixels == key
+    return found.all(-1) if found.ndim == 3 else found
+
+
+def _png_header(content: bytes) -> tuple[int, ...]:
+    """Depth and colour type of a PNG file; nothing for others."""
+    return tuple(content[24:26]) if content.startswith(SIGNATURES[0][1]) else ()
+
+
+def _without_packed_notes(content: bytes) -> bytes:
+    """A PNG file without its compressed texts and colour profile."""
+    kept, place = [content[:PNG_START]], PNG_START
+    while place < len(content):
+        (length,) = struct.unpack(">I", content[place : place + 4])
+        chunk = content[place : place + length + 12]
+        if chunk[4:8] not in (b"zTXt", b"iCCP") and not (chunk[4:8] == b"iTXt" and _packed(chunk[8:-4])):
+            kept.append(chunk)
+        place += len(chunk)
+    return b"".join(kept)
+
+
+def _packed(text: bytes) -> bool:
+    """If an iTXt chunk is compressed: its keyword ends with a zero byte, then comes the flag."""
+    _, _, rest = text.partition(b"\0")
+    return rest[:1] == b"\1"

@@ -1,12 +1,15 @@
 """A user's own arrays, from an `.npz` file as written by `numpy.savez`; pickled objects are never read."""
 
+import pathlib
+import re
 import zipfile
 
 import numpy as np
 
 from ._files import FilePath, check_expansion, existing, printable, read_exactly, refused
+from ._picture_files import named_as_picture
 from .errors import DataError, describe
-from .records import ImageSet, VectorSet, check_images, check_labels, check_points
+from .records import ImageSet, VectorSet, check_images, check_labels, check_points, flat_hint
 
 LABELS = "labels"
 ACCEPTED = """an .npz file as written by numpy.savez, with either
@@ -18,7 +21,8 @@ EXAMPLE = 'numpy.savez("mine.npz", images=images), then load_npz("mine.npz")'
 def load_npz(path: FilePath, key: str | None = None) -> ImageSet | VectorSet:
     """An array of an `.npz` file: images if its numbers are uint8, vectors if they are float32 of rank 2.
 
-    It is that named `key`; without one, `images`, or else the only one beside `labels`.
+    It is that named `key`; without one, `images`, else `arr_0`, which has no name of its own, else the only one beside
+    `labels`.
 
     Images are (n, h, w, c) or, if grey, (n, h, w); the array `labels`, if there is one, is read with them.
 
@@ -28,18 +32,19 @@ def load_npz(path: FilePath, key: str | None = None) -> ImageSet | VectorSet:
     place = existing(path, ACCEPTED, EXAMPLE)
     name = place.name.split(".")[0]
     with refused(place, ACCEPTED, EXAMPLE), place.open("rb") as stream, zipfile.ZipFile(stream) as archive:
-        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        members = npz_members(archive)
         others = [member for member in members if member != LABELS and member.isidentifier()]
-        key = key or (others[0] if len(others) == 1 else "images")
+        usual = [name for name in ("images", "arr_0") if name in members]
+        key = key or (others[0] if len(others) == 1 else (usual or ["images"])[0])
         where = f"{place}[{key!r}]"
         if key not in members:
-            hint = f"choose one of them, or {EXAMPLE}"
-            raise DataError(place, f"no array {key!r}, but {printable(list(members))}", ACCEPTED, hint)
-        array = _read(archive, members[key], where)
+            found = f"no array {key!r}, but {printable(list(members))}"
+            raise DataError(place, found, ACCEPTED, _advice(archive, members, place.name))
+        array = read_array(archive, members, key, place)
         if array.dtype.kind == "f" and array.ndim == 2:
             check_points(where, array)
             return VectorSet(array, name)
-        labels = _read(archive, members[LABELS], f"{place}[{LABELS!r}]") if LABELS in members else None
+        labels = read_array(archive, members, LABELS, place) if LABELS in members else None
     if array.dtype == np.uint8 and array.ndim == 3 and array.shape[-1] not in (1, 3, 4):
         array = array[..., None]
     if array.dtype == np.uint8 and array.size and array.max() <= 1:
@@ -52,10 +57,20 @@ def load_npz(path: FilePath, key: str | None = None) -> ImageSet | VectorSet:
     return ImageSet(array, name, labels)
 
 
-def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> np.ndarray:
+def npz_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """What an `.npz` file holds, by the names of the arrays."""
+    return {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+
+
+def read_array(
+    archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: str, place: pathlib.Path
+) -> np.ndarray:
+    """One array of an `.npz` file; raises `DataError` for pickled objects, bombs and bytes after the array."""
+    member, where = members[name], f"{place}[{name!r}]"
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise DataError(where, f"compression method {member.compress_type}", "none or deflate, as numpy writes")
-    check_expansion(where, member.compress_size, member.file_size)
+    again = f'numpy.savez("mine.npz", {name}=numpy.load("{place.name}")["{name}"])'
+    check_expansion(where, member.compress_size, member.file_size, f"write it without compression: {again}")
     with archive.open(member) as stream:
         try:
             array = np.lib.format.read_array(stream, allow_pickle=False)
@@ -66,3 +81,32 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> np.n
             raise DataError(where, found, ACCEPTED, hint) from error
         read_exactly(stream, 0, f"{where} after the array")
     return array
+
+
+def _advice(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], file: str) -> str:
+    """What to do about an `.npz` file without `images`: which arrays may hold them, told by their headers."""
+    if any(map(named_as_picture, members)):
+        return "this is an archive of pictures, not of arrays: ImageFolder reads it (`equisct-train images`)"
+    headers = {name: _header(archive, member) for name, member in members.items() if re.fullmatch(r"[\w.-]+", name)}
+    images = [name for name, (shape, kind) in headers.items() if kind == "u1" and len(shape) in (3, 4)]
+    rows = [name for name, (shape, kind) in headers.items() if kind == "u1" and len(shape) == 2]
+    if not images and {"mu", "sigma"} <= members.keys():
+        return "mu and sigma are a mean and covariance of features; give the images that they were taken of"
+    vectors = [name for name, (shape, kind) in headers.items() if kind[:1] == "f" and len(shape) in (2, 4)]
+    if rows and not images:
+        numbers, source = headers[rows[0]][0][1], f'numpy.load("{file}")["{rows[0]}"]'
+        return f"give each row its shape, and save that as images: {flat_hint(numbers, source)}"
+    choices = [f'key="{name}"' for name in (images or vectors)[:4]]
+    return f"choose the array: {' or '.join(choices)}" if choices else EXAMPLE
+
+
+def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], str]:
+    """Shape and kind of an array, the kind as in `u1`; of what is none, nothing."""
+    try:
+        with archive.open(member) as stream:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(stream)
+        return shape, f"{dtype.kind}{dtype.itemsize}"
+    except Exception:  # whatever it is, it is no array
+        return (), ""

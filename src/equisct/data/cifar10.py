@@ -17,12 +17,14 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from ._files import FilePath, Readable, existing, printable, read_exactly, refused
+from ._foreign import TAR
 from .errors import DataError
 from .records import ImageSet
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 FOLDER = "cifar-10-batches-bin"
 PYTHON_FOLDER = "cifar-10-batches-py"
+PYTHON_ARCHIVE = "cifar-10-python.tar.gz"
 
 RECORDS = 10_000
 RECORD_BYTES = 1 + 3 * 32 * 32
@@ -69,7 +71,7 @@ def load_cifar10(path: FilePath, *, train: bool = True, verify: bool = True) -> 
     place = existing(path, ACCEPTED, EXAMPLE)
     images = np.empty((RECORDS * len(names), 32, 32, 3), np.uint8)
     labels = np.empty(RECORDS * len(names), np.int64)
-    with refused(place, ACCEPTED), contextlib.closing(_streams(place, names)) as streams:
+    with refused(place, ACCEPTED, takes=TAR), contextlib.closing(_streams(place, names)) as streams:
         for name, stream in streams:
             content = read_exactly(stream, RECORDS * RECORD_BYTES, f"{place}: {name}")
             if verify and hashlib.sha256(content).hexdigest() != DIGESTS[name]:
@@ -129,7 +131,7 @@ def _from_archive(archive: pathlib.Path, names: list[str]) -> Streams:
 
 
 def _missing(place: pathlib.Path, present: list[str], missing: list[str]) -> DataError:
-    python = any(name.startswith((PYTHON_FOLDER, "cifar-10-python")) or name == "data_batch_1" for name in present)
+    python = any(name.startswith((PYTHON_FOLDER, PYTHON_ARCHIVE)) or name == "data_batch_1" for name in present)
     hint = USE_BINARY if python else f"for example {EXAMPLE}; `equisct-train digits` needs no files"
     return DataError(place, f"no {missing[0]}, but {printable(present)}", ACCEPTED, hint)
 

@@ -1,13 +1,15 @@
 """Pictures in a folder or a zip archive, decoded when they are asked for."""
 
+import math
 import pathlib
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32
 
 from ._files import FilePath
-from ._picture_files import ACCEPTED, picture_files
+from ._picture_files import ACCEPTED, OTHER_SUFFIXES, FolderFiles, ZipFiles, picture_files
 from ._picture_index import Survey, default_index, read_index, scan, survey
 from ._pictures import PictureError, decode, fit
 from .errors import DataError
@@ -38,6 +40,7 @@ class ImageFolder:
         path: The folder or archive.
         name: What to call the set in logs.
         bad: Name and reason of every file that cannot be used.
+        ignored: How many files of other kinds are left alone, by their suffix.
         good: Positions of the usable files, ascending.
         size: The number of files, the skipped ones included.
         shape: The shape (c, h, w) of one sample.
@@ -71,9 +74,9 @@ class ImageFolder:
         place = default_index(self.path) if index is None else pathlib.Path(index)
         known = read_index(place) if index is not None or place.exists() else {}
         found = survey(scan(self._files, known), size, channels)
-        check_survey(found, self.path, bad=bad, bad_limit=bad_limit)
+        check_survey(found, self._files, bad=bad, bad_limit=bad_limit)
         self.bad, self.good, self.shape, self._side = found.bad, found.good, found.shape, size
-        self.size = len(self._files.names)
+        self.size, self.ignored = len(self._files.names), self._files.ignored
         self._source = self.good[np.searchsorted(self.good, np.arange(self.size)) % len(self.good)]
 
     def take(self, indices: Indices, flip: Flips = None) -> Float32[np.ndarray, "batch c h w"]:
@@ -99,19 +102,41 @@ class ImageFolder:
         return images_to_float(images)
 
 
-def check_survey(found: Survey, path: pathlib.Path, *, bad: str, bad_limit: float) -> None:
+def check_survey(found: Survey, files: FolderFiles | ZipFiles, *, bad: str, bad_limit: float) -> None:
     """Raises `DataError` if no file is good, or if more are bad than the settings allow."""
-    count = len(found.good) + len(found.bad)
+    path, count = files.path, len(found.good) + len(found.bad)
     if not count:
-        raise DataError(path, "no picture", ACCEPTED)
+        kinds = f"no picture, but {count_others(files.ignored)}" if files.ignored else "no picture"
+        raise DataError(path, kinds, ACCEPTED, _instead(files.ignored))
     first = f"{ascii(found.bad[0][0])}: {found.bad[0][1]}" if found.bad else ""
     if not len(found.good):
         raise DataError(path, f"no usable picture among {count:,} files; the first is {first}", ACCEPTED)
     share = f"{len(found.bad):,} of {count:,} files that cannot be used; the first is {first}"
+    mend = "`equisct-data check` lists them all; mend or remove them, or"
+    more = len(found.bad) > bad_limit * count
+    limit = f"bad_limit={math.ceil(100 * len(found.bad) / count) / 100:g}"
     if found.bad and bad == "error":
-        hint = "`equisct-data check` lists them all; mend or remove them, or skip them (bad = skip)"
-        hint += "; one size for all: size" if "where the first picture has" in first else ""
-        raise DataError(path, share, "pictures alone (bad = error)", hint)
-    if len(found.bad) > bad_limit * count:
-        hint = "`equisct-data check` lists them all; mend or remove them, or raise the limit (bad_limit)"
-        raise DataError(path, share, f"at most a share of {bad_limit:g} (bad_limit)", hint)
+        hint = f'{mend} skip them: bad="skip"' + (f", {limit}" if more else "")
+        hint += f"; one size for all: size={min(found.shape[1:])}" if "where the first picture has" in first else ""
+        raise DataError(path, share, "pictures alone", hint)
+    if more:
+        expected = f"at most a share of {bad_limit:g} (bad_limit)"
+        raise DataError(path, share, expected, f"{mend} raise the limit: {limit}")
+
+
+def count_others(ignored: Mapping[str, int], *, pictures: bool = False) -> str:
+    """How many files of other kinds there are, by suffix, or how many pictures among them; nothing if none."""
+    kinds = [kind for kind in sorted(ignored) if kind in OTHER_SUFFIXES or not pictures]
+    words = [f"{ignored[kind]:,} {ascii(kind[:12])[1:-1] or 'without suffix'}" for kind in kinds]
+    return ", ".join(words[:8]) + (f" and {len(words) - 8} kinds more" if len(words) > 8 else "")
+
+
+def _instead(ignored: Mapping[str, int]) -> str:
+    """What to do where there is no picture."""
+    if any(suffix in OTHER_SUFFIXES for suffix in ignored):
+        return "convert them to PNG, for example with ImageMagick: mogrify -format png *.bmp"
+    if ".npy" in ignored:
+        return "this holds arrays: load_npz reads an .npz file of them (`equisct-train npz`)"
+    if any(suffix in (".npz", ".array_record", ".zip", ".gz", ".tgz", ".tar") for suffix in ignored):
+        return "give the file itself, not the folder it lies in"
+    return ""

@@ -36,3 +36,14 @@ def float_to_images(x: Float[np.ndarray, "n c h w"]) -> UInt8[np.ndarray, "n h w
     if np.isnan(pixels).any():
         raise DataError("x", f"NaN in {int(np.isnan(pixels).any((1, 2, 3)).sum())} of {len(x)} samples", "numbers")
     return np.ascontiguousarray(pixels.astype(np.uint8).transpose(0, 2, 3, 1))
+
+
+PIXEL_LEVEL = 32
+"""Images in [-1, 1] and samples of them stay far below; pixels of 0 to 255 go beyond, unless they are nearly black."""
+
+
+def check_scale(where: str, x: np.ndarray) -> None:
+    """Raises `DataError` if floats (n, c, h, w) are plainly pixels of 0 to 255: none below 0, some above 32."""
+    if x.ndim == 4 and x.size and x.dtype.kind == "f" and x.min() >= 0 and x.max() > PIXEL_LEVEL:
+        hint = "x / 127.5 - 1; or uint8 images (n, h, w, c) in an ImageSet, which scales them"
+        raise DataError(where, f"a {describe(x)}", "images (n, c, h, w) in [-1, 1]", hint)

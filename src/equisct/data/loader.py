@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int64, UInt64
 
+from .._base.batch import as_example
 from .errors import DataError, describe
+from .images import check_scale
 from .records import Dataset
 
 _ORDER, _FLIP = 0, 1
@@ -95,9 +97,16 @@ class Loader:
         return _window(first + self._rows.start, first + self._rows.stop, self.dataset.size, self._seed)
 
     def batch(self, step: int) -> Any:
-        """The batch of this process at one step, as the data set gives it."""
+        """The batch of this process at one step, as the data set gives it.
+
+        Raises:
+            DataError: It holds images whose floats are pixels of 0 to 255.
+        """
         flips = batch_flips(step, batch=self._batch, seed=self._seed)[self._rows] if self._flip else None
-        return self.dataset.take(self.indices(step), flips)
+        batch = self.dataset.take(self.indices(step), flips)
+        if isinstance(x := as_example(batch).x, np.ndarray):
+            check_scale("dataset", x)
+        return batch
 
     def since(self, step: int) -> Iterator[Any]:
         """The batches of one step, the next, and so on."""

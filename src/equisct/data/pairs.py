@@ -8,7 +8,8 @@ import numpy as np
 
 from .._base.batch import Pair
 from .._base.explain import in_brief
-from ._files import FilePath, check_expansion, existing, refused
+from ._files import FilePath, existing, printable, refused
+from .arrays import npz_members, read_array
 from .errors import DataError, describe
 from .records import Flips, Indices
 
@@ -83,13 +84,12 @@ def load_pairs(path: FilePath) -> PairSet:
     place = existing(path, ACCEPTED, EXAMPLE)
     arrays = {}
     with refused(place, ACCEPTED, EXAMPLE), place.open("rb") as stream, zipfile.ZipFile(stream) as archive:
-        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        members = npz_members(archive)
         for name in ("z", "samples", "teacher"):
             if name not in members:
-                raise DataError(place, f"no array {name!r}", ACCEPTED, f"for example {EXAMPLE}")
-            check_expansion(f"{place}[{name!r}]", members[name].compress_size, members[name].file_size)
-            with archive.open(members[name]) as member:
-                arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
+                found = f"no array {name!r}, but {printable(list(members))}"
+                raise DataError(place, found, ACCEPTED, f"for example {EXAMPLE}")
+            arrays[name] = read_array(archive, members, name, place)
         teacher = arrays["teacher"]
         if teacher.dtype.kind != "U" or teacher.ndim or teacher.dtype.itemsize > 4 * 64:
             raise DataError(f"{place}['teacher']", f"a {describe(teacher)}", "a text of at most 64 characters")

@@ -1,6 +1,7 @@
 """Data sets in memory: `ImageSet` and `VectorSet`, and `Dataset`, what the loader needs of any of them."""
 
 import dataclasses
+import math
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -143,7 +144,19 @@ def _image_hint(images: np.ndarray) -> str:
         return f"drop the alpha channel: images[..., :{images.shape[-1] - 1}]"
     if images.ndim == 3 and images.shape[-1] in (1, 3, 4):
         return "this looks like one image: images[None]"
-    return "grey images may also be (n, h, w) in an .npz file" if images.ndim == 2 else ""
+    return flat_hint(images.shape[1]) if images.ndim == 2 else ""
+
+
+def flat_hint(numbers: int, images: str = "images") -> str:
+    """Of images whose pixels lie in one row of so many numbers; `images` is the array in Python."""
+    side, grey = math.isqrt(numbers // 3), math.isqrt(numbers)
+    if numbers == 3 * side**2:
+        planes = f"{images}.reshape(-1, 3, {side}, {side}).transpose(0, 2, 3, 1)"
+        pixels = f"{images}.reshape(-1, {side}, {side}, 3)"
+        return f"{planes} if red, green and blue follow one another (CIFAR, ImageNet-32), else {pixels}"
+    if numbers == grey**2:
+        return f"grey images are (n, h, w): {images}.reshape(-1, {grey}, {grey})"
+    return "reshape each row to its image; grey images may also be (n, h, w) in an .npz file"
 
 
 def _dtype_hint(images: np.ndarray) -> str:

@@ -94,11 +94,12 @@ def quantised(x: Sample, quantise: Quantise) -> Sample:
 
     Args:
         x: one sample; (c, h, w) if it is an image.
-        quantise: `round` to the nearest level (EDM), `truncate` (the released code), or `none`.
+        quantise: `round` to the nearest level (EDM), `truncate` (the released code), or `none`. Both leave an image
+            of 8 bits at its levels: what lies less than a thousandth of a level below one counts as that.
     """
     if quantise == "none" or x.ndim != 3:
         return x
-    shift = 128.0 if quantise == "round" else 127.5
+    shift = 128.0 if quantise == "round" else 127.5 + 1e-3  # 127.5 (x + 1) comes out just below a level, or above
     return jnp.floor(jnp.clip(127.5 * x + shift, 0, 255)) / 127.5 - 1
 
 

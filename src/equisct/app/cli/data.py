@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import tyro
@@ -14,11 +14,12 @@ from ..._base.files import atomic_write
 from ...data import DataError, Dataset, ImageFolder, Loader, VectorSet, float_to_images, write_array_record
 from ...data._picture_files import picture_files
 from ...data._picture_index import default_index, scan, survey, write_index
-from ...data.folder import check_survey
-from ..parts.data import detect, open_data
+from ...data.folder import check_survey, count_others
+from ..parts.data import detect, open_data, speaking_of_flags
 from ..report import draw_panels
 from ..runs.exits import refusing_wrong_input
-from ..settings.data import ImageFiles, check_images
+from ..settings.data import ImageFiles, Reading, check_images
+from .words import read_one_of
 
 PROGRAM = "equisct-data"
 
@@ -34,23 +35,15 @@ PIECE = 256
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageOptions:
-    """How image files are read; other kinds of data need none of it."""
+class PathOptions(Reading):
+    """What is read, and how."""
 
     path: tyro.conf.Positional[pathlib.Path]
     """Folder or file."""
-    size: int | None = None
-    """Side in pixels: the middle square of each image is reduced to it. Default: all images have the same size."""
-    bad: Literal["error", "skip"] = "error"
-    """What a file that cannot be used does: stop, or give its place to the next good one."""
-    bad_limit: float = 0.01
-    """Largest share of skipped files, 0 to 1."""
-    index: pathlib.Path | None = None
-    """What is known about the files: `check` writes it, the others believe it. Default: PATH.index.json."""
 
 
 @dataclasses.dataclass(frozen=True)
-class CheckOptions(ImageOptions):
+class CheckOptions(PathOptions):
     """Read everything once, name every bad file, and write an index that training trusts."""
 
     no_index: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -58,7 +51,7 @@ class CheckOptions(ImageOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class PreviewOptions(ImageOptions):
+class PreviewOptions(PathOptions):
     """Draw the first batch and print the statistics of its values."""
 
     n: int = 64
@@ -70,24 +63,20 @@ class PreviewOptions(ImageOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class PackOptions(ImageOptions):
+class PackOptions(PathOptions):
     """Write the usable images into one file."""
 
     out: pathlib.Path = pathlib.Path("images.array_record")
     """New file to write: .array_record, read image by image, or .npz, read whole."""
 
 
-Choice = (
-    Annotated[CheckOptions, tyro.conf.subcommand("check")]
-    | Annotated[PreviewOptions, tyro.conf.subcommand("preview")]
-    | Annotated[PackOptions, tyro.conf.subcommand("pack")]
-)
+CHOICES: dict[str, type[PathOptions]] = {"check": CheckOptions, "preview": PreviewOptions, "pack": PackOptions}
 
 
-def parse(arguments: Sequence[str] | None = None) -> ImageOptions:
+def parse(arguments: Sequence[str] | None = None) -> PathOptions:
     """What a command line asks for, checked; exits with code 2 and one message if it is wrong."""
-    options: ImageOptions = tyro.cli(Choice, prog=PROGRAM, description=DESCRIPTION, args=arguments)  # type: ignore[arg-type]
-    check_images("", options.size, options.bad_limit)
+    options = read_one_of(CHOICES, program=PROGRAM, description=DESCRIPTION, words=arguments)
+    check_images("", options)
     if isinstance(options, CheckOptions) and options.no_index and options.index is not None:
         raise ValueError(f"index: expected none with --no-index, found {options.index}")
     if isinstance(options, PreviewOptions):
@@ -106,16 +95,6 @@ def _check_suffix(out: pathlib.Path, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"out: expected a folder at {out.parent}, found none")
 
 
-def open_images(options: ImageOptions) -> Dataset:
-    """The data set that the options name.
-
-    Raises:
-        DataError: if nothing usable is there.
-    """
-    known = {name: getattr(options, name) for name in ("size", "bad", "bad_limit", "index")}
-    return open_data(options.path, **known)
-
-
 @contextlib.contextmanager
 def _writing(place: pathlib.Path) -> Iterator[None]:
     try:
@@ -131,27 +110,31 @@ def check(options: CheckOptions) -> None:
         DataError: if the data cannot be used, or holds more bad files than the options allow.
     """
     if detect(options.path) is not ImageFiles:
-        dataset = open_images(options)
+        dataset = open_data(options.path, options)
         for _ in _pieces(dataset, np.arange(dataset.size)):  # what cannot be read, it says
             pass
-        print(_summary(dataset.size, dataset.shape))
+        print(summary(dataset.size, dataset.shape))
         return
     files = picture_files(options.path)
     entries = scan(files)
     found = survey(entries, options.size)
     for name, reason in found.bad:
         print(f"bad: {ascii(name)}: {reason}")
-    print(_summary(len(found.good), found.shape))
-    print(f"bad files: {len(found.bad):,}; files of other kinds, left alone: {files.ignored:,}")
+    print(summary(len(found.good), found.shape))
+    print(f"bad files: {len(found.bad):,}; files of other kinds, left alone: {files.ignored.total():,}")
+    if left := count_others(files.ignored, pictures=True):
+        print(f"pictures among them, not read: {left}")
     if not options.no_index:
         index = options.index or default_index(options.path)
         with _writing(index):
             write_index(entries, index)
         print(f"wrote {index}")
-    check_survey(found, options.path, bad=options.bad, bad_limit=options.bad_limit)
+    with speaking_of_flags("--"):
+        check_survey(found, files, bad=options.bad, bad_limit=options.bad_limit)
 
 
-def _summary(count: int, shape: tuple[int, ...]) -> str:
+def summary(count: int, shape: tuple[int, ...]) -> str:
+    """How many samples of which size, in words."""
     if len(shape) == 1:
         return f"{count:,} vectors of {shape[0]} numbers"
     channels, height, width = shape
@@ -165,11 +148,11 @@ def _pieces(dataset: Dataset, indices: np.ndarray) -> Iterator[np.ndarray]:
 
 def preview(options: PreviewOptions) -> None:
     """Draws the first batch, and prints range, mean and standard deviation of each channel, as the model sees them."""
-    dataset = open_images(options)
+    dataset = open_data(options.path, options)
     x = Loader(dataset, min(options.n, dataset.size), seed=options.seed).batch(0)
     with _writing(options.out):
         draw_panels({f"{len(x)} of {dataset.size:,}": x}, options.out)
-    print(_summary(dataset.size, dataset.shape))
+    print(summary(dataset.size, dataset.shape))
     for channel, values in enumerate(np.moveaxis(x, 1, 0).astype(np.float64)):
         low, high, mean, std = values.min(), values.max(), values.mean(), values.std()
         print(f"channel {channel}: {low:.4f} to {high:.4f}, mean {mean:.4f}, standard deviation {std:.4f}")
@@ -185,9 +168,9 @@ def pack(options: PackOptions) -> None:
     """
     if options.out.exists():
         raise DataError(options.out, "a file that is there already", "a new name")
-    dataset = open_images(options)
+    dataset = open_data(options.path, options)
     if isinstance(dataset, VectorSet) or len(dataset.shape) != 3:
-        raise DataError(options.path, _summary(dataset.size, dataset.shape), "images")
+        raise DataError(options.path, summary(dataset.size, dataset.shape), "images")
     indices = dataset.good if isinstance(dataset, ImageFolder) else np.arange(dataset.size)
     images = map(float_to_images, _pieces(dataset, indices))
     with _writing(options.out):
@@ -195,7 +178,7 @@ def pack(options: PackOptions) -> None:
             _write_npz(options.out, images, getattr(dataset, "labels", None))
         else:
             write_array_record(options.out, images, count=len(indices))
-    print(_summary(len(indices), dataset.shape))
+    print(summary(len(indices), dataset.shape))
     print(f"wrote {options.out}")
 
 

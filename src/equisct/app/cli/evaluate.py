@@ -3,15 +3,18 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import tyro
 
 from ..._base.check import check_at_least
 from ..runs.exits import refusing_wrong_input, stopping_cleanly
+from ..settings.data import Reading, check_images
 from ..settings.features import MEASURES, Metric, Network, check_network
+from .next_step import check_run
 from .plugins import load_plugins
 from .sample import SamplerChoice, check_walk
+from .words import read_one_of
 from .xla import prefer_quick_compilation
 
 PROGRAM = "equisct-eval"
@@ -25,7 +28,7 @@ DESCRIPTION = """Measure samples against data, in the features of a frozen netwo
 """
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Measuring(Network):
     """What is measured."""
 
@@ -35,11 +38,11 @@ class Measuring(Network):
     """JSON file for the record; its figures are printed in any case."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelOptions(SamplerChoice, Measuring):
     """Draw samples from a run and measure them, on the device from noise to features."""
 
-    run: tyro.conf.Positional[pathlib.Path] = pathlib.Path()
+    run: tyro.conf.Positional[pathlib.Path]
     """Folder of a run of equisct-train."""
     ref: pathlib.Path | None = None
     """File of equisct-eval stats; default the run's own data."""
@@ -53,21 +56,21 @@ class ModelOptions(SamplerChoice, Measuring):
     """Updates done at the checkpoint to load; default the newest that is whole."""
 
 
-@dataclasses.dataclass(frozen=True)
-class ImagesOptions(Measuring):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImagesOptions(Reading, Measuring):
     """Measure images or vectors that are there already."""
 
-    path: tyro.conf.Positional[pathlib.Path] = pathlib.Path()
+    path: tyro.conf.Positional[pathlib.Path]
     """Folder or zip of images, .npz (of equisct-sample too), IDX, CIFAR-10 or .array_record; or the word digits."""
     ref: pathlib.Path | None = None
     """File of equisct-eval stats; needed."""
 
 
-@dataclasses.dataclass(frozen=True)
-class StatsOptions(Network):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StatsOptions(Reading, Network):
     """Write the features of a data set into a file to measure against."""
 
-    path: tyro.conf.Positional[pathlib.Path] = pathlib.Path()
+    path: tyro.conf.Positional[pathlib.Path]
     """Folder or zip of images, .npz, IDX, CIFAR-10 or .array_record; or the word digits."""
     out: pathlib.Path = pathlib.Path("reference.npz")
     """File to write."""
@@ -81,23 +84,25 @@ class CompareOptions:
     """JSON files of this command, two or more."""
 
 
-Choice = (
-    Annotated[ModelOptions, tyro.conf.subcommand("model")]
-    | Annotated[ImagesOptions, tyro.conf.subcommand("images")]
-    | Annotated[StatsOptions, tyro.conf.subcommand("stats")]
-    | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
-)
 Asked = ModelOptions | ImagesOptions | StatsOptions | CompareOptions
+CHOICES: dict[str, type[Asked]] = {
+    "model": ModelOptions,
+    "images": ImagesOptions,
+    "stats": StatsOptions,
+    "compare": CompareOptions,
+}
 
 
 def parse(arguments: Sequence[str] | None = None) -> Asked:
     """What a command line asks for, checked."""
-    asked: Asked = tyro.cli(Choice, prog=PROGRAM, description=DESCRIPTION, args=arguments)  # type: ignore[arg-type]
+    asked = read_one_of(CHOICES, program=PROGRAM, description=DESCRIPTION, words=arguments)
     if isinstance(asked, CompareOptions):
         if len(asked.records) < 2:
             raise ValueError(f"records: expected two or more, found {len(asked.records)}")
         return asked
     check_network("", asked)
+    if isinstance(asked, Reading):
+        check_images("", asked)
     suffix = ".npz" if isinstance(asked, StatsOptions) else ".json"
     if asked.out is not None and (asked.out.suffix != suffix or not asked.out.parent.is_dir()):
         raise ValueError(f"out: expected a file ending in {suffix} in a folder that is there, found {asked.out}")
@@ -106,6 +111,7 @@ def parse(arguments: Sequence[str] | None = None) -> Asked:
         if not asked.seeds or min(asked.seeds) < 0 or len(set(asked.seeds)) < len(asked.seeds):
             raise ValueError(f"seeds: expected one or more different numbers >= 0, found {asked.seeds}")
         check_walk(asked.sampler, asked.steps, asked.levels)
+        check_run("run", asked.run)
     if isinstance(asked, ImagesOptions) and asked.ref is None:
         raise ValueError("ref: expected a file of equisct-eval stats, found none")
     return asked

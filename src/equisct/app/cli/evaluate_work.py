@@ -37,7 +37,7 @@ FORMAT = "equisct-eval-1"
 
 def write_statistics(options: StatsOptions) -> None:
     """`equisct-eval stats`."""
-    dataset = open_samples(options.path)
+    dataset = open_samples(options.path, options)
     network = network_of(options, name_of(dataset), dataset.shape)
     found = reference_of(dataset, network)
     save_reference(options.out, found)
@@ -104,7 +104,7 @@ def _tell(record: dict[str, Any], out: Path | None) -> None:
 def evaluate_images(options: ImagesOptions) -> None:
     """`equisct-eval images`."""
     assert options.ref is not None
-    reference, dataset = load_reference(options.ref), open_samples(options.path)
+    reference, dataset = load_reference(options.ref), open_samples(options.path, options)
     network = _network_against(reference, options, dataset.shape)
     found = see_all(network, dataset, options.quantise)
     _tell(_record(options, network, reference, [found], images=name_of(dataset)), options.out)
@@ -112,15 +112,13 @@ def evaluate_images(options: ImagesOptions) -> None:
 
 def evaluate_model(options: ModelOptions) -> None:
     """`equisct-eval model`."""
-    if not (options.run / "config.json").is_file():
-        raise ValueError(f"run: expected a folder of equisct-train with config.json, found {options.run}")
     stored = load_run(options.run, options.step)
     sampler = choose_sampler(options, stored)
     if options.ref:
         reference = load_reference(options.ref)
         network = _network_against(reference, options, stored.shape)
     else:
-        dataset = load_data(stored.config.data, seed=stored.config.run.seed)
+        dataset = load_data(stored.config.data, seed=stored.config.run.seed, prefix="equisct-train's --data.")
         asked = stored.config.eval if options.features == "auto" and stored.config.eval.every else options
         network = network_of(asked, name_of(dataset), stored.shape)
         reference = reference_of(dataset, network)

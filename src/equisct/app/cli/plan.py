@@ -42,7 +42,7 @@ def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> 
     lines = {
         "data": f"{dataset.size:,} samples of shape {dataset.shape}; {_batch_in_words(dataset, run.batch)} "
         f"(noise.sigma_data is {config.noise.sigma_data:g})",
-        "parameters": _parameters(state.model),
+        "parameters": parameters_in_words(state.model),
         "length": f"{run.steps:,} updates of {run.batch:,} samples: {run.steps * run.batch / dataset.size:,.1f} epochs "
         f"of {dataset.size / run.batch:,.1f} updates",
         "devices": f"{mesh.size} x {mesh.devices.flat[0].device_kind}, mesh {dict(mesh.shape)}, "
@@ -56,7 +56,8 @@ def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> 
     return f"settings:\n{json.dumps(to_json(config), indent=2)}\n{told}"
 
 
-def _parameters(model: Any) -> str:
+def parameters_in_words(model: Any) -> str:
+    """How many numbers a model learns, and where."""
     if isinstance(model, ScoreGuidedModel):
         return f"{count(model.cm):,} in the consistency model, {count(model.head):,} in the head"
     return f"{count(model):,} in the {'denoiser' if isinstance(model, DenoisingModel) else 'consistency model'}"

@@ -9,7 +9,9 @@ import tyro
 from ..._base.check import check_at_least
 from ..runs.exits import refusing_wrong_input, stopping_cleanly
 from ..tracking import redact
+from .next_step import check_run
 from .plugins import load_plugins
+from .words import read
 from .xla import prefer_quick_compilation
 
 PROGRAM = "equisct-report"
@@ -47,12 +49,11 @@ def parse(arguments: Sequence[str] | None = None) -> ReportOptions:
     Raises:
         ValueError: names the option.
     """
-    asked = tyro.cli(ReportOptions, prog=PROGRAM, description=DESCRIPTION, args=arguments)
+    asked = read(ReportOptions, program=PROGRAM, description=DESCRIPTION, words=arguments)
     if not asked.runs:
         raise ValueError("runs: expected one or more folders of equisct-train, found none")
     for path in asked.runs:
-        if not (path / "config.json").is_file():
-            raise ValueError(f"runs: expected folders of equisct-train with config.json, found {path}")
+        check_run("runs", path)
     if len({path.resolve() for path in asked.runs}) < len(asked.runs):
         raise ValueError("runs: expected each folder once, found one of them twice")
     check_at_least("n", asked.n, 2)

@@ -1,7 +1,6 @@
 """What runs' models say for a report: alignment of head and consistency model, samples, their nearest data."""
 
 import dataclasses
-import io
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -18,18 +17,28 @@ from ...discretization import karras_grid
 from ...model import ScoreGuidedModel
 from ...oracle import Empirical
 from ...samplers import Ancestral
-from ..parts.data import load_data
+from ..parts.data import load_data, some_of
 from ..parts.recipe import build_oracle
 from ..parts.sampling import draw_samples
-from ..report import Chart, Group, Line, Panel, Picture, draw_panels
+from ..report import DATA, Chart, Gallery, Group, Line, Panel, Picture, marginals_chart, panel_images, png
 from ..runs.stored import Stored, load_run
 from ..settings.data import Mixture
 from ..tracking import redact
+from .plan import parameters_in_words
 
 EXACT = 2**22
 """Numbers in a data set up to which its exact posterior mean is computed."""
 
-SHOWN, NEAREST = 64, 16
+SHOWN, NEAREST, POINTS = 64, 16, 1024
+"""Images of each sampler, of these beside their nearest data, and vectors of each sampler."""
+
+LARGE, FEW = 64, 16
+"""Images of a larger side, in pixels: only few of them."""
+
+
+def tell(words: str) -> None:
+    """What is being done, for the person who waits."""
+    print(redact(words), file=sys.stderr, flush=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +60,15 @@ def load_models(paths: dict[str, pathlib.Path]) -> dict[str, Loaded]:
     datasets: dict[Any, Dataset] = {}  # each once, however many runs have it
     for name, path in paths.items():
         if not any((path / "checkpoints").glob("*/MANIFEST.json")):
-            print(f"note: {redact(name)} has no checkpoint yet: its model is left out", file=sys.stderr)
+            tell(f"note: {name} has no checkpoint yet: its model is left out")
             continue
         stored = load_run(path)
         data, seed = stored.config.data, stored.config.run.seed
         own = (data, seed if isinstance(data, Mixture) else None)  # a mixture is drawn by the run's seed
         if own not in datasets:
-            datasets[own] = load_data(data, seed=seed)
+            datasets[own] = load_data(data, seed=seed, prefix="equisct-train's --data.")
         found[name] = Loaded(stored, datasets[own])
+        tell(f"loaded {name}: {parameters_in_words(stored.ema)}, after {stored.step:,} updates")
     return found
 
 
@@ -87,7 +97,10 @@ def alignment_charts(groups: Sequence[Group], loaded: dict[str, Loaded], *, n: i
         exact = [align(None, own, n, levels) for own in found if _truth(own) is not None]
         if exact:
             curves.append((f"{prefix}exact posterior mean and the model", exact))
-    return [_alignment_chart(curves, several=any(len(each) > 1 for _, each in curves))] if curves else []
+    charts = [_alignment_chart(curves, several=any(len(each) > 1 for _, each in curves))] if curves else []
+    for chart in charts:
+        tell(f"measured alignment, cosine: {chart.alt}")
+    return charts
 
 
 def _guides(found: Loaded) -> bool:
@@ -131,13 +144,17 @@ def align(head: Loaded | None, model: Loaded, n: int, levels: int) -> Alignment:
 
 def _alignment_chart(curves: Sequence[tuple[str, list[Alignment]]], *, several: bool) -> Chart:
     panels = []
-    kinds = {"cosine": "Cosine", "centred": "Cosine about the mean of the data", "gap": "Distance (root mean square)"}
-    for kind, title in kinds.items():
+    kinds = {
+        "cosine": ("Cosine", "cosine"),
+        "centred": ("Cosine about the mean of the data", "cosine"),
+        "gap": ("Distance (root mean square)", "data units"),
+    }
+    for kind, (title, unit) in kinds.items():
         lines = tuple(_line(label, found, [getattr(each, kind) for each in found]) for label, found in curves)
-        panels.append(Panel(title, "noise level", kind, lines, xscale="log"))
+        panels.append(Panel(title, "noise level", unit, lines, xscale="log"))
     differences = _differences(curves)
     if differences:
-        words = "its own less the other"
+        words = "difference of cosines"
         panels.append(Panel("What joint training adds", "noise level", words, differences, xscale="log"))
     at = np.asarray(curves[0][1][0].levels)
     middle = int(np.argmin(np.abs(np.log(at))))
@@ -164,41 +181,47 @@ def _differences(curves: Sequence[tuple[str, list[Alignment]]]) -> tuple[Line, .
         if "trained without" in label:
             pairs = list(zip(own, other, strict=True))
             gaps = {kind: [getattr(a, kind) - getattr(b, kind) for a, b in pairs] for kind in ("cosine", "centred")}
-            return tuple(_line(kind, own, values) for kind, values in gaps.items())
+            said = {"cosine": "its own less the other", "centred": "the same, about the mean of the data"}
+            return tuple(_line(said[kind], own, values) for kind, values in gaps.items())
     return ()
 
 
 # --- pictures ---
 
 
-def pictures_of(found: Loaded, label: str) -> list[Sequence[Picture]]:
-    """Samples by all of the method's samplers, and the data nearest to some of them."""
+def samples_of(found: Loaded, name: str, label: str) -> list[Gallery | Chart]:
+    """Data, and samples by all of the method's samplers; the data nearest to some of them, or each coordinate."""
     stored = found.stored
     config, shape = stored.config, stored.shape
     system = config.method.build(config, shape)
-    samplers = system.samplers(stored.step) + system.last_samplers
-    n = SHOWN if len(shape) == 3 else 1024
-    panels = {
-        sampler.name: draw_samples(sampler, stored.ema, shape, n, key=jr.key(1))
-        for sampler in samplers
+    samplers = [
+        sampler
+        for sampler in system.samplers(stored.step) + system.last_samplers
         if not isinstance(sampler, Ancestral)  # a thousand evaluations of each
-    }
-    titles = ", ".join(panels)
-    sheet = Picture(_png(panels), f"Samples by {titles} ({label}).", f"{label}: samples by {titles}.")
-    pictures: list[Sequence[Picture]] = [[sheet]]
-    if len(shape) == 3:
-        title, samples = next(iter(panels.items()))
-        pictures.append([_nearest(found.dataset, samples[:NEAREST], f"{label}: {title}")])
-    return pictures
+    ]
+    are_images = len(shape) == 3
+    n = (SHOWN if max(shape) <= LARGE else FEW) if are_images else POINTS
+    tell(f"drawing {n:,} samples of {name} by {', '.join(sampler.name for sampler in samplers)}")
+    drawn = {each.name: draw_samples(each, stored.ema, shape, n, key=jr.key(1)) for each in samplers}
+    data, of = some_of(found.dataset, n), f" ({label})" if label else ""
+    pictures = [
+        Picture(png(image), f"{_counted(title, data, n)}{of}.", f"{_counted(title, data, n)}.")
+        for title, image in panel_images(drawn, data).items()
+    ]
+    first, samples = next(iter(drawn.items()))
+    shown: list[Gallery | Chart] = [Gallery(f"Data and samples{of}", pictures, small=bool(label))]
+    if are_images:
+        shown.append(_nearest(found.dataset, samples[:NEAREST], first, of))
+    else:
+        shown.append(marginals_chart(data, drawn, f"coordinates-{name}", of))
+    return shown
 
 
-def _png(panels: dict[str, np.ndarray]) -> bytes:
-    out = io.BytesIO()
-    draw_panels(panels, out)
-    return out.getvalue()
+def _counted(title: str, data: np.ndarray, n: int) -> str:
+    return f"{len(data):,} of the data" if title == DATA else f"{n:,} samples by {title}"
 
 
-def _nearest(dataset: Dataset, samples: np.ndarray, label: str) -> Picture:
+def _nearest(dataset: Dataset, samples: np.ndarray, title: str, of: str) -> Gallery:
     """Samples beside their three nearest data, by pixels."""
     flat = samples.reshape(len(samples), -1)
     best, places = np.full((len(samples), 3), np.inf), np.zeros((len(samples), 3), np.int64)
@@ -210,7 +233,12 @@ def _nearest(dataset: Dataset, samples: np.ndarray, label: str) -> Picture:
         order = np.argsort(both[0], axis=1, kind="stable")[:, :3]
         best, places = (np.take_along_axis(each, order, 1) for each in both)
     take = lambda k: as_example(dataset.take(places[:, k])).x
-    panels = {"samples": samples, "nearest": take(0), "second": take(1), "third": take(2)}
-    words = f"{label}: samples, and in the same places the data nearest to them by pixels."
     median = float(np.median(np.sqrt(best[:, 0])))
-    return Picture(_png(panels), words, f"{words} The median distance to the nearest is {median:.3g}.")
+    words = {
+        f"{len(samples)} samples by {title}": samples,
+        f"In the same places the nearest of the data; median distance {median:.3g}": take(0),
+        "The second nearest": take(1),
+        "The third nearest": take(2),
+    }
+    pictures = [Picture(png(image), f"{text}{of}.", f"{text}.") for text, image in panel_images(words).items()]
+    return Gallery(f"Samples and the data nearest to them by pixels{of}", pictures, small=True)

@@ -15,6 +15,7 @@ from ..._base.version import installed_version
 from ...evaluation import check_comparable
 from ..report import (
     Chart,
+    Gallery,
     Group,
     Picture,
     RunRows,
@@ -24,6 +25,8 @@ from ..report import (
     group_runs,
     losses_chart,
     page,
+    png,
+    read_panel,
     terms_chart,
     throughput_chart,
     training_chart,
@@ -36,7 +39,8 @@ from ..runs.folder import FIXED, FREE, flat_settings, read_config, read_status
 from ..settings.codec import to_json
 from ..tracking import read_rows, term_columns
 from .report import ReportOptions
-from .report_models import Loaded, alignment_charts, load_models, pictures_of
+from .report_facts import facts
+from .report_models import Loaded, alignment_charts, load_models, samples_of, tell
 
 PROGRESS = 6
 """Pictures of a run's way, at most."""
@@ -55,14 +59,14 @@ def report(options: ReportOptions) -> pathlib.Path:
     paths = dict(zip(names, options.runs, strict=True))
     groups = group_runs(rows, decides)
     loaded = load_models(paths) if options.models else {}
-    sections = [_overview(groups, paths), _training(groups)]
-    if loaded:
-        kept = [(group, tuple(run for run in group.runs if run.name in loaded)) for group in groups]
-        sections += _of_models(options, [dataclasses.replace(g, runs=r) for g, r in kept if r], loaded, paths)
-    charts = [part for section in sections for part in section.parts if isinstance(part, Chart)]
+    runs = [run for group in groups for run in group.runs]
+    measured, shown = _of_models(options, groups, loaded, paths)
+    told = [_facts(runs, paths, loaded), _settings(groups)]
+    sections = [_overview(groups, paths, told), *shown, _training(groups), *measured]
     folder = out.with_suffix("")
     folder.mkdir(exist_ok=True)
-    for chart in charts:
+    tell(f"drawing {len(_charts(sections))} figures, each as SVG, PNG and CSV in {folder}")
+    for chart in _charts(sections):
         write_chart(chart, folder)
     for section in sections:
         _write_pictures(section, folder)
@@ -74,8 +78,12 @@ def report(options: ReportOptions) -> pathlib.Path:
     return out
 
 
+def _charts(sections: Sequence[Section]) -> list[Chart]:
+    return [part for section in sections for part in section.parts if isinstance(part, Chart)]
+
+
 def _write_pictures(section: Section, folder: pathlib.Path) -> None:
-    pictures = [picture for part in section.parts if not isinstance(part, Chart | Table) for picture in part]
+    pictures = [picture for part in section.parts if isinstance(part, Gallery) for picture in part.pictures]
     for number, picture in enumerate(pictures, 1):
         (folder / f"{section.name}-{number}.png").write_bytes(picture.png)
 
@@ -129,29 +137,67 @@ def decides(name: str) -> bool:
 # --- sections ---
 
 
-def _overview(groups: Sequence[Group], paths: dict[str, pathlib.Path]) -> Section:
+def _overview(groups: Sequence[Group], paths: dict[str, pathlib.Path], told: Sequence[Table]) -> Section:
     names = figure_names(groups)
+    runs = [run for group in groups for run in group.runs]
+    if len(runs) == 1:
+        parts = [told[0], *_figures(runs[0], names), *told[1:]]
+    else:
+        parts = [
+            _states(runs, paths, names),
+            *([_compared(groups, names), _apart(groups)] if len(groups) > 1 else []),
+            *told,
+        ]
+    return Section("runs", "Run" if len(runs) == 1 else "Runs", _of_figures([paths[run.name] for run in runs]), parts)
+
+
+def _states(runs: Sequence[RunRows], paths: dict[str, pathlib.Path], names: Sequence[str]) -> Table:
     header = ["run", "state", "updates", "seed", *[", ".join(words_of(name)) for name in names]]
     rows = []
-    for group in groups:
-        for run in group.runs:
-            status = read_status(paths[run.name])
-            figures = run.evaluations[-1] if run.evaluations else {}
-            shown = [f"{figures[name]:.4g}" if figures.get(name) is not None else "-" for name in names]
-            state, seed = status.get("status", "?"), run.settings["run.seed"]
-            rows.append([run.name, state, f"{run.metrics[-1]['step']:,}", f"{seed}", *shown])
-    parts: list[Any] = [Table(header, rows, "The runs and their last figures")]
-    if len(groups) > 1:
-        parts += [_compared(groups, names), _apart(groups)]
-    return Section("runs", "Runs", _of_figures([paths[run.name] for group in groups for run in group.runs]), parts)
+    for run in runs:
+        shown = [_figure(run.evaluations[-1].get(name) if run.evaluations else None) for name in names]
+        state = read_status(paths[run.name]).get("status", "?")
+        rows.append([run.name, state, f"{run.metrics[-1]['step']:,}", f"{run.settings['run.seed']}", *shown])
+    return Table(header, rows, "The runs and their last figures")
+
+
+def _figures(run: RunRows, names: Sequence[str]) -> list[Table]:
+    """The figures of a run's last evaluation, a row for each sampler."""
+    if not names:
+        return []
+    samplers, figures = ([*dict.fromkeys(each)] for each in zip(*map(words_of, names), strict=True))
+    last = {words_of(name): value for name, value in run.evaluations[-1].items() if name != "step"}
+    rows = [[sampler, *[_figure(last.get((sampler, figure))) for figure in figures]] for sampler in samplers]
+    return [Table(["sampler", *figures], rows, f"Figures of the samples after {run.evaluations[-1]['step']:,} updates")]
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _facts(runs: Sequence[RunRows], paths: dict[str, pathlib.Path], loaded: dict[str, Loaded]) -> Table:
+    found = [facts(paths[run.name], run, loaded.get(run.name)) for run in runs]
+    names = dict.fromkeys(name for each in found for name in each)
+    rows = [[name, *[each.get(name, "-") for each in found]] for name in names]
+    header = ["", *[run.name for run in runs]] if len(runs) > 1 else []
+    return Table(header, rows, "What was run, on what, and how long", of_words=True, folded=len(runs) > 1)
+
+
+def _settings(groups: Sequence[Group]) -> Table:
+    """All settings of each group's first run."""
+    found = [group.runs[0].settings for group in groups]
+    names = dict.fromkeys(name for each in found for name in each)
+    rows = [[name, *[shown_value(each.get(name)) for each in found]] for name in names]
+    header = ["setting", *[group.label for group in groups]]
+    return Table(header, rows, "All settings" + " of each group's first run" * (len(groups) > 1), folded=True)
 
 
 def _of_figures(paths: Sequence[pathlib.Path]) -> str:
     """How the figures of samples were taken; those of runs that were measured differently are left out before."""
-    words = "Figures of samples are those of each run's last evaluation (--eval.every)"
     found = next((pipeline for path in paths if (pipeline := read_pipeline(path))), None)
     if found is None:
-        return f"{words}."
+        return "Samples were not measured while training (--eval.every)."
+    words = "Figures of samples are those of each run's last evaluation (--eval.every)"
     return f"{words}, of {found.get('samples', 0):,} samples in features of {found.get('network', '?')}."
 
 
@@ -190,38 +236,40 @@ def _training(groups: Sequence[Group]) -> Section:
 
 def _of_models(
     options: ReportOptions, groups: Sequence[Group], loaded: dict[str, Loaded], paths: dict[str, pathlib.Path]
-) -> list[Section]:
-    sections = []
-    charts = [
-        chart for chart in alignment_charts(groups, loaded, n=options.n, levels=options.levels) if not chart.is_empty
-    ]
+) -> tuple[list[Section], list[Section]]:
+    """What was measured of the models, and what was drawn with them; nothing of a run without one."""
+    kept = [(group, tuple(run for run in group.runs if run.name in loaded)) for group in groups]
+    groups = [dataclasses.replace(group, runs=runs) for group, runs in kept if runs]
+    measured, shown = [], []
+    charts = alignment_charts(groups, loaded, n=options.n, levels=options.levels) if groups else []
     if charts:
         words = "How alike the head's and the consistency model's answers are, of averaged weights without dropout."
-        sections.append(Section("alignment", "Alignment of head and consistency model", words, charts))
-    pictures: list[Sequence[Picture]] = []
+        measured.append(Section("alignment", "Alignment of head and consistency model", words, charts))
+    parts: list[Any] = []
     for group in groups:
-        run = group.runs[0]
-        pictures += pictures_of(loaded[run.name], group.label)
-        pictures += [_progress(paths[run.name], group.label)]
-    kept = [each for each in pictures if each]
-    if kept:
-        words = "Not chosen: the first samples of one fixed noise. Of several seeds the first run's."
-        sections.append(Section("samples", "Samples", words, kept))
-    return sections
+        run, label = group.runs[0], group.label if len(groups) > 1 else ""
+        parts += samples_of(loaded[run.name], run.name, label)
+        parts += _progress(paths[run.name], label)
+    if parts:
+        words = "Not chosen: the first samples of one fixed noise, of averaged weights."
+        words += " Of several seeds the first run's." * any(len(group.runs) > 1 for group in groups)
+        shown.append(Section("samples", "Samples", words, parts))
+    return measured, shown
 
 
-def _progress(path: pathlib.Path, label: str) -> list[Picture]:
+def _progress(path: pathlib.Path, label: str) -> list[Gallery]:
     """Samples of the average while training, from the same noise each time."""
     found = sorted((path / "samples").glob("step_*_ema.png"))
     if len(found) < 2:
         return []
     chosen = [found[round(i)] for i in np.linspace(0, len(found) - 1, min(PROGRESS, len(found)))]
-    step = lambda file: f"{int(file.name.split('_')[1]):,}"
+    pictures = []
+    for file in dict.fromkeys(chosen):
+        title, image = read_panel(file)
+        words = f"{title}, after {int(file.name.split('_')[1]):,} updates".removeprefix(", ")
+        pictures.append(Picture(png(image), f"Samples {words}{f' ({label})' * bool(label)}.", f"{words}."))
     return [
-        Picture(
-            file.read_bytes(),
-            f"Samples after {step(file)} updates, from the same noise as the others ({label}).",
-            f"After {step(file)} updates.",
+        Gallery(
+            "Samples while training, always from the same noise" + f" ({label})" * bool(label), pictures, small=True
         )
-        for file in dict.fromkeys(chosen)
     ]

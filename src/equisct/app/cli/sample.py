@@ -11,7 +11,9 @@ from ..._base.check import check_at_least
 from ..._base.defaults import KARRAS_POINTS
 from ..runs.exits import refusing_wrong_input, stopping_cleanly
 from ..tracking import redact
+from .next_step import check_run
 from .plugins import load_plugins
+from .words import read
 from .xla import prefer_quick_compilation
 
 PROGRAM = "equisct-sample"
@@ -64,6 +66,13 @@ class Options(SamplerChoice):
     """Write the noise `z` and a hash of the weights too: what knowledge distillation learns from (.npz only)."""
 
 
+def parse(arguments: Sequence[str] | None = None) -> Options:
+    """What a command line asks for, checked."""
+    options = read(Options, program=PROGRAM, description=DESCRIPTION, words=arguments)
+    check(options)
+    return options
+
+
 def check(options: Options) -> None:
     """Raises `ValueError`, naming the option, at the first that is out of its range."""
     check_at_least("n", options.n, 1)
@@ -77,8 +86,7 @@ def check(options: Options) -> None:
         raise ValueError(f"out: expected a file ending in .png or .npz, found {options.out}")
     if options.pairs and options.out.suffix != ".npz":
         raise ValueError(f"out: expected a file ending in .npz with --pairs, found {options.out}")
-    if not (options.run / "config.json").is_file():
-        raise ValueError(f"run: expected a folder of equisct-train with config.json, found {options.run}")
+    check_run("run", options.run)
 
 
 def check_walk(sampler: str | None, steps: int | None, levels: tuple[float, ...]) -> None:
@@ -101,8 +109,7 @@ def check_walk(sampler: str | None, steps: int | None, levels: tuple[float, ...]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command."""
     with stopping_cleanly(PROGRAM), refusing_wrong_input(PROGRAM):
-        options = tyro.cli(Options, prog=PROGRAM, description=DESCRIPTION, args=arguments)
-        check(options)
+        options = parse(arguments)
         load_plugins()
         prefer_quick_compilation()
         from .sample_work import draw

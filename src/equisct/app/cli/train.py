@@ -7,13 +7,11 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-import tyro
 
 from ..._base.batch import as_example
-from ..._base.version import installed_version
 from ...data import DataError, Dataset
 from ..parts.data import load_data, open_loader
-from ..presets import PRESETS
+from ..presets import DIGITS, PRESETS
 from ..runs.exits import STOPPED, refusing_wrong_input, stopping_cleanly
 from ..runs.folder import (
     changes,
@@ -27,7 +25,10 @@ from ..runs.folder import (
 from ..settings.check import check, check_trackers
 from ..settings.config import Config
 from ..tracking import redact
+from .next_step import as_typed, check_run
 from .plugins import load_plugins, words_before
+from .values import home
+from .words import choose, read
 from .xla import prefer_quick_compilation
 
 PROGRAM = "equisct-train"
@@ -42,60 +43,55 @@ Choose a preset, then change what you like, for example
   equisct-train from-config runs/digits/config.json --run.seed 1
   equisct-train resume runs/digits
 
-The same command again goes on with a run that was stopped. resume RUN goes on with its stored settings, from-config
-FILE starts a new run with those of a file; both take flags too, to change some.
+The same command again goes on with a run that was stopped. PRESET --help lists the flags.
 """
+
+USAGE = "PRESET|from-config FILE|resume RUN [--group.field VALUE ...]"
+
+STORED = {
+    "from-config": "A file config.json after it: a new run with its settings; flags change some.",
+    "resume": "A run's folder after it: go on with that run and its own settings; flags change some.",
+}
 
 
 def parse(arguments: Sequence[str] | None = None) -> Config:
     """The configuration of a command line, checked; exits with code 2 and one message if it is wrong."""
     load_plugins()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words == ["--version"]:
-        print(f"equisct {installed_version('equisct') or '(from its source)'}")
-        sys.exit(0)
-    if words[:1] in (["from-config"], ["resume"]):
-        config = _parse_stored(*words)
+    for name, (_, config) in PRESETS.items():
+        if config.preset != name:
+            raise ValueError(f"PRESETS: expected preset={name!r} in the one of that name, found {config.preset!r}")
+    texts = {name: text for name, (text, _) in PRESETS.items()} | STORED
+    path = pathlib.Path(*words[:1])
+    word = "resume" if (path / "config.json").is_file() else "from-config" if path.suffix == ".json" else None
+    if word and words and words[0] not in texts:
+        raise ValueError(f"expected a preset, found a path; did you mean {PROGRAM} {shlex.join([word, *words])}?")
+    first, flags = choose(PROGRAM, DESCRIPTION, texts, words, usage=USAGE)
+    if first in PRESETS:
+        default = PRESETS[first][1]
+    elif flags[:1] == ["--help"]:  # of the flags, whatever the settings are that they change
+        default = DIGITS
+    elif not flags or flags[0].startswith("-"):
+        wanted = "a file" if first == "from-config" else "a run folder"
+        raise ValueError(f"{first}: expected {wanted} after it, found {' '.join(flags[:1]) or 'none'}")
     else:
-        for name, (_, config) in PRESETS.items():
-            if config.preset != name:
-                raise ValueError(f"PRESETS: expected preset={name!r} in the one of that name, found {config.preset!r}")
-        choices = tyro.extras.subcommand_type_from_defaults(
-            {name: config for name, (_, config) in PRESETS.items()}, {name: text for name, (text, _) in PRESETS.items()}
-        )
-        config = tyro.cli(
-            tyro.conf.AvoidSubcommands[choices],  # type: ignore[valid-type]
-            prog=PROGRAM,
-            description=DESCRIPTION,
-            args=words,
-        )
+        path, *flags = flags
+        default = _read_stored(first, home(path))
+    config = read(Config, program=f"{PROGRAM} {first}", description=texts[first], words=flags, default=default)
     check(config)
     return config
 
 
-def _parse_stored(word: str, *rest: str) -> Config:
-    """`from-config FILE` or `resume RUN`, with flags after it."""
-    if not rest or rest[0].startswith("-"):
-        raise ValueError(
-            f"{word}: expected {'a file' if word == 'from-config' else 'a run folder'} after it, found none"
-        )
-    path, *flags = rest
+def _read_stored(word: str, path: pathlib.Path) -> Config:
+    """The settings that `from-config FILE` or `resume RUN` begins with."""
     if word == "resume":
-        if not (pathlib.Path(path) / "config.json").is_file():
-            raise ValueError(f"resume: expected the folder of a run of equisct-train, found none at {path}")
-        stored = read_config(pathlib.Path(path))
-        run = dataclasses.replace(stored.run, dir=pathlib.Path(path), resume="must", allow_change=(), dry_run=False)
+        check_run("resume", path)
+        stored = read_config(path)
+        run = dataclasses.replace(stored.run, dir=path, resume="must", allow_change=(), dry_run=False)
     else:
-        stored = read_config_file(pathlib.Path(path))
+        stored = read_config_file(path / "config.json" if path.is_dir() else path)
         run = dataclasses.replace(stored.run, dir=None, resume="auto", allow_change=(), dry_run=False)
-    default = dataclasses.replace(stored, run=run)
-    return tyro.cli(
-        tyro.conf.AvoidSubcommands[Config],
-        prog=f"{PROGRAM} {word} {path}",
-        description=DESCRIPTION,
-        args=flags,
-        default=default,
-    )
+    return dataclasses.replace(stored, run=run)
 
 
 def resolve(config: Config, stored: Config | None) -> Config:
@@ -163,13 +159,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             run.train(config, dataset, mesh, folder, command=words, resume_command=command)
         except Interrupted:
-            print(f"{PROGRAM}: stopped and saved; go on with\n  {redact(command)}", file=sys.stderr)
+            again = before + as_typed(PROGRAM, "resume", folder)
+            print(f"{PROGRAM}: stopped and saved; go on with\n  {redact(again)}", file=sys.stderr)
             sys.exit(STOPPED)
         if places.leads():
             if config.sample.n:
                 picture = folder / "samples" / f"step_{config.run.steps:08d}_ema.png"
                 print(redact(f"done: look at {picture} and {folder / 'curves.png'};"))
-            print(redact(f"draw more with {before}equisct-sample {shlex.quote(str(folder))}"))
+            print(redact(f"draw more with {before}{as_typed('equisct-sample', folder)}"))
             if config.run.report:
                 from .report import main as report
 

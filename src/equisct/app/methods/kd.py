@@ -20,6 +20,7 @@ class KD(Method):
     """Distance between the student's sample and the teacher's."""
 
     learns_pairs: ClassVar[bool] = True
+    learns_steps: ClassVar[bool] = True
 
     def build(self, config: Config, shape: tuple[int, ...]) -> System:
         from ...distance import L1, SquaredL2

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ..._base.check import check_at_least
 from ..settings.config import Config
@@ -25,6 +25,8 @@ class PD(Method):
     """Updates per stage, twice as many where one or two steps are left; default such that they fill the run."""
     stratify: bool = False
     """Spread each batch's noise levels evenly over the grid."""
+
+    learns_steps: ClassVar[bool] = True
 
     @property
     def is_laid_out(self) -> bool:

@@ -1,12 +1,17 @@
 """From the data settings, or a path, to a data set and its loader; free of JAX, so that bad data is refused at once."""
 
+import contextlib
+import dataclasses
 import math
 import pathlib
+import re
+import sys
 import zipfile
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
+from ..._base.batch import as_example
 from ...data import (
     ArrayRecordSet,
     DataError,
@@ -21,17 +26,34 @@ from ...data import (
     load_npz,
     load_pairs,
 )
-from ...data.cifar10 import ARCHIVE, FOLDER, PYTHON_FOLDER
+from ...data._foreign import GZIP, beginning, recognised
+from ...data.cifar10 import ARCHIVE, FOLDER, PYTHON_ARCHIVE, PYTHON_FOLDER
+from ...data.folder import count_others
+from ...data.idx import idx_folder
 from ..settings.config import Config
-from ..settings.data import CIFAR10, IDX, ArrayRecord, Data, Digits, ImageFiles, Mixture, Npz, Pairs
+from ..settings.data import CIFAR10, IDX, ArrayRecord, Data, Digits, ImageFiles, Mixture, Npz, Pairs, Reading
+
+ACCEPTED = "a folder or zip of pictures, or a file or folder of .npz, IDX, CIFAR-10 or .array_record"
+FLAGS = {"key": "array", "size": "size", "bad": "bad", "bad_limit": "bad-limit"}
+"""What the command line calls the arguments of readers that hints name."""
+
+AS_IT_IS = Reading()
 
 
-def load_data(data: Data, *, seed: int) -> Dataset:
-    """The training set.
+def load_data(data: Data, *, seed: int, prefix: str = "--data.") -> Dataset:
+    """The training set; files that are left out of a set of pictures are counted aloud.
 
     Raises:
-        DataError: if the files are missing or not what they should be.
+        DataError: if the files are missing or not what they should be; its hint names flags that begin with `prefix`.
     """
+    with speaking_of_flags(prefix):
+        dataset = _load(data, seed)
+    if isinstance(dataset, ImageFolder):
+        _note_what_is_left_out(dataset)
+    return dataset
+
+
+def _load(data: Data, seed: int) -> Dataset:
     match data:
         case Digits():
             return load_digits()
@@ -67,6 +89,12 @@ def open_loader(
     return Loader(dataset, run.batch, seed=run.seed, flip=flip, **place)
 
 
+def some_of(dataset: Dataset, n: int) -> np.ndarray:
+    """Samples of the data to look at, `(n, *shape)`, always the same, from everywhere; all where there are fewer."""
+    chosen = np.random.default_rng(0).choice(dataset.size, min(n, dataset.size), replace=False)
+    return as_example(dataset.take(chosen)).x
+
+
 def rotated_modes(mixture: Mixture) -> tuple[np.ndarray, np.ndarray]:
     """The modes on the line and the rotation matrix of a mixture, float64."""
     angle = math.radians(mixture.angle)
@@ -82,27 +110,58 @@ def _draw(mixture: Mixture, seed: int) -> VectorSet:
     return VectorSet((y @ rotation.T).astype(np.float32), name="mixture")
 
 
+def _note_what_is_left_out(dataset: ImageFolder) -> None:
+    if dataset.bad:
+        name, reason = dataset.bad[0]
+        many = f"{len(dataset.bad):,} of {dataset.size:,} files that cannot be used"
+        print(f"note: skipped {many}; the first is {ascii(name)}: {reason}", file=sys.stderr)
+    if left := count_others(dataset.ignored, pictures=True):
+        print(f"note: pictures of other kinds are not read: {left}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def speaking_of_flags(prefix: str) -> Iterator[None]:
+    """Rewrites the hint of a `DataError`, which speaks of arguments in Python, for someone at the command line."""
+    try:
+        yield
+    except DataError as error:
+        where, found, expected, hint = error.args
+        raise DataError(where, found, expected, in_flags(hint, prefix)) from error
+
+
+def in_flags(hint: str, prefix: str) -> str:
+    """`load_idx("a")` becomes `--data.path a`, and `key="b"` becomes `--data.array b`."""
+    path = f"{prefix}path " if "." in prefix else ""  # the commands that look at data take the path by itself
+    hint = re.sub(r'(?:load_\w+|ImageFolder|ArrayRecordSet)\("([^"]*)"\)', rf"{path}\1", hint)
+    for name, flag in FLAGS.items():
+        hint = re.sub(rf'\b{name}="?([\w.-]+)"?', rf"{prefix}{flag} \1", hint)
+    return hint
+
+
 def detect(path: pathlib.Path) -> type[CIFAR10 | IDX | Npz | ImageFiles | ArrayRecord]:
     """The kind of data at a path, told by names and first bytes; what is nothing else is image files.
 
     Raises:
-        DataError: if nothing is there.
+        DataError: if nothing is there, or a file of a kind that no reader takes.
     """
     if path.is_dir():
         names = {entry.name for entry in path.iterdir()}
-        if names & {FOLDER, ARCHIVE, PYTHON_FOLDER, "data_batch_1.bin", "data_batch_1"}:
+        if names & {FOLDER, ARCHIVE, PYTHON_FOLDER, PYTHON_ARCHIVE, "data_batch_1.bin", "data_batch_1"}:
             return CIFAR10
-        idx = {f"{split}-images-idx3-ubyte{end}" for split in ("train", "t10k") for end in ("", ".gz")}
-        return IDX if names & idx else ImageFiles
+        return IDX if idx_folder(path) else ImageFiles
     if not path.is_file():
-        raise DataError(path, "nothing at this path", "a folder or a file of data")
-    with path.open("rb") as stream:
-        start = stream.read(4)
+        raise DataError(path, "nothing at this path", ACCEPTED)
+    start = beginning(path)
+    if path.name in (ARCHIVE, PYTHON_ARCHIVE) or start.removeprefix(b"./").startswith(b"cifar-10-batches-"):
+        return CIFAR10
+    if told := recognised(start):
+        what, hint = told
+        raise DataError(path, what, ACCEPTED, hint)
     if path.suffix == ".array_record":
         return ArrayRecord
-    if path.name.endswith((".tar.gz", ".tgz")):
-        return CIFAR10
-    if start[:2] == b"\x1f\x8b" or start[:3] == b"\0\0\x08":
+    with path.open("rb") as stream:
+        packed = stream.read(2) == GZIP
+    if packed or start[:3] == b"\0\0\x08":
         return IDX
     return Npz if path.suffix == ".npz" or _holds_arrays(path) else ImageFiles
 
@@ -115,11 +174,21 @@ def _holds_arrays(path: pathlib.Path) -> bool:
     return bool(names) and all(name.endswith(".npy") for name in names)
 
 
-def open_data(path: pathlib.Path, **images: Any) -> Dataset:
-    """The data set at a path, of whatever kind it is; `images` are settings of `ImageFiles`, left out for other kinds.
+def open_data(path: pathlib.Path, reading: Reading = AS_IT_IS) -> Dataset:
+    """The data set at a path, of whatever kind it is.
 
     Raises:
         DataError: if nothing usable is there.
+        ValueError: if a setting is given that its kind does not have.
     """
     kind = detect(path)
-    return load_data(kind(path, **(images if kind is ImageFiles else {})), seed=0)
+    given = {
+        field.name: value
+        for field in dataclasses.fields(Reading)
+        if (value := getattr(reading, field.name)) != field.default
+    }
+    known = {field.name for field in dataclasses.fields(kind)}
+    for name in given.keys() - known:
+        wanted = "an .npz file" if name == "array" else "a folder or zip of image files"
+        raise ValueError(f"{name}: expected none of it but with {wanted}, found {given[name]} with {path}")
+    return load_data(kind(path, **given), seed=0, prefix="--")

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from ..._base.batch import as_example
 from ..._base.random import draw_start
 from ...data import Dataset, load_digits
+from ...data.images import check_scale
 from ...evaluation import (
     Extracted,
     FeatureNetwork,
@@ -31,8 +32,9 @@ from ...evaluation import (
 from ...evaluation.features import Quantise, check_shape, see
 from ...samplers import AbstractSampler, count_evaluations
 from ...train.placement import batch_sharding, keep_whole
+from ..settings.data import Reading
 from ..settings.features import BROUGHT, Network
-from .data import open_data
+from .data import AS_IT_IS, open_data
 from .sampling import CHUNK
 
 AT_ONCE = 4096
@@ -84,14 +86,20 @@ def _network(options: Network, auto: str, shape: tuple[int, ...]) -> FeatureNetw
     return found
 
 
-def open_samples(path: Path) -> Dataset:
-    """A data set: the samples in a file of equisct-sample as they are, of others in [-1, 1]."""
-    if path.suffix == ".npz" and path.is_file():
-        damage = (OSError, ValueError, zipfile.BadZipFile)  # the reader of data says what it is
+def open_samples(path: Path, reading: Reading = AS_IT_IS) -> Dataset:
+    """A data set: the samples in a file of equisct-sample as they are, of others in [-1, 1].
+
+    Raises:
+        DataError: if nothing usable is there, or images are floats of another scale.
+    """
+    if path.suffix == ".npz" and path.is_file() and reading.array in (None, "samples"):
+        samples, damage = None, (OSError, ValueError, zipfile.BadZipFile)  # the reader of data says what it is
         with contextlib.suppress(*damage), np.load(path, allow_pickle=False) as stored:
-            if "samples" in stored:
-                return _Samples(np.asarray(stored["samples"], np.float32), path.name)
-    return load_digits() if str(path) == "digits" else open_data(path)
+            samples = stored.get("samples")
+        if samples is not None and samples.dtype.kind == "f":
+            check_scale(f"{path}['samples']", samples)
+            return _Samples(samples.astype(np.float32), path.name)
+    return load_digits() if str(path) == "digits" else open_data(path, reading)
 
 
 class _Samples:

@@ -70,6 +70,7 @@ def draw_samples(
     `between` is called before each chunk; it may raise to stop.
     """
     chunk = min(n, CHUNK)
+    model = jax.device_get(model)  # one program for the weights on a run's mesh and for those of its checkpoint
     chunks = []
     for i in range(0, n, chunk):
         between()

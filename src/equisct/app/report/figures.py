@@ -7,16 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from .chart import Chart, Line, Panel
+from .chart import COLOURS, Chart, Line, Panel
 from .runs import Group, Row, RunRows, curve, differences, figure_names, last, shown_value
 
 HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage", "inception_score")
+LOWER_IS_BETTER = ("distance", "fid", "kid", "wasserstein")
 
 
 def words_of(name: str) -> tuple[str, str]:
-    """A figure's name `SAMPLER/FIGURE` as two texts."""
+    """A figure's name `SAMPLER/FIGURE` as two texts; an arrow says where better is."""
     sampler, _, figure = name.rpartition("/")
-    return sampler, figure.replace("_", " ").replace("frechet", "Fréchet")
+    words = figure.replace("_", " ").replace("frechet", "Fréchet")
+    words = words.upper() if words in ("fid", "kid") else words
+    if "error" in figure:
+        return sampler, words
+    up, down = (any(each in figure for each in names) for names in (HIGHER_IS_BETTER, LOWER_IS_BETTER))
+    return sampler, words + " ↑" * up + " ↓" * (down and not up)
 
 
 def _titled(words: str) -> str:
@@ -38,7 +44,7 @@ def _chart(name: str, title: str, caption: str, panels: Sequence[Panel]) -> Char
     """Of the panels that have something to show; in words the last value of each line, for those who do not see it."""
     kept, said = tuple(panel for panel in panels if any(len(line.y) for line in panel.lines)), []
     for panel in kept:
-        ends = [f"{line.label} ends at {line.y[-1]:.3g}" for line in panel.lines if len(line.y)]
+        ends = [f"{line.label or 'it'} ends at {line.y[-1]:.3g}" for line in panel.lines if len(line.y)]
         said.append(f"{panel.title}: {'; '.join(ends[:8])}")
     return Chart(name, title, caption, ". ".join(said), kept)
 
@@ -71,7 +77,7 @@ def _variance_lines(group: Group, number: int) -> list[Line]:
         mean, std = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
         x, hold = [*starts, end], lambda row: [*row, row[-1]]
         band = (hold(np.maximum(mean - std, mean / 100)), hold(mean + std)) if len(values) > 1 else ((), ())
-        lines.append(Line(words, x, hold(mean), *band, kind="steps", colour=number + (6 if term != "total" else 0)))
+        lines.append(Line(words, x, hold(mean), *band, kind="steps", colour=number + (12 if term != "total" else 0)))
     return lines
 
 
@@ -81,20 +87,20 @@ def training_chart(groups: Sequence[Group]) -> Chart:
     guides = tuple((begin, f"N={points}") for begin, points in stage_starts(groups[0].runs[0])[1:])
     variances = tuple(line for i, group in enumerate(groups) for line in _variance_lines(group, i))
     panels = [
-        Panel("Gradient norm", "update", "norm over the torso", norms, yscale="log", guides=guides),
-        Panel("Its variance per stage", "update", "variance", variances, yscale="log", guides=guides),
+        Panel("Gradient norm of the torso", "update", "norm", norms, yscale=_scale(norms), guides=guides),
+        Panel("Its variance per stage", "update", "variance", variances, yscale=_scale(variances), guides=guides),
     ]
     for name in figure_names(groups):
         sampler, figure = words_of(name)
         lines = _lines(groups, lambda run: run.evaluations, name)
         scale = "linear" if any(each in name for each in HIGHER_IS_BETTER) else _scale(lines)
-        panels.append(Panel(f"{_titled(figure)}, {sampler}", "update", figure, lines, yscale=scale))
+        panels.append(Panel(f"{_titled(figure)}, {sampler}", "update", "", lines, yscale=scale))
     spread = " Bands are one standard deviation over the seeds." * any(len(group.runs) > 1 for group in groups)
     return _chart(
         "figure-2", "Training: gradient norm, its variance, and figures of the samples",
         "The norm of the gradient over the torso's parameters, averaged between rows, and its variance over the "
-        "updates of each stage of the curriculum (the paper's Figure 2); figures of samples of the averaged "
-        f"weights from one fixed noise.{spread}",
+        "updates of each stage of the curriculum (the paper's Figure 2; N: points of its grid); figures of samples of "
+        f"the averaged weights from one fixed noise, with an arrow to where better is.{spread}",
         panels,
     )  # fmt: skip
 
@@ -149,7 +155,7 @@ def ablation_chart(groups: Sequence[Group]) -> Chart:
                 std = np.array([each.std(ddof=1) if len(each) > 1 else 0.0 for each in values])
                 lines.append(Line(sampler, np.arange(len(family)), mean, mean - std, mean + std, kind="points"))
             words = ABLATED[setting]
-            panels.append(Panel(f"{_titled(figure)} by {words}", words, figure, tuple(lines), ticks=ticks))
+            panels.append(Panel(_titled(figure), words, "", tuple(lines), ticks=ticks))
     return _chart(
         "figure-4", "Ablations",
         "The last figures of the samples over the weight of the head's loss (0: its gradient does not reach the torso) "
@@ -163,12 +169,21 @@ def terms_chart(groups: Sequence[Group], names: Sequence[str]) -> Chart:
     panels = []
     for name in names:
         lines = _lines(groups, lambda run: run.metrics, name)
-        panels.append(Panel(_titled(name.replace("_", " ")), "update", name, lines, yscale=_scale(lines)))
+        panels.append(Panel(_titled(name.replace("_", " ")), "update", "", lines, yscale=_scale(lines)))
     return _chart(
         "terms", "Loss and its terms",
         "The loss and what the objective returned beside it, averaged between rows; parts before their weight.",
         panels,
     )  # fmt: skip
+
+
+def curves_chart(rows: Sequence[Row], terms: Sequence[str]) -> Chart:
+    """The loss, the columns `terms` and the gradient norm of one run, the stages of its curriculum marked."""
+    group = Group("", {}, (RunRows("", {}, rows),))
+    chart = terms_chart([group], [*dict.fromkeys(["loss", *terms, "gradient_norm"])])
+    changed = [(a["step"], b["points"]) for a, b in zip(rows, rows[1:], strict=False) if a["points"] != b["points"]]
+    guides = tuple((step, f"N={points}") for step, points in changed)
+    return dataclasses.replace(chart, panels=tuple(dataclasses.replace(each, guides=guides) for each in chart.panels))
 
 
 def losses_chart(groups: Sequence[Group]) -> Chart:
@@ -204,10 +219,36 @@ def throughput_chart(groups: Sequence[Group]) -> Chart:
     for number, group in enumerate(groups):
         rows = [row for row in group.runs[0].throughput if row.get("images_per_second")]
         speeds = [row["images_per_second"] for row in rows]
-        lines.append(Line(group.label, [row["step"] for row in rows], speeds, colour=number))
+        steps = [row["step"] for row in rows]
+        lines.extend([Line(group.label, steps, speeds, colour=number)] if rows else [])
     panel = Panel("Throughput", "update", "samples per second", tuple(lines))
     return _chart(
         "throughput", "Throughput",
         "Samples per second between rows; where a row is slow, the run was also measuring, drawing or saving.",
         [panel],
+    )  # fmt: skip
+
+
+MARGINALS, PLACES = 6, 101
+"""Coordinates that are drawn, at most; and numbers over the range of each."""
+
+
+def marginals_chart(data: np.ndarray, samples: dict[str, np.ndarray], name: str, of: str) -> Chart:
+    """Cumulative distributions of the first coordinates of vectors `(n, d)`: the data's, and each sampler's."""
+    panels = []
+    for i in range(min(data.shape[1], MARGINALS)):
+        low, high = data[:, i].min(), data[:, i].max()
+        room = 0.15 * (high - low) or 1.0
+        x = np.linspace(low - room, high + room, PLACES)
+        lines = []
+        for place, (words, each) in enumerate([("data", data), *samples.items()]):
+            share = np.searchsorted(np.sort(each[:, i]), x, side="right") / len(each)
+            lines.append(Line(words, x, share, colour=place - 1 if place else len(COLOURS) - 1))
+        panels.append(Panel(f"Coordinate {i + 1}", "value", "share below", tuple(lines)))
+    more = f"; the first {MARGINALS} of {data.shape[1]}" * (data.shape[1] > MARGINALS)
+    return _chart(
+        name, f"Each coordinate of data and samples{of}",
+        f"The share of {len(data):,} data, and of the samples by each sampler, whose coordinate is below a "
+        f"value{more}. Where two lines lie on each other, the distributions are the same.",
+        panels,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
+import shlex
 from typing import Any
 
 import equinox as eqx
@@ -11,7 +12,7 @@ import numpy as np
 
 from ...model import DenoisingModel, ScoreGuidedModel
 from ...train import CheckpointError
-from ...train.reading import find_checkpoint, load_tree
+from ...train.reading import find_checkpoint, load_tree, steps_in
 from ...train.weights import named_arrays
 from ..settings.config import Config
 from .folder import read_config
@@ -35,10 +36,15 @@ def load_run(run: pathlib.Path, step: int | None = None) -> Stored:
     """What a run has left in its checkpoint at `step` (None: the newest whole one).
 
     Raises:
-        ValueError: if the folder holds no run.
+        ValueError: if the folder holds no run, or one without a checkpoint.
         CheckpointError: if there is no such checkpoint, or it is of another model.
     """
     config = read_config(run)
+    if not steps_in(run / "checkpoints"):
+        raise ValueError(
+            f"run: expected a run with a checkpoint, found none yet in {run} (--run.save-every, and at its end); "
+            f"go on with it: equisct-train resume {shlex.quote(str(run))}"
+        )
     found = find_checkpoint(run / "checkpoints", step)
     shape = shape_of(found.notes)
     like = eqx.filter_eval_shape(config.method.build(config, shape).model, jr.key(0))
@@ -88,7 +94,7 @@ def load_teacher(config: Config, shape: tuple[int, ...]) -> Teacher | None:
         raise ValueError(f"method.teacher: expected a model of samples {shape}, found one of {stored.shape} in {path}")
     if stored.config.noise != config.noise:
         raise ValueError(f"noise: expected that of the teacher in {path}, {stored.config.noise}, found {config.noise}")
-    if not isinstance(stored.ema, DenoisingModel | ScoreGuidedModel):
+    if stored.config.method.learns_steps or not isinstance(stored.ema, DenoisingModel | ScoreGuidedModel):
         found = type(stored.config.method).__name__
         raise ValueError(f"method.teacher: expected a run that trained a denoiser, found one of method {found}")  # noqa: TRY004  (a setting)
     wanted: str | None = getattr(config.method, "preconditioning", None)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..._base.check import check_at_least, check_finite, check_fraction, check_positive
+from ..._base.check import check_at_least, check_finite, check_fraction, check_positive, did_you_mean
 from ..tracking import WandB
 from .config import Config, Ema, Head, Log, Noise, Parallel, Sample, Torso
 from .data import Pairs, check_data
@@ -125,7 +125,8 @@ def _check_names(config: Config) -> None:
     known = {f"{group}.{field.name}" for group, node in groups.items() for field in dataclasses.fields(node)}
     for name in config.run.allow_change:
         if name.replace("-", "_") not in known and not name.startswith("data."):
-            raise ValueError(f"run.allow_change: expected names of settings such as optim.lr, found {name!r}")
+            hint = did_you_mean(name.replace("-", "_"), sorted(known))
+            raise ValueError(f"run.allow_change: expected names of settings such as optim.lr, found {name!r}{hint}")
 
 
 def check_trackers(log: Log) -> None:

@@ -8,6 +8,7 @@ import types
 import typing
 from typing import Any
 
+from ..._base.check import did_you_mean
 from .config import Config
 
 
@@ -76,7 +77,10 @@ def _plain_from_json(found: Any, hint: Any, name: str) -> Any:
         return pathlib.Path(found)
     if type(found) is kind:
         return found
-    raise ValueError(f"{name}: expected {hint}, found {found!r}")
+    if kind is typing.Literal:
+        close = did_you_mean(str(found), arguments)
+        raise ValueError(f"{name}: expected one of {', '.join(arguments)}, found {found!r}{close}")
+    raise ValueError(f"{name}: expected {hint if arguments else kind.__name__}, found {found!r}")
 
 
 def _union_from_json(found: Any, members: tuple[Any, ...], name: str) -> Any:
@@ -97,7 +101,8 @@ def _kind_from_json(found: Any, several: dict[str, Any], name: str, advice: str 
     fields: dict[str, Any] = dict(found) if isinstance(found, dict) else {}
     kind = fields.pop("kind", None)
     if not isinstance(kind, str) or kind not in several:
-        raise ValueError(f"{name}.kind: expected one of {', '.join(several)}, found {kind!r}{advice}")
+        close = did_you_mean(str(kind), several)
+        raise ValueError(f"{name}.kind: expected one of {', '.join(several)}, found {kind!r}{close}{advice}")
     return _dataclass_from_json(fields, several[kind], name)
 
 
@@ -108,7 +113,8 @@ def _dataclass_from_json(found: Any, cls: Any, name: str) -> Any:
         raise ValueError(f"{name}: expected an object, found {found!r}")  # noqa: TRY004  (a wrong file, not a call)
     for key in found:
         if key not in names:
-            raise ValueError(f"{name}.{key}: expected one of {', '.join(names)}, found an unknown field")
+            hint = did_you_mean(key, names)
+            raise ValueError(f"{name}.{key}: expected one of {', '.join(names)}, found an unknown field{hint}")
     for key in names:
         if key not in found:
             raise ValueError(f"{name}.{key}: expected a value, found none")

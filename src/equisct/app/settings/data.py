@@ -39,7 +39,8 @@ class Npz:
     path: pathlib.Path = pathlib.Path("images.npz")
     """The file; it is read without pickle."""
     array: str | None = None
-    """Name of the array in the file; default images, or else the only one beside labels."""
+    """Name of the array in the file; default images, else arr_0, else the only one beside
+    labels."""
     flip: bool = False
     """Mirror each image left to right with probability 1/2."""
 
@@ -98,6 +99,25 @@ class Pairs:
     """The file; it is read without pickle."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How data of a path are read, whatever kind they are; a setting that their kind does not have is refused."""
+
+    array: str | None = None
+    """Of an .npz file: name of the array; default images, else arr_0, else the only one beside
+    labels."""
+    size: int | None = None
+    """Of image files: side in pixels: the middle square of each image is reduced to it. Default: all images have the
+    same size."""
+    bad: Literal["error", "skip"] = "error"
+    """Of image files: what one that cannot be used does: stop, or give its place to the next good one."""
+    bad_limit: float = 0.01
+    """Of image files: largest share of skipped ones, 0 to 1."""
+    index: pathlib.Path | None = None
+    """Of image files: what is known about them, as `equisct-data check` writes it. Default: PATH.index.json, if
+    there."""
+
+
 Data = Digits | CIFAR10 | IDX | Npz | ImageFiles | ArrayRecord | Mixture | Pairs
 
 
@@ -110,12 +130,12 @@ def check_data(data: Data, batch: int) -> None:
     if isinstance(data, ImageFiles | ArrayRecord):
         check_at_least("data.workers", data.workers, 0)
     if isinstance(data, ImageFiles):
-        check_images("data.", data.size, data.bad_limit)
+        check_images("data.", data)
 
 
-def check_images(prefix: str, size: int | None, bad_limit: float) -> None:
+def check_images(prefix: str, asked: ImageFiles | Reading) -> None:
     """Raises `ValueError`, naming the flag, if a setting of image files is out of its range."""
-    if size is not None:
-        check_at_least(f"{prefix}size", size, 1)
-    if not 0 <= bad_limit <= 1:
-        raise ValueError(f"{prefix}bad_limit: expected a number in [0, 1], found {bad_limit}")
+    if asked.size is not None:
+        check_at_least(f"{prefix}size", asked.size, 1)
+    if not 0 <= asked.bad_limit <= 1:
+        raise ValueError(f"{prefix}bad_limit: expected a number in [0, 1], found {asked.bad_limit}")

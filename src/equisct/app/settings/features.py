@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import Literal
 
-from ..._base.check import check_at_least
+from ..._base.check import check_at_least, did_you_mean
 
 Metric = Literal[
     "frechet",
@@ -75,7 +75,8 @@ def check_name(group: str, features: str) -> None:
     """Raises `ValueError`, naming the setting after `group`, unless this can be a network's name."""
     if not (features in ("auto", "digits", "pixels", *BROUGHT) or ":" in features):
         raise ValueError(
-            f"{group}features: expected digits, pixels, inception, dinov2 or MODULE:FUNCTION (or auto), found {features}"
+            f"{group}features: expected digits, pixels, inception, dinov2 or MODULE:FUNCTION, or auto, found {features}"
+            f"{did_you_mean(features, ('auto', 'digits', 'pixels', *BROUGHT))}"
         )
 
 

@@ -51,6 +51,8 @@ class Method(abc.ABC):
 
     learns_pairs: ClassVar[bool] = False
     """Whether it learns from stored pairs of noise and sample."""
+    learns_steps: ClassVar[bool] = False
+    """Whether `denoise` of what it trains is no posterior mean, but gives the steps of the method's own sampler."""
 
     def __init_subclass__(cls) -> None:
         if not cls.__name__.startswith("Abstract") and "build" not in vars(cls):
