@@ -386,10 +386,10 @@ def test_the_message_about_a_large_model_fits_a_screen():
     assert "ResidualBlock(" in repr(unet.body.encoder)
     with pytest.raises(TypeError) as refused:
         OBJECTIVE(sct.ConsistencyModel(unet, BOUNDARY), jnp.ones((2, 3, 32, 32)), untyped(0.5), key=KEY)
-    first, *_ = lines = str(refused.value).splitlines()
-    assert "AbstractSplitObjective.__call__" in first
-    assert lines[1:3] == ["The problem arose whilst typechecking parameter 'step'.", "Actual value: 0.5"]
-    assert len(lines) < 60
+    assert str(refused.value).splitlines() == [
+        "step: expected one whole number, found 0.5",
+        "(type-check of equisct.objectives.terms.AbstractSplitObjective.__call__)",
+    ]
     state = train.init_state(RECIPE, MODEL)
     assert repr(state) == f"TrainState(step=0, {sct.count(MODEL):,} parameters)"
 
@@ -426,7 +426,7 @@ WRONG_METHODS = {
     "InverseGap": lambda: sct.InverseGap()(untyped(1.0)),
     "BoundaryPreconditioning": lambda: BOUNDARY.scalings(TWO),
     "ConsistencyModel": lambda: MODEL.cm(X, TWO),
-    "ScoreGuidedModel": lambda: MODEL.endpoint(jnp.ones((1, 2)), 1.0),
+    "ScoreGuidedModel": lambda: MODEL.endpoint(jnp.ones((2,), int), 1.0),
     "ScoreGuided": lambda: OBJECTIVE(MODEL, jnp.ones(2, int), 0, key=KEY),
     "Gaussian": lambda: ORACLE.transport(X, TWO, 1.0),
     "Recipe": lambda: train.Recipe(OBJECTIVE, untyped("sgd")),

@@ -184,7 +184,7 @@ def test_evaluations_are_counted_in_the_program():
 
 
 def test_a_run_is_measured_against_its_own_data(toy, tmp_path):
-    words = ["--features", "pixels", "--metrics", "frechet", "wasserstein", "memorised", "frechet-infinity"]
+    words = ["--metrics", "frechet", "wasserstein", "memorised", "frechet-infinity"]  # features chosen by the data
     out = tmp_path / "toy.json"
     ended = call(evaluate.main, "model", toy, "--n", "300", "--seeds", "0", "1", *words, "--out", out)
     assert ended.code == 0, ended.err
@@ -195,6 +195,7 @@ def test_a_run_is_measured_against_its_own_data(toy, tmp_path):
     made = record["made"]
     assert (made["evaluations"], made["sampler"], made["updates"], made["seeds"]) == (1, "one-step", 2, [0, 1])
     assert set(record["pipeline"]) == set(PIPELINE)
+    assert record["pipeline"]["network"] == "pixels"
     assert "fewer than 10,000" in ended.out
     one = [call(evaluate.main, "model", toy, "--n", "300", "--seeds", s, *words).out.split()[1] for s in ("0", "1")]
     np.testing.assert_allclose(np.mean([*map(float, one)]), figures["frechet_distance"]["mean"], rtol=1e-4)
@@ -302,6 +303,13 @@ def test_mistakes_get_one_message_and_leave_nothing(toy, reference, tmp_path, mo
     small = tmp_path / "small.npz"
     np.savez(small, samples=np.full((4, 1, 8, 8), np.nan, np.float32))
     out = ("--out", tmp_path / "out.json")
+    wide, plane = tmp_path / "wide.npz", tmp_path / "plane.npz"
+    np.savez(wide, samples=np.ones((4, 3), np.float32))
+    np.savez(plane, samples=np.ones((4, 2), np.float32))
+    points, of_inception = tmp_path / "points.npz", tmp_path / "inception.npz"
+    four = np.eye(4, 2, dtype=np.float32)
+    save_reference(points, Reference("points", "pixels", "", four))
+    save_reference(of_inception, Reference("points", "inception-2015", "f" * 64, four))
     few = ("model", toy, "--features", "pixels", "--n", "9", *out)
     cases = {
         "run: expected the folder of a run of equisct-train": ("model", tmp_path, *out),
@@ -317,7 +325,15 @@ def test_mistakes_get_one_message_and_leave_nothing(toy, reference, tmp_path, mo
         "features: expected a FeatureNetwork from mine:nothing": ("model", toy, "--features", "mine:nothing", *out),
         "features: expected a network of samples (1, 8, 8), found vectors": (
             "images", "digits", "--ref", reference, "--features", "mine:of_vectors", *out),
-        "features: expected a network of samples (2,), found digits": ("model", toy, *out),
+        "features: expected a network of samples (2,), found digits": ("model", toy, "--features", "digits", *out),
+        "ref: expected samples of the same shape and channels as the reference's, 2 features of pixels from points, "
+        "found 3 features": ("images", wide, "--ref", points, *out),
+        "features: expected a network of samples (2,), found digits, of samples (1, 8, 8)": (
+            "model", toy, "--ref", reference, *out),
+        "features: expected the name of the reference's network, inception-2015, found auto": (
+            "images", wide, "--ref", of_inception, *out),
+        "metrics: density-coverage: data: expected more than 5 rows of 2": (
+            "images", plane, "--ref", points, "--metrics", "frechet", "density-coverage", *out),
         "text.npz: found a file that cannot": ("images", tmp_path / "text.npz", "--ref", reference, *out),
         "weights: expected a file that is there": ("model", toy, "--weights", tmp_path / "no", *out),
         "metrics: expected a network with classes": (*few, "--metrics", "inception-score"),
@@ -341,7 +357,9 @@ def test_mistakes_get_one_message_and_leave_nothing(toy, reference, tmp_path, mo
         assert ended.code == 2, (message, ended)
         assert message in ended.err, (message, ended.err)
         assert ended.err.startswith("equisct-eval: error: ")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.npz", "text.json", "text.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["small.npz", "text.json", "text.npz", "wide.npz", "plane.npz", "points.npz", "inception.npz"]
+    )
 
 
 BAD = {

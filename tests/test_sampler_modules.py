@@ -15,7 +15,7 @@ from tolerances import FLOAT32_ROUNDING
 TRUTH = sct.oracle.Gaussian(mean=0.3, std=0.5, shape=(3,))
 KEY = jr.key(0)
 Z = jr.normal(jr.key(1), (3,))
-SCHEDULE = sct.VPSchedule(times=20)
+SCHEDULE = sct.VPSchedule(times=20, first=0.005, last=0.5)
 LEVELS = (80.0, 5.0, 0.6, 0.01)
 ARRAY = np.array(LEVELS)
 

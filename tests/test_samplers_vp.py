@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 
 from equisct import VPPreconditioning, VPSchedule, karras_grid, perturb
 from equisct.oracle import Gaussian
-from equisct.samplers import ancestral, count_evaluations, ddim, euler, heun, multistep, one_step, search_levels
+from equisct.samplers import (
+    DDIM,
+    Ancestral,
+    ancestral,
+    count_evaluations,
+    ddim,
+    euler,
+    heun,
+    multistep,
+    one_step,
+    search_levels,
+)
+from strategies import untyped
 from tolerances import FLOAT32_CANCELLING
 
 DDPM = VPSchedule()
@@ -43,7 +55,9 @@ def test_numbers_of_the_linear_schedule():
 def test_subsequences():
     assert DDPM.quadratic(50)[:4].tolist() == [0, 0, 1, 2]
     assert DDPM.quadratic(50)[-1] == 800
-    np.testing.assert_array_equal(DDPM.uniform(4), [0, 250, 500, 750])
+    np.testing.assert_array_equal(DDPM.uniform(4), [249, 499, 749, 999])
+    np.testing.assert_array_equal(DDPM.uniform(3), [332, 665, 999])
+    np.testing.assert_array_equal(DDPM.uniform(1000), np.arange(1000))
     np.testing.assert_array_equal(DDPM.quadratic(10), np.floor(np.linspace(0, np.sqrt(800), 10) ** 2))
 
 
@@ -62,6 +76,20 @@ def test_preconditioning_is_the_noise_prediction_of_ddpm():
         np.testing.assert_allclose(scalings.skip * x_t + scalings.out * z, x, atol=1e-5 * max(1, sigma))
         x_vp = np.sqrt(DDPM.alpha_bars[n]) * x + np.sqrt(1 - DDPM.alpha_bars[n]) * z
         np.testing.assert_allclose(scalings.input * x_t, x_vp, rtol=FLOAT32_CANCELLING)
+
+
+@pytest.mark.parametrize("schedule", [DDPM, VPSchedule(2, 0.5, 0.9), VPSchedule(3, 0.5, 0.9)], ids=["1000", "2", "3"])
+def test_every_subsequence_reaches_the_noisy_end(schedule):
+    """From the smallest count on: in order, inside the schedule, and of two or more the first is still the lowest."""
+    for count in {1, 2, 3, min(50, schedule.times), schedule.times} & set(range(1, schedule.times + 1)):
+        for found, end in (
+            (schedule.quadratic(count), int(0.8 * schedule.times)),
+            (schedule.uniform(count), schedule.times - 1),
+        ):
+            assert len(found) == count
+            assert found[-1] == end
+            assert 0 <= found[0] <= (end if count == 1 else end / count)
+            assert np.all(np.diff(found) >= 0)
 
 
 # --- the samplers ---
@@ -172,6 +200,93 @@ def test_deterministic_ddim_is_eulers_solver(x64):
     np.testing.assert_allclose(found, euler(law.denoise, start * z, levels=levels), rtol=1e-9)
 
 
+def euler_rows(std, levels):
+    """Of deterministic Euler steps down these levels and to 0: each takes `x_t` to `D + (x_t - D) r / t`."""
+    for t, r in itertools.pairwise((*levels, 0.0)):
+        shrink = std**2 / (std**2 + t**2)
+        yield shrink + (1 - shrink) * r / t, 0.0
+
+
+FEW = VPSchedule(times=2, first=0.5, last=0.9)
+SMALLEST = {
+    "ddim, quadratic(1)": (
+        lambda law, z, key: ddim(law.denoise, z, times=DDPM.quadratic(1)),
+        lambda std: ddim_rows(std, DDPM, DDPM.quadratic(1), 0.0),
+    ),
+    "ddim, uniform(1)": (
+        lambda law, z, key: ddim(law.denoise, z, times=DDPM.uniform(1)),
+        lambda std: ddim_rows(std, DDPM, DDPM.uniform(1), 0.0),
+    ),
+    "ddim, uniform(2)": (
+        lambda law, z, key: ddim(law.denoise, z, times=DDPM.uniform(2)),
+        lambda std: ddim_rows(std, DDPM, DDPM.uniform(2), 0.0),
+    ),
+    "ancestral, two times": (
+        lambda law, z, key: ancestral(law.denoise, z, key=key, schedule=FEW, clip=None),
+        lambda std: ancestral_rows(std, FEW),
+    ),
+    "ddim, two times": (
+        lambda law, z, key: ddim(law.denoise, z, times=FEW.quadratic(1), schedule=FEW),
+        lambda std: ddim_rows(std, FEW, np.array([1]), 0.0),
+    ),
+    "euler, one level": (
+        lambda law, z, key: euler(law.denoise, z, levels=[80.0]),
+        lambda std: [(80.0, 0.0), *euler_rows(std, [80.0])],
+    ),
+    "euler, two levels": (
+        lambda law, z, key: euler(law.denoise, z, levels=karras_grid(2)[::-1]),
+        lambda std: [(80.0, 0.0), *euler_rows(std, [80.0, 0.002])],
+    ),
+    "heun, one level": (
+        lambda law, z, key: heun(law.denoise, z, levels=[80.0]),
+        lambda std: [(80.0, 0.0), *euler_rows(std, [80.0])],
+    ),
+    "one step": (
+        lambda law, z, key: one_step(lambda x_t, t: law.transport(x_t, t, 0.002), z),
+        lambda std: [(80 * np.hypot(std, 0.002) / np.hypot(std, 80), 0.0)],
+    ),
+    "multistep, one level found by a search": (
+        lambda law, z, key: multistep(
+            lambda x_t, t: law.transport(x_t, t, 0.002), z, search_levels(sum, karras_grid(2), 1), key=key
+        ),
+        lambda std: [(80 * np.hypot(std, 0.002) / np.hypot(std, 80), 0.0)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_the_smallest_count_of_every_sampler_is_exact(name, x64):
+    """A Gaussian's walk is affine, and its spread at the end is that of the printed formula: never the noise itself."""
+    walk, rows = SMALLEST[name]
+    law, count = Gaussian(jnp.zeros(2), jnp.array([0.5, 0.1])), 4000
+    z = jr.normal(KEY, (count, 2), jnp.float64)
+    samples = jax.vmap(lambda z, key: walk(law, z, key))(z, jr.split(jr.key(2), count))
+    exact = np.array([affine_std(rows(std)) for std in np.asarray(law.std)])
+    np.testing.assert_allclose(samples.std(0), exact, rtol=4 / np.sqrt(2 * count))
+    assert (exact < 0.6).all()
+
+
+SIGNAL = {
+    "ddim at the lowest time": lambda: ddim(LAW.denoise, jnp.zeros(2), times=np.array([0])),
+    "a schedule that ends early": lambda: ancestral(LAW.denoise, jnp.zeros(2), key=KEY, schedule=VPSchedule(2)),
+    "the lowest times": lambda: Ancestral(times=1)(untyped(LAW), jnp.zeros(2), key=KEY),
+    "a trajectory": lambda: DDIM((3,)).trajectory(LAW, jnp.zeros(2)),
+}
+
+
+@pytest.mark.parametrize("name", SIGNAL)
+def test_noise_does_not_stand_for_a_sample_of_mostly_signal(name):
+    """Such a walk would return its noise; from a noisy sample of that level it is right."""
+    with pytest.raises(ValueError, match="times: expected a walk from noise .* found 0.9.* from_level"):
+        SIGNAL[name]()
+
+
+def test_the_lowest_times_continue_a_noisy_sample():
+    x_t = jnp.array([0.3, -0.1])
+    found = Ancestral(clip=None).from_level(LAW, x_t, float(DDPM.sigmas[0]), key=KEY)
+    np.testing.assert_allclose(found, LAW.denoise(x_t, float(DDPM.sigmas[0])), rtol=FLOAT32_CANCELLING)
+
+
 ORDERS = {"ddim": 1, "euler": 1, "heun": 2}
 
 
@@ -260,7 +375,7 @@ BAD = {
     "times": (lambda: ddim(LAW.denoise, jnp.zeros(2), times=np.array([5, 3])), "times: expected ascending.*found"),
     "late": (lambda: ddim(LAW.denoise, jnp.zeros(2), times=np.array([5, 1000])), "0 .. 999, found"),
     "eta": (lambda: ddim(LAW.denoise, jnp.zeros(2), times=np.arange(3), eta=-1.0), "eta: expected.*found -1.0"),
-    "key": (lambda: ddim(LAW.denoise, jnp.zeros(2), times=np.arange(3), eta=1.0), "key: expected a key"),
+    "key": (lambda: ddim(LAW.denoise, jnp.zeros(2), times=DDPM.uniform(3), eta=1.0), "key: expected a key"),
     "clip": (lambda: ancestral(LAW.denoise, jnp.zeros(2), key=KEY, clip=0.0), "clip: expected.*found 0.0"),
     "betas": (lambda: VPSchedule(last=1.0), "last: expected.*found 1.0"),
     "order": (lambda: VPSchedule(first=0.5, last=0.1), "last: expected.*0.5, found 0.1"),

@@ -13,8 +13,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float
 
-from ._base.concrete import check_array, concrete
-from ._base.types import Denoiser, Level, Sample
+from ._base.concrete import as_array, check_array, concrete, in_line
+from ._base.types import Denoiser, Level, Levels, Sample
 
 _TOLERANCE = {"float32": 1e-6, "float64": 1e-9}
 
@@ -48,6 +48,7 @@ def solve_pf_ode(
         ValueError: a level known before tracing is not a finite number > 0, or the dtype is not supported.
         RuntimeError: the solver gave up (raised at run time, from inside `jit` too).
     """
+    x_t = jnp.asarray(x_t)
     check_array("t", t, positive=True)
     check_array("r", r, positive=True)
     levels = jnp.stack([jnp.asarray(t, x_t.dtype), jnp.asarray(r, x_t.dtype)])
@@ -57,8 +58,8 @@ def solve_pf_ode(
 
 def pf_ode_path(
     denoise: Denoiser,
-    x_t: Float[Array, "*shape"],
-    levels: Float[ArrayLike, "points"],
+    x_t: Sample,
+    levels: Levels,
     *,
     rtol: float | None = None,
     atol: float | None = None,
@@ -80,10 +81,11 @@ def pf_ode_path(
         ValueError: as in `solve_pf_ode`, or levels known before tracing are out of order.
         RuntimeError: the solver gave up (raised at run time, from inside `jit` too).
     """
+    x_t, levels = jnp.asarray(x_t), as_array(levels)
     check_array("levels", levels, positive=True)
     found = concrete(levels)
     if found is not None and not (found.size > 1 and (np.all(np.diff(found) < 0) or np.all(np.diff(found) > 0))):
-        raise ValueError(f"levels: expected two or more, strictly descending or ascending, found {found}")
+        raise ValueError(f"levels: expected two or more, strictly descending or ascending, found {in_line(found)}")
     levels = jnp.asarray(levels, x_t.dtype)
     where = f"pf_ode_path: from and to levels = {_show(None if found is None else found[[0, -1]])}"
     save = diffrax.SaveAt(ts=jnp.log(levels))

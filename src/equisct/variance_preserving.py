@@ -56,22 +56,29 @@ class VPSchedule(eqx.Module):
     def quadratic(self, count: int) -> Int[np.ndarray, " count"]:
         """DDIM's times for CIFAR-10: `floor(linspace(0, sqrt(0.8 times), count)^2)` (Song et al. 2021, appendix D).
 
-        As published, time 0 comes twice when there are many (50 of 1000 are 49 distinct times).
+        As in the authors' code they end at 0.8 of the times (of 1000: level 25), and time 0 comes twice when there are
+        many (50 of 1000 are 49 distinct times). That code gives time 0 for a count of 1, the least noisy one, from
+        which a walk that starts from noise ends in noise; here it is the last of the others, 0.8 of the times.
 
         Raises:
             ValueError: unless 1 <= `count` <= `times`.
         """
         self._check(count)
-        return np.floor(np.linspace(0, np.sqrt(0.8 * self.times), count) ** 2).astype(int)
+        low = 0.0 if count > 1 else np.sqrt(0.8 * self.times)
+        return np.floor(np.linspace(low, np.sqrt(0.8 * self.times), count) ** 2).astype(int)
 
     def uniform(self, count: int) -> Int[np.ndarray, " count"]:
-        """Times at equal strides, from 0: `0, s, 2 s, ...` with `s = floor(times / count)`.
+        """Times at equal strides that end at the last: `floor(times i / count) - 1` for i = 1 ... count.
+
+        Song et al. 2021 (appendix D) ask for `floor(c i)` with the last close to the end. Their code takes
+        `0, s, 2 s, ...`, which leaves out the noisy end: of 1000, two times would start at level 3.4 and one at 0.01.
+        These are the "trailing" times of Lin et al. 2024.
 
         Raises:
             ValueError: unless 1 <= `count` <= `times`.
         """
         self._check(count)
-        return np.arange(count) * (self.times // count)
+        return self.times * np.arange(1, count + 1) // count - 1
 
     def _check(self, count: int) -> None:
         if not 1 <= count <= self.times:

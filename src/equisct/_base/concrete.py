@@ -1,14 +1,31 @@
 """Values that can be checked before tracing: what is concrete, and what is still being traced."""
 
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.core import Tracer
+from jaxtyping import Float
 
-from .types import HostArray
+from .types import HostArray, Levels
 
 
 def concrete(value: object) -> HostArray | None:
     """The value as a host array, or None while JAX is tracing it (then it cannot be checked)."""
     return None if isinstance(value, Tracer) else np.asarray(value)
+
+
+def as_array(levels: Levels) -> Float[Array | np.ndarray, " points"]:
+    """Levels as one array: in float64 on the host unless some are being traced or on a device already."""
+    if isinstance(levels, Array | np.ndarray):
+        return levels
+    if any(isinstance(level, Tracer) for level in levels):
+        return jnp.stack([jnp.asarray(level, float) for level in levels])
+    return np.array(levels, np.float64)
+
+
+def in_line(values: object) -> str:
+    """Numbers in one line of a message: all of a few, the ends of many."""
+    return " ".join(np.array2string(np.asarray(values), threshold=8, edgeitems=3, precision=4).split())
 
 
 def check_array(name: str, value: object, *, positive: bool = False) -> None:

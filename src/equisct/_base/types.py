@@ -4,7 +4,7 @@ Notation: everything below `objectives` works on *one* sample; `jax.vmap` makes 
 level `sigma` (variance exploding: `x_t = x + sigma z`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -13,13 +13,16 @@ from jaxtyping import ArrayLike, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from .batch import Example
 
-Sample: TypeAlias = Float[Array, "*shape"]
-"""One sample of any shape; two `Sample`s in one signature have the same shape."""
+if TYPE_CHECKING:
+    Sample: TypeAlias = Float[Array, "*shape"]
+else:
+    Sample: TypeAlias = Float[Array | np.ndarray, "*shape"]
+"""One sample of any shape, of NumPy too; two `Sample`s in one signature have the same shape."""
 
 Batch: TypeAlias = PyTree[Shaped[Array | np.ndarray, "..."]]
 """A pytree of arrays of one first axis, the batch; what it holds is between data set and objective."""
 
-Examples: TypeAlias = Float[Array, "batch *shape"] | Example
+Examples: TypeAlias = Float[Array | np.ndarray, "batch *shape"] | Example
 """A batch of clean samples, with a condition or without."""
 
 Scalar: TypeAlias = Float[Array, ""]
@@ -34,6 +37,9 @@ else:
     Level: TypeAlias = Float[ArrayLike, ""] | int
     Step: TypeAlias = Int[ArrayLike, ""]
 """`Level`: a noise level sigma > 0. `Step`: the number of optimiser updates done so far."""
+
+Levels: TypeAlias = Sequence[Level] | Float[Array | np.ndarray, "points"]
+"""Noise levels in order: a list or tuple, or an array of JAX or NumPy."""
 
 Denoiser: TypeAlias = Callable[[Array, Level], Array]
 """`(x_t, sigma) -> sample`: a posterior mean or an endpoint; oracles, heads and users' functions alike."""

@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 
 from .._base.batch import Pair
+from .._base.explain import in_brief
 from .._base.files import as_path
 from ._files import FilePath, existing, printable, refused
 from .arrays import npz_members, read_array
@@ -38,6 +39,9 @@ class PairSet:
     samples: np.ndarray
     teacher: str
     name: str
+
+    def __repr__(self) -> str:
+        return in_brief(self)
 
     def __post_init__(self):
         for what, array in (("z", self.z), ("samples", self.samples)):

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
+from .._base.explain import in_brief
 from .errors import DataError, describe
 from .images import images_to_float
 
@@ -54,6 +55,9 @@ class ImageSet:
     name: str
     labels: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        return in_brief(self)
+
     def __post_init__(self):
         check_images(f"{self.name}: images", self.images)
         if self.labels is not None:
@@ -93,6 +97,9 @@ class VectorSet:
 
     points: np.ndarray
     name: str
+
+    def __repr__(self) -> str:
+        return in_brief(self)
 
     def __post_init__(self):
         check_points(f"{self.name}: points", self.points)

@@ -46,7 +46,11 @@ def pixels() -> FeatureNetwork:
 
 
 def extract(
-    network: FeatureNetwork, samples: Float[np.ndarray, "n *shape"], *, quantise: Quantise = "none", batch: int = 256
+    network: FeatureNetwork,
+    samples: Float[Array | np.ndarray, "n *shape"],
+    *,
+    quantise: Quantise = "none",
+    batch: int = 256,
 ) -> Extracted:
     """Features of all samples, `batch` at a time on the device, in one compilation.
 
@@ -59,6 +63,7 @@ def extract(
     Raises:
         ValueError: for no samples, or some that are not finite.
     """
+    samples = np.asarray(samples)
     bad = int(np.sum(~np.isfinite(samples).all(axis=tuple(range(1, samples.ndim)))))
     if not len(samples) or bad:
         raise ValueError(f"samples: expected one or more of finite numbers, found {len(samples)}, {bad} not finite")

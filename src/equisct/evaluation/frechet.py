@@ -4,7 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from jax import Array
 from jaxtyping import Float
+
+from .._base.concrete import in_line
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,12 +27,13 @@ class FeatureMoments:
     scatter: Float[np.ndarray, "d d"]
 
     @classmethod
-    def from_features(cls, features: Float[np.ndarray, "n d"]) -> "FeatureMoments":
+    def from_features(cls, features: Float[Array | np.ndarray, "n d"]) -> "FeatureMoments":
         """The moments of one batch.
 
         Raises:
             ValueError: for no rows, or numbers that are not finite.
         """
+        features = np.asarray(features)
         if not len(features) or not np.isfinite(features).all():
             bad = int(np.sum(~np.isfinite(features).all(1)))
             found = f"{features.shape}, {bad} not finite"
@@ -64,7 +68,7 @@ class FeatureMoments:
 
 
 def frechet_distance(
-    a: Float[np.ndarray, "n d"] | FeatureMoments, b: Float[np.ndarray, "m d"] | FeatureMoments
+    a: Float[Array | np.ndarray, "n d"] | FeatureMoments, b: Float[Array | np.ndarray, "m e"] | FeatureMoments
 ) -> float:
     """`|mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a^(1/2) C_b C_a^(1/2))^(1/2))`, in float64, >= 0.
 
@@ -90,8 +94,8 @@ def frechet_distance(
 
 
 def frechet_at_infinity(
-    data: Float[np.ndarray, "n d"] | FeatureMoments,
-    samples: Float[np.ndarray, "m d"],
+    data: Float[Array | np.ndarray, "n d"] | FeatureMoments,
+    samples: Float[Array | np.ndarray, "m e"],
     *,
     sizes: Sequence[int] | None = None,
     seed: int = 0,
@@ -109,16 +113,16 @@ def frechet_at_infinity(
     Raises:
         ValueError: for sizes below 2 or beyond the samples, or all equal; as `frechet_distance`.
     """
-    n = len(samples)
+    samples, n = np.asarray(samples), len(samples)
     chosen = np.linspace(max(n // 10, 2), n, 15).astype(int) if sizes is None else np.array(sizes)
     if len(np.unique(chosen)) < 2 or chosen.min() < 2 or chosen.max() > n:
-        raise ValueError(f"sizes: expected different numbers from 2 to the {n} samples, found {list(chosen)}")
+        raise ValueError(f"sizes: expected different numbers from 2 to the {n} samples, found {in_line(chosen)}")
     reference, draw = _moments("data", data), np.random.default_rng(seed)
     found = [frechet_distance(reference, samples[draw.permutation(n)[:size]]) for size in chosen]
     return float(np.polyfit(1 / chosen, found, 1)[1])
 
 
-def _moments(name: str, side: np.ndarray | FeatureMoments) -> FeatureMoments:
+def _moments(name: str, side: Array | np.ndarray | FeatureMoments) -> FeatureMoments:
     try:
         found = side if isinstance(side, FeatureMoments) else FeatureMoments.from_features(side)
         found.covariance  # noqa: B018  (of a single row there is none)

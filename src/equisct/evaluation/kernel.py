@@ -4,6 +4,7 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
+from jax import Array
 from jaxtyping import Float
 
 from .._base.check import check_at_least
@@ -19,12 +20,14 @@ class Estimate(NamedTuple):
     standard_error: float
 
 
-def kernel_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"], *, degree: int = 3) -> Estimate:
+def kernel_distance(
+    a: Float[Array | np.ndarray, "n d"], b: Float[Array | np.ndarray, "m e"], *, degree: int = 3
+) -> Estimate:
     """The squared maximum mean discrepancy by the kernel `(x . y / d + 1)^degree`: unbiased, so it may be below 0.
 
     All pairs are used, not random subsets of 1,000 as elsewhere: the expectation is the same, the spread smaller, and
-    nothing is random. The standard error is that of a U-statistic to leading order, from the means of its rows; where
-    both sets are of one law it is too small, as the next order rules there.
+    nothing is random. The standard error is that of a U-statistic to leading order, from the means of its rows. Where
+    both sets are of one law that order vanishes, and the rows' own noise makes it too large, by about sqrt(2).
 
     Args:
         a: features of the first set, at least two rows.
@@ -35,6 +38,7 @@ def kernel_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"], *,
         ValueError: for fewer than two rows, another number of columns, or numbers that are not finite.
     """
     check_at_least("degree", degree, 1)
+    a, b = np.asarray(a), np.asarray(b)
     for name, features in (("a", a), ("b", b)):
         if len(features) < 2 or features.shape[1] != a.shape[1] or not np.isfinite(features).all():
             expected = f"two or more rows of {a.shape[1]} finite features"

@@ -60,11 +60,16 @@ def measure(samples: Extracted, reference: Reference, metrics: Sequence[str]) ->
     Raises:
         ValueError: for an unknown name, or samples that a metric refuses; names it.
     """
+    reference.check_width(samples.features)
     figures: dict[str, float] = {}
     for name in metrics:
         if name not in METRICS:
             raise ValueError(f"metrics: expected some of {', '.join(METRICS)}, found {name}")
-        figures |= METRICS[name](samples, reference)
+        try:
+            figures |= METRICS[name](samples, reference)
+        except ValueError as error:
+            step = "measure more samples (n), or leave this one out of metrics"
+            raise ValueError(f"metrics: {name}: {error}; {step}") from None
     public = reference.network.startswith("inception-2015")
     return {NAMES_IN_INCEPTION.get(name, name) if public else name: value for name, value in figures.items()}
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from jax import Array
 from jaxtyping import Float, Int
 
 BLOCK = 1024
@@ -12,7 +13,7 @@ BLOCK = 1024
 EXACT = 10**7
 """Differences up to which they are taken one by one; beyond, squares come from products, which round."""
 
-Rows = Float[np.ndarray, "n d"]
+Rows = Float[Array | np.ndarray, "n d"]
 
 
 class PrecisionRecall(NamedTuple):
@@ -37,7 +38,7 @@ class Neighbours(NamedTuple):
     next_distance: Float[np.ndarray, " m"]
 
 
-def precision_recall(data: Rows, samples: Float[np.ndarray, "m d"], *, k: int = 3) -> PrecisionRecall:
+def precision_recall(data: Rows, samples: Float[Array | np.ndarray, "m e"], *, k: int = 3) -> PrecisionRecall:
     """Whether each sample lies in the ball of a datum's k-th neighbour among the data, and the other way round.
 
     Kynkäänniemi et al. 2019.
@@ -50,7 +51,7 @@ def precision_recall(data: Rows, samples: Float[np.ndarray, "m d"], *, k: int = 
     Raises:
         ValueError: unless there are more than `k` rows in both, and `k` >= 1; for numbers that are not finite.
     """
-    _check(data, samples, {"data": k, "samples": k}, k)
+    data, samples = _checked(data, samples, {"data": k, "samples": k}, k)
     of_data, of_samples = _radii(data, k), _radii(samples, k)
     precise, recalled = 0, np.zeros(len(data), bool)
     for rows, squares in _squares(samples, data):
@@ -59,7 +60,7 @@ def precision_recall(data: Rows, samples: Float[np.ndarray, "m d"], *, k: int = 
     return PrecisionRecall(precise / len(samples), float(recalled.mean()))
 
 
-def density_coverage(data: Rows, samples: Float[np.ndarray, "m d"], *, k: int = 5) -> DensityCoverage:
+def density_coverage(data: Rows, samples: Float[Array | np.ndarray, "m e"], *, k: int = 5) -> DensityCoverage:
     """How many balls of data each sample lies in, by `k`, and how many balls of data hold a sample (Naeem et al. 2020).
 
     Unlike precision and recall, one far datum with its large ball does little.
@@ -72,7 +73,7 @@ def density_coverage(data: Rows, samples: Float[np.ndarray, "m d"], *, k: int = 
     Raises:
         ValueError: unless there are more than `k` >= 1 data and a sample; for numbers that are not finite.
     """
-    _check(data, samples, {"data": k, "samples": 0}, k)
+    data, samples = _checked(data, samples, {"data": k, "samples": 0}, k)
     radii, inside, covered = _radii(data, k), 0, np.zeros(len(data), bool)
     for _, squares in _squares(samples, data):
         hits = squares < radii
@@ -81,7 +82,7 @@ def density_coverage(data: Rows, samples: Float[np.ndarray, "m d"], *, k: int = 
     return DensityCoverage(inside / (k * len(samples)), float(covered.mean()))
 
 
-def nearest(data: Rows, samples: Float[np.ndarray, "m d"]) -> Neighbours:
+def nearest(data: Rows, samples: Float[Array | np.ndarray, "m e"]) -> Neighbours:
     """The nearest data of each sample, by Euclidean distance.
 
     Args:
@@ -91,7 +92,7 @@ def nearest(data: Rows, samples: Float[np.ndarray, "m d"]) -> Neighbours:
     Raises:
         ValueError: for fewer; for numbers that are not finite.
     """
-    _check(data, samples, {"data": 1, "samples": 0}, 1)
+    data, samples = _checked(data, samples, {"data": 1, "samples": 0}, 1)
     blocks = []
     for _, squares in _squares(samples, data):
         two = np.argpartition(squares, 1, axis=1)[:, :2]  # in order: what stands before place 1 is not larger
@@ -116,11 +117,15 @@ def memorised_share(found: Neighbours, *, ratio: float = 1 / 3) -> float:
     return float((found.distance < ratio * found.next_distance).mean())
 
 
-def _check(data: np.ndarray, samples: np.ndarray, least: dict[str, int], k: int) -> None:
+def _checked(
+    data: Array | np.ndarray, samples: Array | np.ndarray, least: dict[str, int], k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    data, samples = np.asarray(data), np.asarray(samples)
     for name, rows in (("data", data), ("samples", samples)):
         if k < 1 or len(rows) <= least[name] or rows.shape[1] != data.shape[1] or not np.isfinite(rows).all():
             expected = f"more than {least[name]} rows of {data.shape[1]} finite features and k >= 1"
             raise ValueError(f"{name}: expected {expected}, found {rows.shape} and {k}")
+    return data, samples
 
 
 def _radii(features: np.ndarray, k: int) -> np.ndarray:

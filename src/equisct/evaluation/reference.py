@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 
+from .._base.explain import in_brief
 from .._base.files import as_path, atomic_write
 from .features import FeatureNetwork
 
@@ -32,6 +33,9 @@ class Reference:
     weights: str
     features: np.ndarray
 
+    def __repr__(self) -> str:
+        return in_brief(self)
+
     def __post_init__(self):
         found = self.features
         if found.dtype != np.float32 or found.ndim != 2 or len(found) < 2 or not np.isfinite(found).all():
@@ -49,6 +53,15 @@ class Reference:
             raise ValueError(
                 f"ref: expected features of {network.name} ({network.weights[:12]}), "
                 f"found those of {self.network} ({self.weights[:12]})"
+            )
+
+    def check_width(self, features: np.ndarray) -> None:
+        """Raises `ValueError` unless these features are as many as the reference's: samples of one shape."""
+        width, found = self.features.shape[1], features.shape[1]
+        if width != found:
+            shapes = "samples of the same shape and channels as the reference's"
+            raise ValueError(
+                f"ref: expected {shapes}, {width} features of {self.network} from {self.data}, found {found} features"
             )
 
 

@@ -4,7 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jax import Array
 from jaxtyping import Float
+
+from .._base.concrete import in_line
 
 
 class Spread(NamedTuple):
@@ -23,7 +26,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def spread(values: Sequence[float] | Float[np.ndarray, " n"]) -> Spread:
+def spread(values: Sequence[float] | Float[Array | np.ndarray, " n"]) -> Spread:
     """Of several seeds: their mean and standard deviation (n - 1), never the best of them.
 
     Raises:
@@ -31,13 +34,13 @@ def spread(values: Sequence[float] | Float[np.ndarray, " n"]) -> Spread:
     """
     found = np.asarray(values, np.float64)
     if not found.size or not np.isfinite(found).all():
-        raise ValueError(f"values: expected one or more finite numbers, found {list(found)}")
+        raise ValueError(f"values: expected one or more finite numbers, found {in_line(found)}")
     return Spread(float(found.mean()), float(found.std(ddof=1)) if found.size > 1 else float("nan"), found.size)
 
 
 def bootstrap(
     statistic: Callable[[Float[np.ndarray, "n d"]], float],
-    rows: Float[np.ndarray, "n d"],
+    rows: Float[Array | np.ndarray, "n d"],
     *,
     resamples: int = 200,
     level: float = 0.95,
@@ -60,7 +63,7 @@ def bootstrap(
     """
     if resamples < 2 or not 0 < level < 1:
         raise ValueError(f"resamples, level: expected >= 2 and in (0, 1), found {resamples} and {level}")
-    draw = np.random.default_rng(seed)
+    rows, draw = np.asarray(rows), np.random.default_rng(seed)
     value = float(statistic(rows))
     found = [float(statistic(rows[draw.integers(len(rows), size=len(rows))])) for _ in range(resamples)]
     upper, lower = np.quantile(found, [(1 + level) / 2, (1 - level) / 2])

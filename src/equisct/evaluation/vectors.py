@@ -1,15 +1,16 @@
 """Distances of samples that are vectors, in their own space: sliced Wasserstein and energy distance."""
 
 import numpy as np
+from jax import Array
 from jaxtyping import Float
 
 BLOCK = 256
 """Rows of each set whose distances are held at a time: they fit into a cache."""
 
+Rows = Float[Array | np.ndarray, "n d"]
 
-def sliced_wasserstein(
-    a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"], *, directions: int = 256, seed: int = 0
-) -> float:
+
+def sliced_wasserstein(a: Rows, b: Float[Array | np.ndarray, "m e"], *, directions: int = 256, seed: int = 0) -> float:
     """The root of the mean squared 2-Wasserstein distance of projections onto random directions (Bonneel et al. 2015).
 
     In one dimension it is the 2-Wasserstein distance itself: sorted values, or quantile functions where the sets are of
@@ -24,7 +25,7 @@ def sliced_wasserstein(
     Raises:
         ValueError: for empty sets, another number of columns, no directions, or numbers that are not finite.
     """
-    _check(a, b)
+    a, b = _checked(a, b)
     if directions < 1:
         raise ValueError(f"directions: expected one or more, found {directions}")
     axes = np.random.default_rng(seed).normal(size=(a.shape[1], directions))
@@ -38,7 +39,7 @@ def sliced_wasserstein(
     return float(np.sqrt((widths[:, None] * np.square(gap)).sum(0).mean()))
 
 
-def energy_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
+def energy_distance(a: Rows, b: Float[Array | np.ndarray, "m e"]) -> float:
     """`2 E|x - y| - E|x - x'| - E|y - y'|`: unbiased, so it may be below 0 (Székely & Rizzo 2013).
 
     Args:
@@ -48,17 +49,19 @@ def energy_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) ->
     Raises:
         ValueError: for fewer than two rows, another number of columns, or numbers that are not finite.
     """
-    _check(a, b, least=2)
+    a, b = _checked(a, b, least=2)
     n, m = len(a), len(b)
     own = _within(a) / (n * (n - 1)) + _within(b) / (m * (m - 1))
     return float(2 * _total(a, b) / (n * m) - own)
 
 
-def _check(a: np.ndarray, b: np.ndarray, least: int = 1) -> None:
+def _checked(a: Array | np.ndarray, b: Array | np.ndarray, least: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    a, b = np.asarray(a), np.asarray(b)
     for name, rows in (("a", a), ("b", b)):
         if len(rows) < least or rows.shape[1] != a.shape[1] or not np.isfinite(rows).all():
             expected = f"{least} or more rows of {a.shape[1]} finite numbers"
             raise ValueError(f"{name}: expected {expected}, found {rows.shape}")
+    return a, b
 
 
 def _within(a: np.ndarray) -> float:

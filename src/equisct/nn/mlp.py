@@ -8,13 +8,14 @@ from jax import Array
 from jaxtyping import Float
 
 from .._base.tree import count, in_short
-from .._base.types import Key, Level
+from .._base.types import Key, Level, Sample
 from .embedding import FourierEmbedding, Mapping
-from .interface import TorsoOutput
+from .interface import TorsoOutput, check_axes
 from .layers import SMALL, LayerNorm, Linear
 
 
 def _check_size(name: str, found: Array, size: int, *, of: str = "size") -> None:
+    check_axes(found.shape, (size,))
     if found.shape != (size,):
         raise ValueError(f"{name}: expected shape ({size},), the network's {of}, found {found.shape}")
 
@@ -46,6 +47,7 @@ class TorsoMLP(eqx.Module):
 
     Raises:
         ValueError: when called on a vector of another size.
+        TypeError: when called on a batch; use `jax.vmap`.
     """
 
     mapping: Mapping
@@ -63,7 +65,7 @@ class TorsoMLP(eqx.Module):
         """Printed in one line; its parts print whole, `print(torso.trunk)`."""
         return in_short(self, f"size {self.out.bias.size}, {count(self):,} parameters")
 
-    def __call__(self, x: Float[Array, " size"], c_noise: Level, *, key: Key | None = None) -> TorsoOutput:
+    def __call__(self, x: Sample, c_noise: Level, *, key: Key | None = None) -> TorsoOutput:
         _check_size("x", x, self.out.bias.size)
         embedding = self.mapping(c_noise)
         features = self.trunk(x, jax.nn.silu(embedding))
@@ -108,8 +110,8 @@ class HeadMLP(eqx.Module):
 
     def __call__(
         self,
-        x: Float[Array, " size"],
-        endpoint: Float[Array, " size"],
+        x: Sample,
+        endpoint: Sample,
         features: Float[Array, " torso_width"],
         embedding: Float[Array, " torso_width"],
         c_noise: Level,

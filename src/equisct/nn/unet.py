@@ -11,10 +11,10 @@ from jaxtyping import Float
 
 from .._base.check import check_fraction
 from .._base.tree import count, in_short
-from .._base.types import Key, Level
+from .._base.types import Key, Level, Sample
 from .blocks import SKIP_SCALE, ConvResample, PyramidDown, ResidualBlock
 from .embedding import Mapping
-from .interface import TorsoOutput
+from .interface import TorsoOutput, check_axes
 from .layers import SMALL, Conv, GroupNorm
 from .resampling import Taps
 
@@ -200,7 +200,7 @@ class SongUNet(eqx.Module):
 
     def __call__(
         self,
-        x: Float[Array, "c_in h w"],
+        x: Sample,
         c_noise: Level,
         *,
         augment_labels: Float[Array, " augment_labels"] | None = None,
@@ -220,6 +220,9 @@ class SongUNet(eqx.Module):
 
     def _check_image(self, shape: tuple[int, ...]) -> None:
         channels, divisor = self.body.stem.weight.shape[2], 2 ** (len(self.body.encoder) - 1)
+        check_axes(shape, (channels, "h", "w"))
         if shape[0] != channels or shape[1] % divisor or shape[2] % divisor:
             sides = f", h and w multiples of {divisor}" if divisor > 1 else ""
-            raise ValueError(f"x: expected shape ({channels}, h, w){sides}, found {shape}")
+            turned = shape[2] == channels != shape[0]
+            step = "; channels come first here: jax.numpy.moveaxis(x, -1, -3)" if turned else ""
+            raise ValueError(f"x: expected shape ({channels}, h, w){sides}, found {shape}{step}")

@@ -10,6 +10,7 @@ from jaxtyping import Float, PyTree
 from .._base.batch import as_example, given
 from .._base.check import check_levels
 from .._base.defaults import EDM_LAW_MEAN, EDM_LAW_STD, SIGMA_DATA, SIGMA_MAX, SIGMA_MIN
+from .._base.explain import show
 from .._base.random import draw_normal
 from .._base.tree import cut
 from .._base.types import Denoiser, Examples, Key, Level, Sample, Scalar, Step
@@ -72,6 +73,12 @@ class Denoising(AbstractSplitObjective):
         if self.target is not None and self.augment is not None:
             raise ValueError("target: expected none with an augmentation, which it does not know of, found both")
 
+    def check(self, model: PyTree) -> None:
+        """Raises `TypeError` if the model is no callable."""
+        if not callable(model):
+            expected = "a callable (x_t, sigma, *, key=None), such as a DenoisingModel"
+            raise TypeError(f"model: expected {expected}, found {show(model)}")
+
     def draw(self, batch: Examples, step: Step, *, key: Key) -> NoisedSample:
         """The noise, level and model key of every sample (a batched `NoisedSample`)."""
         del step
@@ -88,6 +95,7 @@ class Denoising(AbstractSplitObjective):
 
     def sample_losses(self, model: PyTree, draws: NoisedSample) -> dict[str, SampleLoss]:
         """The losses of a batch of draws, sample by sample."""
+        self.check(model)
 
         def loss(draw: NoisedSample) -> Scalar:
             told = given(draw.condition)

@@ -73,7 +73,8 @@ class Terms(eqx.Module):
 
 def bin_edges(sigma_min: Level, sigma_max: Level) -> Float[Array, " edges"]:
     """The edges of eight bins between two levels, equally wide in ln sigma; ascending."""
-    return jnp.geomspace(sigma_min, sigma_max, BINS + 1)
+    edges = jnp.geomspace(sigma_min, sigma_max, BINS + 1)
+    return edges.at[0].set(sigma_min).at[-1].set(sigma_max)  # which rounding would miss
 
 
 class SampleLoss(eqx.Module):
@@ -160,6 +161,13 @@ class AbstractSplitObjective(eqx.Module):
     @abc.abstractmethod
     def reduce(self, losses: PyTree) -> Terms:
         """See `SplitObjective`."""
+
+    def __hash__(self) -> int:
+        try:
+            return hash(tuple(jax.tree.leaves(self)))
+        except TypeError:
+            expected = "jax.jit expects a function without arrays, found one that holds tables of levels"
+            raise TypeError(f"objective: {expected}; use equinox.filter_jit(objective)") from None
 
     def __call__(self, model: PyTree, batch: Batch, step: Step, *, key: Key) -> tuple[Scalar, PyTree]:
         terms = self.reduce(self.sample_losses(model, self.draw(batch, step, key=key)))

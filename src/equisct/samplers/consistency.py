@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jax import Array
-from jaxtyping import Float, PyTree
+from jaxtyping import PyTree
 
 from .._base.check import check_positive
 from .._base.concrete import concrete
 from .._base.defaults import SIGMA_MAX, SIGMA_MIN
-from .._base.types import Denoiser, Key, Level, Sample, Scalar
-from .interface import AbstractLevelSampler, Walk, check_descending, descending_levels
+from .._base.types import Denoiser, Key, Level, Levels, Sample, Scalar
+from .interface import AbstractLevelSampler, Walk, descending_levels, level_array, method_of
 
 Renoise: TypeAlias = Callable[[Level, Level], Array]
 """`(tau, sigma_min) -> scaling` of the noise that lifts a sample at level `sigma_min` to level `tau`."""
@@ -36,13 +36,13 @@ def renoise_full(tau: Level, sigma_min: Level) -> Scalar:
 
 def one_step(endpoint: Denoiser, z: Sample, *, sigma_max: float = SIGMA_MAX) -> Sample:
     """`endpoint(sigma_max z, sigma_max)`: one evaluation."""
-    return endpoint(sigma_max * z, sigma_max)
+    return endpoint(sigma_max * jnp.asarray(z), sigma_max)
 
 
 def multistep(
     endpoint: Denoiser,
     z: Sample,
-    levels: Float[Array | np.ndarray, "steps"],
+    levels: Levels,
     *,
     key: Key,
     sigma_min: float = SIGMA_MIN,
@@ -63,9 +63,10 @@ def multistep(
     Raises:
         ValueError: levels known before tracing are out of order or below `sigma_min`; `clip` <= 0.
     """
-    _check(levels, sigma_min, clip)
-    levels = jnp.asarray(levels, jnp.promote_types(z.dtype, jnp.float32))
-    return _jump(endpoint, levels[0] * z, levels, key, sigma_min, renoise, clip)[0]
+    z, known = jnp.asarray(z), level_array(levels)
+    _check(known, sigma_min, clip)
+    grid = jnp.asarray(known).astype(jnp.promote_types(z.dtype, jnp.float32))
+    return _jump(endpoint, grid[0] * z, grid, key, sigma_min, renoise, clip)[0]
 
 
 def _jump(
@@ -116,11 +117,10 @@ class Multistep(AbstractLevelSampler):
         if len(self.levels) > 1 and key is None:
             raise ValueError(f"key: expected a key for the fresh noise of {len(self.levels)} levels, found None")
         levels = jnp.asarray(self.levels, jnp.promote_types(x_t.dtype, jnp.float32))
-        return _jump(model.endpoint, x_t, levels, key, self.sigma_min, self.renoise, self.clip)
+        return _jump(method_of(model, "endpoint"), x_t, levels, key, self.sigma_min, self.renoise, self.clip)
 
 
 def _check(levels: Array | np.ndarray, sigma_min: float, clip: float | None) -> None:
-    check_descending(levels)
     if clip is not None:
         check_positive("clip", clip)
     found = concrete(levels)

@@ -2,7 +2,6 @@
 
 import abc
 import dataclasses
-from collections.abc import Sequence
 from typing import TypeAlias
 
 import equinox as eqx
@@ -13,11 +12,28 @@ from jax import Array
 from jaxtyping import Float, PyTree
 
 from .._base.check import check_positive
-from .._base.concrete import check_array, concrete
-from .._base.types import Key, Sample
+from .._base.concrete import as_array, check_array, concrete, in_line
+from .._base.explain import show
+from .._base.tree import in_short
+from .._base.types import Denoiser, Key, Levels, Sample
 
 Walk: TypeAlias = tuple[Array, PyTree]
 """The sample, and the noisy samples that were evaluated on the way, in stacks or alone: complete if they are kept."""
+
+
+def method_of(model: PyTree, name: str) -> Denoiser:
+    """What a sampler asks.
+
+    Raises:
+        TypeError: if the model has no such method.
+    """
+    found = getattr(model, name, None)
+    if found is None:
+        raise TypeError(
+            f"model: expected one with a method {name}, found {show(model)}; a function alone is sampled "
+            f"from by a function of this sampler's name"
+        )
+    return found
 
 
 class AbstractSampler(eqx.Module):
@@ -49,16 +65,16 @@ class AbstractSampler(eqx.Module):
         """From the first level to the sample."""
 
     def __call__(self, model: PyTree, z: Sample, *, key: Key | None = None) -> Sample:
-        return self.walk(model, self.begin(z), key, keep=False)[0]
+        return self.walk(model, self.begin(jnp.asarray(z)), key, keep=False)[0]
 
     def from_level(self, model: PyTree, x_t: Sample, sigma: float, *, key: Key | None = None) -> Sample:
         """The sample to which the walk leads from `x_t` at level `sigma`, known before tracing."""
         rest = self.below(sigma)
-        return rest.walk(model, rest.enter(x_t), key, keep=False)[0]
+        return rest.walk(model, rest.enter(jnp.asarray(x_t)), key, keep=False)[0]
 
     def trajectory(self, model: PyTree, z: Sample, *, key: Key | None = None) -> Float[Array, "points *shape"]:
         """The noisy sample `x_t` at each level, then the sample."""
-        x, path = self.walk(model, self.begin(z), key, keep=True)
+        x, path = self.walk(model, self.begin(jnp.asarray(z)), key, keep=True)
         return jnp.concatenate([step if step.ndim > x.ndim else step[None] for step in (*jax.tree.leaves(path), x)])
 
 
@@ -66,6 +82,10 @@ class AbstractLevelSampler(AbstractSampler):
     """A sampler that goes down a list of levels."""
 
     levels: eqx.AbstractVar[tuple[float, ...]]
+
+    def __pdoc__(self, **settings: object) -> object:
+        """Printed in one line; the levels print whole, `print(sampler.levels)`."""
+        return in_short(self, f"{len(self.levels)} levels, {self.levels[0]:g} to {self.levels[-1]:g}")
 
     def below(self, sigma: float) -> "AbstractSampler":
         """See `AbstractSampler`."""
@@ -83,11 +103,19 @@ def check_descending(levels: object) -> None:
     check_array("levels", levels, positive=True)
     found = concrete(levels)
     if found is not None and not np.all(np.diff(found) < 0):
-        raise ValueError(f"levels: expected strictly descending levels, found {found}")
+        step = "; turn them round, levels[::-1]" if np.all(np.diff(found) > 0) else ""
+        raise ValueError(f"levels: expected strictly descending levels, found {in_line(found)}{step}")
 
 
-def descending_levels(levels: Sequence[float] | Float[Array | np.ndarray, "points"]) -> tuple[float, ...]:
+def descending_levels(levels: Levels) -> tuple[float, ...]:
     """Levels as numbers, checked."""
     found = np.asarray(levels, np.float64)
     check_descending(found)
     return tuple(map(float, found))
+
+
+def level_array(levels: Levels) -> Float[Array | np.ndarray, " points"]:
+    """Levels as an array, checked if they are known before tracing."""
+    found = as_array(levels)
+    check_descending(found)
+    return found

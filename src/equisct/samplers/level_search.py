@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .._base.check import check_at_least
+from .._base.concrete import in_line
 
 
 def search_levels(
@@ -29,7 +30,7 @@ def search_levels(
         ValueError: for a grid out of order, a count outside its range, or an objective that gives NaN.
     """
     if len(grid) < 2 or np.any(np.diff(grid) <= 0) or grid[0] <= 0:
-        raise ValueError(f"grid: expected two or more ascending levels > 0, found {grid}")
+        raise ValueError(f"grid: expected two or more ascending levels > 0, found {in_line(grid)}")
     check_at_least("count", count, 1)
     if count > len(grid) - 1:
         raise ValueError(f"count: expected at most {len(grid) - 1} levels of a grid of {len(grid)}, found {count}")

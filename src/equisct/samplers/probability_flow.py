@@ -12,16 +12,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 from jax import Array
-from jaxtyping import ArrayLike, Float, PyTree
+from jaxtyping import PyTree
 
 from .._base.check import check_at_least
 from .._base.defaults import KARRAS_POINTS
-from .._base.types import Denoiser, Key, Sample, Scalar
+from .._base.types import Denoiser, Key, Levels, Sample, Scalar
 from ..diffusion import euler_step, heun_step, pf_drift
 from ..discretization import karras_grid
-from .interface import AbstractLevelSampler, Walk, check_descending, descending_levels
+from .interface import AbstractLevelSampler, Walk, descending_levels, level_array, method_of
 
 EDM_LEVELS = descending_levels(karras_grid(KARRAS_POINTS)[::-1])
 
@@ -53,7 +52,7 @@ def heun(
     denoise: Denoiser,
     z: Sample,
     *,
-    levels: Float[ArrayLike, "points"] | None = None,
+    levels: Levels | None = None,
     churn: Churn | None = None,
     key: Key | None = None,
 ) -> Sample:
@@ -76,7 +75,7 @@ def euler(
     denoise: Denoiser,
     z: Sample,
     *,
-    levels: Float[ArrayLike, "points"] | None = None,
+    levels: Levels | None = None,
     churn: Churn | None = None,
     key: Key | None = None,
 ) -> Sample:
@@ -92,11 +91,11 @@ Step = Callable[[Denoiser, Array, Array, Array], Array]
 
 
 def _solve(
-    step: Step, denoise: Denoiser, z: Array, levels: ArrayLike | None, churn: Churn | None, key: Key | None
+    step: Step, denoise: Denoiser, z: Sample, levels: Levels | None, churn: Churn | None, key: Key | None
 ) -> Array:
-    levels = np.array(EDM_LEVELS) if levels is None else levels
-    check_descending(levels)
-    grid = jnp.asarray(levels).astype(jnp.promote_types(z.dtype, jnp.float32))
+    z = jnp.asarray(z)
+    grid = jnp.asarray(level_array(EDM_LEVELS if levels is None else levels))
+    grid = grid.astype(jnp.promote_types(z.dtype, jnp.float32))
     return _walk(step, denoise, grid[0] * z, grid, churn, key, keep=False)[0]
 
 
@@ -152,7 +151,7 @@ class AbstractSolver(AbstractLevelSampler):
             ValueError: for churn without a key.
         """
         grid = jnp.asarray(self.levels, jnp.promote_types(x_t.dtype, jnp.float32))
-        return _walk(self.step, model.denoise, x_t, grid, self.churn, key, keep=keep)
+        return _walk(self.step, method_of(model, "denoise"), x_t, grid, self.churn, key, keep=keep)
 
 
 class Heun(AbstractSolver):

@@ -16,9 +16,11 @@ from jax import Array
 from jaxtyping import Int, PyTree
 
 from .._base.check import check_at_least, check_positive
+from .._base.concrete import in_line
+from .._base.tree import in_short
 from .._base.types import Denoiser, Key, Sample
 from ..variance_preserving import VPSchedule
-from .interface import AbstractSampler, Walk
+from .interface import AbstractSampler, Walk, method_of
 
 Table = dict[str, np.ndarray]
 """Coefficients of a walk, one row per time, ascending; in float64."""
@@ -37,9 +39,19 @@ def ancestral(
         clip: clamps each denoised estimate to [-clip, clip], as DDPM does with images; None does not.
 
     Raises:
-        ValueError: unless `clip` is None or a finite number > 0.
+        ValueError: unless `clip` is None or a finite number > 0; if the schedule ends with more signal than noise.
     """
     return Ancestral(schedule or VPSchedule(), clip)(SimpleNamespace(denoise=denoise), z, key=key)
+
+
+def _starts_from_noise(alpha_bar: float) -> None:
+    """Raises `ValueError` unless unit noise can stand for a sample of this share of the signal's variance."""
+    if alpha_bar > 0.5:
+        raise ValueError(
+            f"times: expected a walk from noise to start where there is more noise than signal, found {alpha_bar:.4g} "
+            "of the signal's variance left there: add later times, take a schedule with larger variances, or "
+            "continue a noisy sample with from_level"
+        )
 
 
 Mean = Callable[[dict[str, Array], Array, Array, Array], Array]
@@ -100,6 +112,15 @@ class Ancestral(AbstractSampler):
             raise ValueError(f"sigma: expected one of the schedule's levels, such as {sigmas[time]:g}, found {sigma}")
         return Ancestral(self.schedule, self.clip, time + 1)
 
+    def begin(self, z: Sample) -> Sample:
+        """See `AbstractSampler`.
+
+        Raises:
+            ValueError: if the last time has more signal than noise.
+        """
+        _starts_from_noise(self.schedule.alpha_bars[: self.times][-1])
+        return z
+
     def enter(self, x_t: Sample) -> Sample:
         """See `AbstractSampler`."""
         return x_t * float(np.sqrt(self.schedule.alpha_bars[: self.times][-1]))
@@ -131,7 +152,7 @@ class Ancestral(AbstractSampler):
             denoised = denoised if self.clip is None else jnp.clip(denoised, -self.clip, self.clip)
             return row["of_denoised"] * denoised + row["of_x"] * x_vp
 
-        return _walk(model.denoise, x_t, self.table(), mean, key, keep=keep)
+        return _walk(method_of(model, "denoise"), x_t, self.table(), mean, key, keep=keep)
 
 
 def ddim(
@@ -157,7 +178,8 @@ def ddim(
         schedule: by default DDPM's 1000 times.
 
     Raises:
-        ValueError: `times` out of order or outside the schedule; `eta` < 0; `eta` > 0 without a key.
+        ValueError: `times` out of order, outside the schedule, or the last of them with more signal than noise; `eta`
+            < 0; `eta` > 0 without a key.
     """
     return DDIM(times, eta, schedule or VPSchedule())(SimpleNamespace(denoise=denoise), z, key=key)
 
@@ -189,8 +211,13 @@ class DDIM(AbstractSampler):
         if len(times) + (self.sigma is not None) == 0 or (
             len(times) and (np.any(np.diff(times) < 0) or times[0] < 0 or times[-1] > most)
         ):
-            raise ValueError(f"times: expected ascending numbers in 0 .. {most}, found {times}")
+            raise ValueError(f"times: expected ascending numbers in 0 .. {most}, found {in_line(times)}")
         self.table()
+
+    def __pdoc__(self, **settings: object) -> object:
+        """Printed in one line; the times print whole, `print(sampler.times)`."""
+        ends = f", {self.times[0]} to {self.times[-1]}" if self.times else ""
+        return in_short(self, f"{len(self.times)} times{ends}, eta {self.eta:g}")
 
     @property
     def name(self) -> str:
@@ -227,6 +254,15 @@ class DDIM(AbstractSampler):
         rest = [time for time in self.times if self.schedule.sigmas[time] < sigma]
         return DDIM(tuple(rest), self.eta, self.schedule, float(sigma))
 
+    def begin(self, z: Sample) -> Sample:
+        """See `AbstractSampler`.
+
+        Raises:
+            ValueError: if the last of `times` has more signal than noise.
+        """
+        _starts_from_noise(1 / self.table()["scale"][-1] ** 2)
+        return z
+
     def enter(self, x_t: Sample) -> Sample:
         """See `AbstractSampler`."""
         return x_t / float(self.table()["scale"][-1])
@@ -244,4 +280,4 @@ class DDIM(AbstractSampler):
             del x_vp
             return row["of_denoised"] * denoised + row["of_noise"] * (x_t - denoised) / row["sigma"]
 
-        return _walk(model.denoise, x_t, self.table(), mean, None if self.eta == 0 else key, keep=keep)
+        return _walk(method_of(model, "denoise"), x_t, self.table(), mean, None if self.eta == 0 else key, keep=keep)

@@ -50,7 +50,9 @@ def coefficients(
 ) -> Float64[np.ndarray, " stored"]:
     """The combination of stored averages nearest to `target` after `steps` updates: least squares over the profiles.
 
-    The coefficients sum to 1, so that what all snapshots have in common is kept exactly.
+    The coefficients sum to 1, a constraint of the fit, so that what all snapshots have in common is kept exactly. EDM2
+    (Karras et al. 2024) solves without the constraint and divides the result by its sum; where the residual is small
+    both agree.
 
     Args:
         stored: each stored average with the number of updates after which it was stored.

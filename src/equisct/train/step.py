@@ -1,12 +1,16 @@
 """One optimiser update: a single jitted function that donates the state and is compiled once for a whole run."""
 
+import warnings
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.core import Tracer
 from jaxtyping import Bool, Int, PyTree
 
+from .._base.batch import as_example
 from .._base.tree import batch_size, global_norm, trainable
 from .._base.types import Batch, Key, Scalar
 from ..model import consistency_part
@@ -14,6 +18,9 @@ from .averages import update_average
 from .gradient import batch_gradient
 from .placement import keep_placed, shard_batch
 from .state import Recipe, TrainState
+
+UNSCALED = 30.0
+"""Times `sigma_data` that a sample's root mean square may be before training warns: images in [0, 255] have 250."""
 
 
 class StepReport(eqx.Module):
@@ -84,7 +91,7 @@ def train_step(recipe: Recipe, state: TrainState, batch: Batch, key: Key) -> tup
     """One update; `state` is donated, so use only the one returned.
 
     An update whose loss or gradient is not finite leaves model, averages and optimiser as they were; it is counted in
-    the state, and `step` still advances.
+    the state, and `step` still advances. Warns of samples in NumPy that are far larger than the model's `sigma_data`.
 
     Args:
         recipe: the run's constants; the same object in every call, or the step is compiled again.
@@ -100,6 +107,7 @@ def train_step(recipe: Recipe, state: TrainState, batch: Batch, key: Key) -> tup
     """
     if not isinstance(state.step, Tracer) and state.step.is_deleted():
         raise ValueError("state: expected the one that the last train_step returned, found one that it has used up")
+    _warn_of_scale(state.model, batch)
     return _update(_arguments(recipe, state, batch, key), state)
 
 
@@ -117,6 +125,20 @@ def compile_step(recipe: Recipe, state: TrainState, batch: Batch, key: Key) -> P
         return eqx.filter(_advance(eqx.combine(constants, fixed), eqx.combine(arrays, rest)), eqx.is_array)
 
     return jax.jit(update, donate_argnums=1).lower(constants, arrays).compile()
+
+
+def _warn_of_scale(model: PyTree, batch: Batch) -> None:
+    """Warns of a batch on the host that is far larger than the data the model's preconditioning is for."""
+    x, form = as_example(batch).x, getattr(consistency_part(model), "preconditioning", None)
+    if not isinstance(x, np.ndarray) or x.dtype.kind != "f" or x.ndim < 2 or not len(x) or form is None:
+        return
+    size, expected = float(np.sqrt(np.mean(np.square(x[0], dtype=np.float64)))), getattr(form, "sigma_data", 1.0)
+    if size > UNSCALED * expected:
+        warnings.warn(
+            f"batch: expected samples of a size near sigma_data = {expected:g}, such as images in [-1, 1], found "
+            f"numbers up to {x[0].max():.4g}; images in [0, 255] become x / 127.5 - 1",
+            stacklevel=3,
+        )
 
 
 def _arguments(recipe: Recipe, state: TrainState, batch: Batch, key: Key) -> tuple[Recipe, Batch, Key]:

@@ -26,6 +26,7 @@ from ..parts.data import load_data
 from ..parts.features import draw_features, evaluations, name_of, network_of, open_samples, reference_of, see_all
 from ..runs.progress import telling
 from ..runs.stored import load_run, weights_hash
+from ..settings.features import Network
 from .evaluate import CompareOptions, ImagesOptions, Measuring, ModelOptions, StatsOptions
 from .sample_work import choose_sampler
 
@@ -37,12 +38,22 @@ FORMAT = "equisct-eval-1"
 
 def write_statistics(options: StatsOptions) -> None:
     """`equisct-eval stats`."""
-    network = network_of(options)
+    dataset = open_samples(options.path, options)
+    network = network_of(options, name_of(dataset), dataset.shape)
     with telling(f"taking features of {options.path}"):
-        found = reference_of(open_samples(options.path, options), network)
+        found = reference_of(dataset, network)
     save_reference(options.out, found)
     n, d = found.features.shape
     print(f"wrote {d} features ({network.name}) of {n:,} samples of {found.data} to {options.out}")
+
+
+def _network_against(reference: Reference, options: Network, shape: tuple[int, ...]) -> FeatureNetwork:
+    """The network asked for; of `auto`, that of the reference."""
+    if options.features == "auto" and reference.network not in ("digits", "pixels"):
+        raise ValueError(f"features: expected the name of the reference's network, {reference.network}, found auto")
+    network = network_of(options, reference.network, shape)
+    reference.check_of(network)
+    return network
 
 
 # --- records ---
@@ -52,7 +63,6 @@ def _record(
     options: Measuring, network: FeatureNetwork, reference: Reference, found: list[Extracted], **made: Any
 ) -> dict[str, Any]:
     """What was measured, how, and with what."""
-    reference.check_of(network)
     figures = [measure(each, reference, options.metrics) for each in found]
     versions = {name: importlib.metadata.version(name) for name in ("jax", "numpy", "equinox")}
     return {
@@ -96,8 +106,8 @@ def _tell(record: dict[str, Any], out: Path | None) -> None:
 def evaluate_images(options: ImagesOptions) -> None:
     """`equisct-eval images`."""
     assert options.ref is not None
-    reference, network = load_reference(options.ref), network_of(options)
-    dataset = open_samples(options.path, options)
+    reference, dataset = load_reference(options.ref), open_samples(options.path, options)
+    network = _network_against(reference, options, dataset.shape)
     with telling(f"taking features of {options.path}"):
         found = see_all(network, dataset, options.quantise)
     _tell(_record(options, network, reference, [found], images=name_of(dataset)), options.out)
@@ -107,11 +117,13 @@ def evaluate_model(options: ModelOptions) -> None:
     """`equisct-eval model`."""
     stored = load_run(options.run, options.step)
     sampler = choose_sampler(options, stored)
-    network = network_of(options)
     if options.ref:
         reference = load_reference(options.ref)
+        network = _network_against(reference, options, stored.shape)
     else:
         dataset = load_data(stored.config.data, seed=stored.config.run.seed, prefix="equisct-train's --data.")
+        asked = stored.config.eval if options.features == "auto" and stored.config.eval.every else options
+        network = network_of(asked, name_of(dataset), stored.shape)
         with telling("taking features of the run's data"):
             reference = reference_of(dataset, network)
     mesh = data_mesh()

@@ -1,6 +1,7 @@
 """From settings to a network of features, and the features of data sets and of a model's samples."""
 
 import contextlib
+import dataclasses
 import importlib
 import zipfile
 from collections.abc import Callable
@@ -40,14 +41,32 @@ AT_ONCE = 4096
 """Samples of a data set that are held in memory."""
 
 
-def network_of(options: Network) -> FeatureNetwork:
-    """The network that the options name.
+def network_of(options: Network, data: str, shape: tuple[int, ...]) -> FeatureNetwork:
+    """The network that the options name; `auto` is that of `digits` for data of this name, else `pixels`.
+
+    Args:
+        options: name it.
+        data: name of the data, or of the network whose features are measured against.
+        shape: of the samples.
 
     Raises:
-        ValueError: if there is none, or it is no network of features.
+        ValueError: if there is none, it is no network of features, or it does not take such samples.
     """
+    network = _network(options, "digits" if data == "digits" else "pixels", shape)
+    check_shape(network, shape)
+    return network
+
+
+def _network(options: Network, auto: str, shape: tuple[int, ...]) -> FeatureNetwork:
+    if options.features == "auto":
+        options = dataclasses.replace(options, features=auto)
     if options.features == "digits":
         digits = load_digits()
+        if shape != digits.shape:  # before it is trained
+            raise ValueError(
+                f"features: expected a network of samples {shape}, found digits, of samples {digits.shape}; pixels "
+                "take any"
+            )
         assert digits.labels is not None
         return train_classifier(digits.take(np.arange(digits.size)), digits.labels, name="digits")
     if options.features == "pixels":

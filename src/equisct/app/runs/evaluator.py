@@ -10,9 +10,8 @@ from jax.sharding import Mesh
 
 from ...data import Dataset
 from ...evaluation import Reference, load_reference, measure
-from ...evaluation.features import check_shape
 from ...train.placement import place
-from ..parts.features import draw_features, network_of, reference_of
+from ..parts.features import draw_features, name_of, network_of, reference_of
 from ..settings.config import Config
 from ..settings.method import System
 from .folder import write_json
@@ -35,8 +34,7 @@ class Evaluator:
         asked = self._asked = config.eval
         self._samplers, self._shape, self._mesh = system.samplers, dataset.shape, mesh
         try:
-            network = network_of(asked)
-            check_shape(network, self._shape)
+            network = network_of(asked, name_of(dataset), dataset.shape)
             if "inception-score" in asked.metrics and network.logits is None:
                 raise ValueError("metrics: expected a network with classes for the Inception score, found one without")
             self._reference = load_reference(asked.ref) if asked.ref is not None else None

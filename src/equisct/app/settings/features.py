@@ -32,10 +32,11 @@ BROUGHT: dict[str, tuple[str, str]] = {
 class Network:
     """How features are taken."""
 
-    features: str = "digits"
-    """Network of features: digits (a small classifier, trained on them when it is needed), pixels (the sample itself),
-    inception (FID's, its score without the bias) or inception-with-bias, dinov2, or MODULE:FUNCTION of your own, which
-    takes the path of the weights and returns a FeatureNetwork."""
+    features: str = "auto"
+    """Network of features: auto (digits for the digits, pixels for other data, or the reference's), digits (a small
+    classifier, trained on them when it is needed), pixels (the sample itself), inception (FID's, its score without the
+    bias) or inception-with-bias, dinov2, or MODULE:FUNCTION of your own, which takes the path of the weights and
+    returns a FeatureNetwork."""
     weights: pathlib.Path | None = None
     """File of its weights: of inception and dinov2 the public checkpoint (.pth or .safetensors); or what your own
     takes."""
@@ -64,7 +65,7 @@ def check_network(group: str, asked: Network) -> None:
         what, file = BROUGHT[asked.features]
         hint = f"({file}; this library downloads nothing)"
         raise ValueError(f"{group}weights: expected the public checkpoint of {what}, found none {hint}")
-    if asked.weights is not None and (asked.features in ("digits", "pixels") or not asked.weights.is_file()):
+    if asked.weights is not None and (asked.features in ("auto", "digits", "pixels") or not asked.weights.is_file()):
         raise ValueError(
             f"{group}weights: expected a file that is there, with inception, dinov2 or your own, found {asked.weights}"
         )
@@ -72,10 +73,10 @@ def check_network(group: str, asked: Network) -> None:
 
 def check_name(group: str, features: str) -> None:
     """Raises `ValueError`, naming the setting after `group`, unless this can be a network's name."""
-    if not (features in ("digits", "pixels", *BROUGHT) or ":" in features):
+    if not (features in ("auto", "digits", "pixels", *BROUGHT) or ":" in features):
         raise ValueError(
-            f"{group}features: expected digits, pixels, inception, dinov2 or MODULE:FUNCTION, found {features}"
-            f"{did_you_mean(features, ('digits', 'pixels', *BROUGHT))}"
+            f"{group}features: expected digits, pixels, inception, dinov2 or MODULE:FUNCTION, or auto, found {features}"
+            f"{did_you_mean(features, ('auto', 'digits', 'pixels', *BROUGHT))}"
         )
 
 
