@@ -27,7 +27,8 @@ from ..runs.progress import say, telling
 from ..settings.check import check, check_secrets, check_trackers, flat_values
 from ..settings.codec import whole_paths
 from ..settings.config import Config
-from ..tracking import PUBLIC, redact
+from ..tracking import redact
+from ..tracking.redaction import PUBLIC
 from .next_step import as_typed, check_run
 from .plugins import load_plugins, words_before
 from .words import choose, read

@@ -9,7 +9,6 @@ from .json_lines import Events as Events
 from .json_lines import JsonLines as JsonLines
 from .json_lines import read_rows as read_rows
 from .protocol import Tracker as Tracker
-from .redaction import PUBLIC as PUBLIC
 from .redaction import redact as redact
 from .redaction import secret_in as secret_in
 from .statistics import Moments as Moments
