@@ -72,14 +72,11 @@ def test_an_optimiser_trains_and_goes_on_from_a_checkpoint_whatever_it_wants_or_
     store.close()
     check_equal(again, state)
     check_equal(read_checkpoint(tmp_path, eqx.filter_eval_shape(begin)).optimiser_state, state.optimiser_state)
-    ends = []
-    for each in (state, again):
-        report = first
-        for _ in range(2):
-            each, report = train_step(recipe, each, BATCH, KEY)  # noqa: PLW2901
-        ends.append(each)
+    for _ in range(2):
+        state, _ = train_step(recipe, state, BATCH, KEY)
+        again, report = train_step(recipe, again, BATCH, KEY)
         assert float(report.loss) < float(first.loss)
-    check_equal(*ends)
+    check_equal(again, state)
 
 
 def test_keys_in_a_model_come_back_from_its_weights(tmp_path):

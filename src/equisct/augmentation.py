@@ -69,12 +69,13 @@ class Augmentation(eqx.Module):
         does = jr.bernoulli(chance_key, self.probability, (5,)).astype(x.dtype)
         n = jr.normal(number_key, (4,), x.dtype)
         turn, along = jr.uniform(angle_key, (2,), x.dtype, -math.pi, math.pi)
-        mirror, over = jr.bernoulli(flip_key, 0.5, (2,)).astype(x.dtype) * jnp.stack([jnp.ones(()), does[0]])
+        mirror, over = jr.bernoulli(flip_key, 0.5, (2,)).astype(x.dtype) * jnp.stack([jnp.ones_like(does[0]), does[0]])
         scale, turn, stretch, moves = does[1] * n[0], does[2] * turn, does[3] * n[1], does[4] * n[2:]
         x = jnp.where(mirror > 0, x[..., ::-1], x)
         x = jnp.where(over > 0, x[:, ::-1], x)
         sizes = jnp.array([x.shape[2], x.shape[1]], x.dtype)
-        linear = _stretch(self.spread * stretch, along) @ _turn(turn) * jnp.exp2(self.spread * scale)
+        stretched = jnp.matmul(_stretch(self.spread * stretch, along), _turn(turn), precision="highest")
+        linear = stretched * jnp.exp2(self.spread * scale)
         labels = jnp.stack(
             [mirror, over, scale, jnp.cos(turn) - 1, jnp.sin(turn), stretch * jnp.cos(along), stretch * jnp.sin(along)]
         )
@@ -89,7 +90,9 @@ def _turn(angle: Array) -> Float[Array, "2 2"]:
 
 def _stretch(exponent: Array, along: Array) -> Float[Array, "2 2"]:
     """By `2^exponent` along a direction, and as much less across."""
-    return _turn(along) @ jnp.diag(jnp.exp2(jnp.stack([exponent, -exponent]))) @ _turn(-along)
+    return jnp.matmul(
+        _turn(along) * jnp.exp2(jnp.stack([exponent, -exponent]))[None], _turn(-along), precision="highest"
+    )
 
 
 def affine(x: Float[Array, "c h w"], linear: Float[Array, "2 2"], move: Float[Array, " 2"]) -> Float[Array, "c h w"]:
@@ -107,7 +110,8 @@ def affine(x: Float[Array, "c h w"], linear: Float[Array, "2 2"], move: Float[Ar
     # Where the fine pixels of the result are, from the middle of the image.
     down, right = (jnp.arange(-MARGIN, 2 * n + MARGIN, dtype=x.dtype) - (n - 1 + CENTRE) for n in (h, w))
     points = jnp.stack(jnp.broadcast_arrays(right[None, :], down[:, None]))
-    source = jnp.einsum("ij,jhw->ihw", jnp.linalg.inv(linear), points - 2 * move[:, None, None])
+    back = jnp.linalg.inv(linear)
+    source = jnp.einsum("ij,jhw->ihw", back, points - 2 * move[:, None, None], precision="highest")
     places = [source[1] + h - 1 + CENTRE, source[0] + w - 1 + CENTRE]
     moved = jax.vmap(lambda channel: map_coordinates(channel, places, order=1, mode="wrap"))(fine)
     for axis in (1, 2):
@@ -125,7 +129,7 @@ def _up(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
     """Twice as many pixels of a period: fine pixel i holds `sum_k sqrt(2) f[i - 2 k + BEFORE] x[k]`."""
     zeros = jnp.zeros_like(x)
     spread = jnp.stack([x, zeros], axis + 1).reshape([2 * n if i == axis else n for i, n in enumerate(x.shape)])
-    parts = [value * jnp.roll(spread, tap - BEFORE, axis) for tap, value in enumerate(math.sqrt(2) * SYM6)]
+    parts = [value * jnp.roll(spread, tap - BEFORE, axis) for tap, value in enumerate((math.sqrt(2) * SYM6).tolist())]
     return jnp.stack(parts).sum(0)
 
 
@@ -135,6 +139,6 @@ def _down(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
     n = (x.shape[-1] - 2 * MARGIN) // 2
     parts = [
         value * x[..., MARGIN + tap - BEFORE : MARGIN + tap - BEFORE + 2 * n : 2]
-        for tap, value in enumerate(SYM6 / math.sqrt(2))
+        for tap, value in enumerate((SYM6 / math.sqrt(2)).tolist())
     ]
     return jnp.moveaxis(jnp.stack(parts).sum(0), -1, axis)

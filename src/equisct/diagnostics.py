@@ -51,7 +51,7 @@ def measure_agreement(
     """
     x_key, z_key = jr.split(key)
     x = jax.vmap(lambda k: oracle.sample(key=k))(jr.split(x_key, samples))
-    z = jr.normal(z_key, x.shape)
+    z = jr.normal(z_key, x.shape, x.dtype)
 
     def compare(name: str, truth: Callable[[Array], Array], x_t: Array, sigma: Array) -> tuple[Array | None, ...]:
         answer = getattr(model, name, None)
@@ -115,7 +115,7 @@ def measure_alignment(
         centre: what the centred cosine subtracts, such as the mean of the data.
         key: of the noise.
     """
-    z = jr.normal(key, x.shape)
+    z = jr.normal(key, x.shape, x.dtype)
 
     def cosine(a: Array, b: Array) -> Array:
         a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
@@ -125,6 +125,6 @@ def measure_alignment(
     def at(sigma: Array) -> tuple[Array, Array, Array]:
         x_t = perturb(x, z, sigma)
         a, b = (jax.vmap(lambda x_t: function(x_t, sigma))(x_t) for function in (f, g))  # noqa: B023  (called at once)
-        return cosine(a, b), cosine(a - centre, b - centre), _distances(a, b)[0]
+        return cosine(a, b), cosine(a - centre[None], b - centre[None]), _distances(a, b)[0]
 
     return Alignment(levels, *jax.lax.map(at, levels))

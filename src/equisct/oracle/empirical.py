@@ -15,7 +15,7 @@ from .abstract import AbstractOracle
 
 
 def _square_distances(x_t: Float[Array, "*shape"], points: Float[Array, "n *shape"]) -> Float[Array, "n"]:
-    return jnp.sum(jnp.square(x_t - points), axis=range(1, points.ndim))
+    return jnp.sum(jnp.square(x_t[None] - points), axis=range(1, points.ndim))
 
 
 class Empirical(AbstractOracle):

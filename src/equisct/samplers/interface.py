@@ -14,17 +14,22 @@ from jaxtyping import Float, PyTree
 
 from .._base.check import check_positive
 from .._base.concrete import check_array, concrete
-from .._base.types import Key, Sample
+from .._base.types import Denoiser, Key, Sample
 
 Walk: TypeAlias = tuple[Array, PyTree]
 """The sample, and the noisy samples that were evaluated on the way, in stacks or alone: complete if they are kept."""
+
+
+def in_precision_of(x_t: Array, model: Denoiser) -> Denoiser:
+    """The model with its answers in the sample's dtype: a walk begins, goes on and ends in one."""
+    return lambda point, sigma: model(point, sigma).astype(x_t.dtype)
 
 
 class AbstractSampler(eqx.Module):
     """A way to draw samples, one at a time; `jax.vmap` makes a batch.
 
     `sampler(model, z, key=key)` begins with unit Gaussian noise `z`; `from_level` with any `x_t` at any level. The
-    model has a method `endpoint` for `Multistep`, `denoise` for the others.
+    model has a method `endpoint` for `Multistep`, `denoise` for the others. A sample has the noise's dtype.
     """
 
     @property
