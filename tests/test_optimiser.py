@@ -37,13 +37,11 @@ def squares(model, batch, step, *, key):
 
 PLATEAU = optax.chain(optax.sgd(0.1), contrib.reduce_on_plateau())
 OPTIMISERS = {
-    "value": PLATEAU,
     "value, in a state of steps gathered": optax.MultiSteps(PLATEAU, 2).gradient_transformation(),
     "value, begun anew": restarting(PLATEAU, (1,)),
     "value, grad, value_fn": optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(3)),
     "obj_fn": contrib.sophia(0.1),
     "grad_fn": contrib.sam(optax.sgd(0.1), optax.sgd(0.1), sync_period=2, opaque_mode=True),
-    "typed key": optax.noisy_sgd(0.1, key=jr.key(0)),
     "typed key, begun anew": restarting(optax.noisy_sgd(0.1, key=jr.key(0)), (1,)),
 }
 
@@ -72,10 +70,11 @@ def test_an_optimiser_trains_and_goes_on_from_a_checkpoint_whatever_it_wants_or_
     store.close()
     check_equal(again, state)
     check_equal(read_checkpoint(tmp_path, eqx.filter_eval_shape(begin)).optimiser_state, state.optimiser_state)
+    last = first
     for _ in range(2):
         state, _ = train_step(recipe, state, BATCH, KEY)
-        again, report = train_step(recipe, again, BATCH, KEY)
-        assert float(report.loss) < float(first.loss)
+        again, last = train_step(recipe, again, BATCH, KEY)
+    assert float(last.loss) < float(first.loss)
     check_equal(again, state)
 
 

@@ -135,7 +135,7 @@ class SquareRoot(AbstractCurriculum):
         return -jnp.expm1(self._log_decay(step))
 
     def _log_decay(self, step: Step) -> Scalar:
-        intervals = jnp.asarray(self.points, jnp.float32)[self.stage(step)] - 1
+        intervals = jnp.asarray(self.points, float)[self.stage(step)] - 1
         return self.first * jnp.log(self.initial_decay) / intervals
 
 

@@ -25,6 +25,12 @@ from .nn.precision import Lowered
 from .preconditioning import AbstractPreconditioning, precondition
 
 
+def _level_of(x_t: Array, sigma: Level) -> Level:
+    """The level; a bare number in the precision of a float32 sample, with 64-bit arithmetic on too."""
+    found = jnp.asarray(sigma)
+    return found.astype(jnp.float32) if found.weak_type and x_t.dtype == jnp.float32 else sigma
+
+
 class Readout(eqx.Module):
     """What the torso shows the head: the endpoint, its last features and its noise embedding (paper section 2.1)."""
 
@@ -46,7 +52,7 @@ class ConsistencyModel(eqx.Module):
     preconditioning: AbstractPreconditioning
 
     def __call__(self, x_t: Sample, sigma: Level, *, condition: PyTree = None, key: Key | None = None) -> Readout:
-        scalings = self.preconditioning.scalings(sigma)
+        scalings = self.preconditioning.scalings(_level_of(x_t, sigma))
         output = self.torso(scalings.input * x_t, scalings.noise, key=key, **given(condition))
         if not isinstance(output, TorsoOutput):
             raise TypeError(f"torso: expected to return a nn.TorsoOutput, found {type(output).__name__}")
@@ -92,7 +98,7 @@ class ScoreHead(eqx.Module):
     sigma_data: float = SIGMA_DATA
 
     def __call__(self, x_t: Sample, sigma: Level, readout: Readout, *, key: Key | None = None) -> Sample:
-        scalings = self.preconditioning.scalings(sigma)
+        scalings = self.preconditioning.scalings(_level_of(x_t, sigma))
         scale = {
             EndpointScaling.INPUT: scalings.input,
             EndpointScaling.NONE: 1.0,
@@ -146,7 +152,7 @@ class DenoisingModel(eqx.Module):
         augment_labels: Float[Array, " augment_labels"] | None = None,
         key: Key | None = None,
     ) -> Sample:
-        scalings = self.preconditioning.scalings(sigma)
+        scalings = self.preconditioning.scalings(_level_of(x_t, sigma))
         told = given(condition) if augment_labels is None else given(condition) | {"augment_labels": augment_labels}
         return precondition(scalings, x_t, self.network(scalings.input * x_t, scalings.noise, key=key, **told).raw)
 

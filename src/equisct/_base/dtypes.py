@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
@@ -15,7 +16,7 @@ def common(a: DTypeLike, b: DTypeLike) -> np.dtype:
 
 def float32_or_wider(dtype: DTypeLike) -> np.dtype:
     """Float32, or `dtype` where that is higher: statistics, levels and noise are never in bfloat16."""
-    return common(dtype, np.float32)
+    return common(dtype, np.float32) if jnp.issubdtype(dtype, jnp.inexact) else np.dtype(np.float32)
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ class PositionalEmbedding(eqx.Module):
         m = self.features // 2
         frequencies = np.exp(-math.log(10_000) * np.arange(m) / (m - 1))
         u = jnp.asarray(c_noise)
-        return _sin_cos(jnp.asarray(frequencies, jnp.float32 if u.weak_type else u.dtype) * u)
+        return _sin_cos(jnp.asarray(frequencies, u.dtype) * u)
 
 
 Embedding: TypeAlias = FourierEmbedding | PositionalEmbedding
