@@ -1,16 +1,24 @@
 """Posterior targets: the training set's exact mean against NumPy in float64, its unbiasedness, other sources, mixes."""
 
+import dataclasses
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import PIL.Image
 import pytest
 import scipy.optimize
 from jax.sharding import NamedSharding, PartitionSpec
 
 import equisct as sct
 from catalogue import BOUNDARY
+from equisct.app import methods, presets
+from equisct.app.parts.recipe import build_recipe
+from equisct.app.settings.data import Digits, ImageFiles, Npz
+from equisct.data import ImageFolder, load_npz
 from equisct.objectives.slots import Draw, Keys, draw_pairs
 from equisct.oracle import Empirical
 from equisct.train import data_mesh
@@ -137,18 +145,19 @@ def field_of(velocity, x, key=KEY, step=0):
 def test_a_reference_subset_is_unbiased_however_small_and_calmer_the_larger_it_is():
     """Over every own sample (by its posterior) and all draws of others, the mean is that of the whole set."""
     exact = field_of(sct.DenoiserVelocity(LAW.denoise), POINTS[0])
-    keys = jr.split(KEY, 4000)
+    keys = jr.split(KEY, 800)
     noise = []
-    for size in (1, 2, 4, 64):
+    for size in (1, 2, 4, 32):
         velocity = sct.ReferenceVelocity(POINTS, size)
-        found = jax.vmap(lambda x: jax.vmap(lambda key: field_of(velocity, x, key))(keys))(POINTS)  # noqa: B023  (called at once)
+        of_one = lambda x, velocity=velocity: jax.vmap(lambda key: field_of(velocity, x, key))(keys)
+        found = jax.jit(jax.vmap(of_one))(POINTS)
         p = LAW.posterior(X_T, SIGMA)[:, None, None]
         mean, square = (p * found).sum(0).mean(0), (p * jnp.square(found - exact)).sum(0).mean(0).sum()
         error = jnp.sqrt((p * jnp.square(found - mean)).sum(0).mean(0) / len(keys))
         assert (jnp.abs(mean - exact) < 5 * error + FLOAT32_ROUNDING).all(), size
         noise.append(float(square))
     assert noise == sorted(noise, reverse=True)
-    assert noise[-1] < 0.1 * noise[0]
+    assert noise[-1] < 0.15 * noise[0]
     np.testing.assert_allclose(
         field_of(sct.ReferenceVelocity(POINTS, 1), POINTS[2]), (X_T - POINTS[2]) / SIGMA, rtol=FLOAT32_CANCELLING
     )
@@ -213,3 +222,50 @@ def test_the_support_of_a_data_set_is_one_sample_at_low_levels_and_all_at_high_o
         removable = 1 - np.square((x + sigma * z - mean) / sigma).mean()
         np.testing.assert_allclose(found.removable[k], removable, atol=FLOAT32_CANCELLING)
     np.testing.assert_allclose(found.effective_samples[::2], [2, 20], rtol=FLOAT32_CANCELLING)
+
+
+# --- on the command line ---
+
+
+def velocity_of(method, dataset, data=None, devices=1) -> Any:
+    config = dataclasses.replace(presets.TINY, method=method, data=data or Digits())
+    recipe = build_recipe(config, method.build(config, dataset.shape), None, dataset, data_mesh(devices))
+    return recipe.objective
+
+
+def test_methods_hold_their_training_set_mirrored_where_batches_are_and_divided_among_devices(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (7, 4, 4, 3), np.uint8)
+    np.savez(tmp_path / "images.npz", images=images)
+    dataset = load_npz(tmp_path / "images.npz")
+    seen = dataset.take(np.arange(7))
+    made = velocity_of(methods.ICT(velocity="posterior", heun=True), dataset, devices=2)
+    law = made.velocity.denoise.__self__
+    np.testing.assert_array_equal(law.points, seen)
+    assert made.step is sct.heun_correction
+    assert law.mesh is None  # seven rows are not divided by two
+    both = velocity_of(methods.ScoreGuidance(target="posterior"), dataset, Npz(flip=True), devices=2)
+    law = both.target.__self__
+    np.testing.assert_array_equal(law.points, np.concatenate([seen, seen[..., ::-1]]))
+    assert law.mesh is not None
+    assert both.base.velocity is sct.one_sample_velocity
+    few = velocity_of(methods.ICT(velocity="posterior", references=3), dataset).velocity
+    assert (few.size, len(few.points)) == (3, 7)
+    assert velocity_of(methods.EDM(target="posterior"), dataset).target is not None
+
+
+def test_what_a_posterior_cannot_do_is_refused_before_the_run(tmp_path):
+    PIL.Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "a.png")
+    on_disk = ImageFolder(tmp_path)
+    for method in (methods.ICT(velocity="posterior"), methods.EDM(target="posterior")):
+        with pytest.raises(
+            ValueError, match=r"method\.(velocity|target): expected sample with data that are read from"
+        ):
+            velocity_of(method, on_disk, ImageFiles(tmp_path))
+    for method, flag in (
+        (methods.ICT(references=4), "references"),
+        (methods.ICT(velocity="posterior", references=0), "references"),
+        (methods.ICT(heun=True), "heun"),
+        (methods.EDM(augment=0.1, target="posterior"), "target"),
+    ):
+        with pytest.raises(ValueError, match=rf"^method\.{flag}: "):
+            method.check(dataclasses.replace(presets.TINY, method=method))

@@ -84,9 +84,10 @@ def _see_all(network: FeatureNetwork, samples: Float[Array, "n *shape"], quantis
 def see(
     network: FeatureNetwork, x: Sample, quantise: Quantise = "none"
 ) -> tuple[Float[Array, " d"], Float[Array, " classes"]]:
-    """Features and probabilities of one sample; without logits, no probabilities: an empty array."""
+    """Features and probabilities of one sample, in float32; without logits, no probabilities: an empty array."""
     x, nothing = quantised(x, quantise), jnp.zeros(0)
-    return network.features(x), nothing if network.logits is None else jax.nn.softmax(network.logits(x))
+    with jax.default_matmul_precision("highest"):  # by default a GPU or TPU rounds float32 to fewer digits
+        return network.features(x), nothing if network.logits is None else jax.nn.softmax(network.logits(x))
 
 
 def quantised(x: Sample, quantise: Quantise) -> Sample:
