@@ -112,10 +112,11 @@ def check_weights(call: Callable[[Sample], Array], network: str) -> None:
         raise ValueError(f"weights: expected those of {network}, found other shapes ({error})") from None
 
 
-def check_shape(network: FeatureNetwork, shape: tuple[int, ...]) -> None:
-    """Raises `ValueError` unless the network takes samples of this shape."""
+def check_shape(network: FeatureNetwork, shape: tuple[int, ...]) -> int:
+    """The number of features of a sample of this shape; raises `ValueError` if the network does not take it."""
     try:
-        jax.eval_shape(lambda x: see(network, x), jax.ShapeDtypeStruct(shape, jnp.float32))
+        features, _ = jax.eval_shape(lambda x: see(network, x), jax.ShapeDtypeStruct(shape, jnp.float32))
+        return features.shape[0]
     except (TypeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         found = f"{network.name} ({reason}); pixels take any"

@@ -19,6 +19,7 @@ from ...evaluation import (
     save_reference,
     spread,
 )
+from ...evaluation.features import check_shape
 from ...evaluation.measure import warnings_of
 from ...train import data_mesh
 from ...train.placement import place
@@ -53,6 +54,7 @@ def _network_against(reference: Reference, options: Network, shape: tuple[int, .
         raise ValueError(f"features: expected the name of the reference's network, {reference.network}, found auto")
     network = network_of(options, reference.network, shape)
     reference.check_of(network)
+    reference.check_width(check_shape(network, shape))
     return network
 
 
