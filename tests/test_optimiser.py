@@ -42,6 +42,9 @@ OPTIMISERS = {
     "value, grad, value_fn": optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(3)),
     "obj_fn": contrib.sophia(0.1),
     "grad_fn": contrib.sam(optax.sgd(0.1), optax.sgd(0.1), sync_period=2, opaque_mode=True),
+    "one that refuses what chain hands on": optax.chain(
+        optax.clip(1.0), contrib.sam(optax.sgd(0.1), optax.sgd(0.1), sync_period=2)
+    ),
     "typed key, begun anew": restarting(optax.noisy_sgd(0.1, key=jr.key(0)), (1,)),
 }
 

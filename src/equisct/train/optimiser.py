@@ -1,6 +1,7 @@
 """Optimisers of optax: given what some want beside the gradient; begun anew at the stages of a curriculum."""
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -40,8 +41,15 @@ def update_by(
 
     grad_fn = lambda parameters, _=0: jax.grad(loss_of)(parameters)
     told = {"value": loss, "grad": gradient, "value_fn": value_fn, "obj_fn": value_fn, "grad_fn": grad_fn}
+    taken = _taken(optimiser, told)
     with usual_promotion():
-        return optimiser.update(gradient, state, parameters, **_taken(optimiser, told))
+        while True:
+            try:
+                return optimiser.update(gradient, state, parameters, **taken)
+            except TypeError as error:  # optax.chain hands everything to each of its members, whatever it takes
+                refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+                if not refused or taken.pop(refused[1], None) is None:
+                    raise
 
 
 def _taken(optimiser: optax.GradientTransformation, told: dict[str, Any]) -> dict[str, Any]:
