@@ -19,6 +19,7 @@ from ...evaluation import (
     save_reference,
     spread,
 )
+from ...evaluation.features import check_shape
 from ...evaluation.measure import warnings_of
 from ...train import data_mesh
 from ...train.placement import place
@@ -40,8 +41,7 @@ def write_statistics(options: StatsOptions) -> None:
     """`equisct-eval stats`."""
     dataset = open_samples(options.path, options)
     network = network_of(options, name_of(dataset), dataset.shape)
-    with telling(f"taking features of {options.path}"):
-        found = reference_of(dataset, network)
+    found = reference_of(dataset, network)
     save_reference(options.out, found)
     n, d = found.features.shape
     print(f"wrote {d} features ({network.name}) of {n:,} samples of {found.data} to {options.out}")
@@ -108,8 +108,7 @@ def evaluate_images(options: ImagesOptions) -> None:
     assert options.ref is not None
     reference, dataset = load_reference(options.ref), open_samples(options.path, options)
     network = _network_against(reference, options, dataset.shape)
-    with telling(f"taking features of {options.path}"):
-        found = see_all(network, dataset, options.quantise)
+    found = see_all(network, dataset, options.quantise)
     _tell(_record(options, network, reference, [found], images=name_of(dataset)), options.out)
 
 
@@ -124,6 +123,7 @@ def evaluate_model(options: ModelOptions) -> None:
         dataset = load_data(stored.config.data, seed=stored.config.run.seed, prefix="equisct-train's --data.")
         asked = stored.config.eval if options.features == "auto" and stored.config.eval.every else options
         network = network_of(asked, name_of(dataset), stored.shape)
+        check_shape(network, stored.shape)
         with telling("taking features of the run's data"):
             reference = reference_of(dataset, network)
     mesh = data_mesh()
