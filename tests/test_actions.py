@@ -1,11 +1,13 @@
 """The actions of a run: those of one's own, errors that come of a signal, the trace for a profiler."""
 
+import gc
 import os
 import pathlib
 import re
 import signal
 
 import equinox as eqx
+import jax
 import numpy as np
 import pytest
 
@@ -61,6 +63,23 @@ def test_an_action_of_ones_own_sees_the_run_and_changes_nothing(words, unbroken,
     assert_same(tmp_path / "run", unbroken)
 
 
+@pytest.fixture
+def strictest():
+    """64-bit arithmetic on and every implicit promotion an error, in the whole process."""
+    flags = {"jax_enable_x64": True, "jax_numpy_dtype_promotion": "strict", "jax_numpy_rank_promotion": "raise"}
+    before = {name: getattr(jax.config, name) for name in flags}
+    for name, value in flags.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_a_run_takes_the_strictest_flags_of_jax(strictest, words, tmp_path):
+    del strictest
+    assert call(train.main, *words, "--run.steps", 3, "--run.dir", tmp_path / "run").code == 0
+
+
 def test_the_pages_action_runs(words, tmp_path, monkeypatch):
     page = (pathlib.Path(__file__).parent.parent / "docs" / "extend.md").read_text()
     (code,) = re.findall(r'^```py title="kept.py"\n(.*?)^```$', page, re.MULTILINE | re.DOTALL)
@@ -73,8 +92,20 @@ def test_the_pages_action_runs(words, tmp_path, monkeypatch):
     assert eqx.tree_equal(found, kept.ema)
 
 
+HELD: dict[int, int] = {}
+"""Bytes of all arrays of JAX, by the updates done."""
+
+
+def weigh(run):
+    def action(now):
+        gc.collect()
+        HELD[now.step] = sum(array.nbytes for array in jax.live_arrays())
+
+    return Every(3, action)
+
+
 def broken_action(monkeypatch):
-    monkeypatch.setattr(actions, "MORE", [lambda run: Every(5, killed_with_the_group)])
+    monkeypatch.setattr(actions, "MORE", [weigh, lambda run: Every(5, killed_with_the_group)])
 
 
 def broken_update(monkeypatch):
@@ -86,8 +117,10 @@ def broken_evaluation(monkeypatch):
 
 
 @pytest.mark.parametrize(("broken", "step"), [(broken_action, 5), (broken_update, 0), (broken_evaluation, 4)])
-def test_an_error_that_comes_of_a_signal_stops_the_run(words, unbroken, broken, step, tmp_path):
+def test_an_error_that_comes_of_a_signal_stops_the_run(words, unbroken, broken, step, tmp_path, monkeypatch):
+    """And the run that goes on holds no second state beside its own."""
     folder = tmp_path / "run"
+    HELD.clear()
     with pytest.MonkeyPatch.context() as patch:
         broken(patch)
         ended = call(train.main, *words, "--run.dir", folder)
@@ -95,8 +128,12 @@ def test_an_error_that_comes_of_a_signal_stops_the_run(words, unbroken, broken, 
     state = harness.status(folder)
     assert (state["status"], state["step"], state["exit_code"]) == ("preempted", step, 75)
     assert harness.steps(folder)[-1:] == ([step] if step else [])
+    monkeypatch.setattr(actions, "MORE", [weigh])
     assert call(train.main, *words, "--run.dir", folder).code == 0
     assert_same(folder, unbroken)
+    if broken is broken_action:
+        state = sum(leaf.nbytes for leaf in harness.leaves(folder).values())
+        assert HELD[9] < HELD[3] + state / 4
 
 
 def test_any_other_error_of_an_action_is_a_bug(words, tmp_path, monkeypatch):

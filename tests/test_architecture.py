@@ -321,7 +321,7 @@ WRONG_CALLS = {
     "euler_step": lambda: sct.euler_step(X, Y, 2.0, 1.0),
     "heun": lambda: sct.heun(identity, WHOLE),
     "heun_step": lambda: sct.heun_step(identity, X, TWO, 1.0),
-    "in_precision": lambda: sct.in_precision(untyped(3), jnp.bfloat16),
+    "in_precision": lambda: sct.in_precision(MODEL, untyped(3)),
     "independent": lambda: sct.independent(untyped(2.5), key=KEY),
     "karras_grid": lambda: sct.karras_grid(untyped(2.5)),
     "measure_agreement": lambda: sct.measure_agreement(

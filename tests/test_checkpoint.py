@@ -17,7 +17,21 @@ from PIL import Image
 from catalogue import mlp_pair
 from equisct import data, evaluation, train
 from equisct._base.files import partial_name
-from equisct.train import CheckpointError, CheckpointStore, data_mesh, read_checkpoint
+from equisct.app.runs.stored import weights_hash
+from equisct.data.array_records import ArrayRecordSet, write_array_record
+from equisct.data.images import float_to_images
+from equisct.data.pairs import load_pairs, save_pairs
+from equisct.evaluation.reference import Reference, load_reference, save_reference
+from equisct.train import (
+    CheckpointError,
+    CheckpointStore,
+    ConstantDecay,
+    data_mesh,
+    load_weights,
+    read_checkpoint,
+    save_snapshot,
+    save_weights,
+)
 from equisct.train import manifest as manifest_file
 from equisct.train.manifest import DamagedError, read_manifest, write_manifest
 from equisct.train.placement import place
@@ -140,6 +154,75 @@ def test_what_is_handed_to_the_writer_shares_no_memory_with_the_state(tmp_path, 
     for name, leaf in tree.items():
         (written,) = [array for path, array in handed.items() if name in path]
         assert not any(np.shares_memory(np.asarray(shard.data), written) for shard in leaf.addressable_shards)
+
+
+DRAWN = np.random.default_rng(0).normal(size=(6, 4, 4, 3)).astype(np.float32)
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), np.uint8)
+LAYOUTS = {
+    "transposed": lambda array: array.transpose(0, 2, 1, 3),
+    "columns first": np.asfortranarray,
+    "every second": lambda array: array[:, :, ::2],
+    "backwards": lambda array: array[:, ::-1],
+    "repeated": lambda array: np.broadcast_to(array[0], array.shape),
+}
+
+
+def through_store(lay, path):
+    array, store = lay(DRAWN), CheckpointStore(path)
+    store.save(1, {"w": array}, {})
+    store.close()
+    yield read_checkpoint(path, {"w": np.zeros_like(array)})["w"], array
+
+
+def through_weights(lay, path):
+    array = lay(DRAWN)
+    save_weights(path, model={"w": array}, ema={"w": array})
+    yield load_weights(path, {"w": array})["w"], array
+
+
+def through_snapshot(lay, path):
+    array = lay(DRAWN)
+    found = save_snapshot(path, [{"w": array}], [ConstantDecay(0.5)], 2)
+    yield load_weights(found, {"w": array}, group="0")["w"], array
+
+
+def through_reference(lay, path):
+    rows = lay(DRAWN)[:, 0, :, 0]
+    made = Reference("data", "network", "", rows)
+    save_reference(path.with_suffix(".npz"), made)
+    found = load_reference(path.with_suffix(".npz"))
+    yield found.features, rows
+    yield found.hash, Reference("", "", "", np.array(rows, order="C")).hash
+
+
+def through_pairs(lay, path):
+    save_pairs(path.with_suffix(".npz"), lay(DRAWN), lay(DRAWN + 1), "teacher")
+    found = load_pairs(path.with_suffix(".npz"))
+    yield found.z, lay(DRAWN)
+    yield found.samples, lay(DRAWN + 1)
+
+
+def through_record(lay, path):
+    write_array_record(path, [lay(PIXELS)], count=len(PIXELS))
+    yield float_to_images(ArrayRecordSet(path).take(np.arange(len(PIXELS)))), lay(PIXELS)
+
+
+def through_hash(lay, path):
+    del path
+    yield weights_hash({"w": lay(DRAWN)}), weights_hash({"w": np.array(lay(DRAWN), order="C")})
+
+
+WRITERS = (through_store, through_weights, through_snapshot, through_reference, through_pairs, through_record,
+           through_hash)  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("through", WRITERS, ids=lambda through: through.__name__.removeprefix("through_"))
+def test_what_is_written_are_the_numbers_and_not_the_memory(through, layout, tmp_path):
+    """An array of another library may lie in memory in any order."""
+    assert not LAYOUTS[layout](DRAWN).flags.c_contiguous
+    for found, expected in through(LAYOUTS[layout], tmp_path / "file"):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_checkpoint_of_another_version_is_refused_and_left_where_it_is(tmp_path):

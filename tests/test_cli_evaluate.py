@@ -337,7 +337,7 @@ def test_mistakes_get_one_message_and_leave_nothing(toy, reference, tmp_path, mo
         "text.npz: found a file that cannot": ("images", tmp_path / "text.npz", "--ref", reference, *out),
         "weights: expected a file that is there": ("model", toy, "--weights", tmp_path / "no", *out),
         "metrics: expected a network with classes": (*few, "--metrics", "inception-score"),
-        "samples: expected more than 3 rows": (
+        "metrics: precision-recall: samples: expected more than 3 rows": (
             "model", toy, "--features", "pixels", "--n", "3", "--metrics", "precision-recall", *out),
         "samples: expected one or more of finite numbers, found 4, 4 not finite": (
             "images", small, "--ref", reference, *out),
@@ -355,8 +355,10 @@ def test_mistakes_get_one_message_and_leave_nothing(toy, reference, tmp_path, mo
     for message, words in cases.items():
         ended = call(evaluate.main, *words)
         assert ended.code == 2, (message, ended)
-        assert message in ended.err, (message, ended.err)
-        assert ended.err.startswith("equisct-eval: error: ")
+        before, _, said = ended.err.partition("equisct-eval: error: ")
+        assert message in said, (message, ended.err)
+        assert all(line.startswith(("taking features of ", "drawing ")) for line in before.splitlines()), ended.err
+        assert before == "" or "metrics" in message or "finite" in message, "what can be checked first is"
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         ["small.npz", "text.json", "text.npz", "wide.npz", "plane.npz", "points.npz", "inception.npz"]
     )

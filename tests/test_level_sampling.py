@@ -190,7 +190,7 @@ def test_stratified_fills_its_slices():
 
 
 def test_stratified_stays_below_one(monkeypatch):
-    monkeypatch.setattr("equisct.level_sampling.jr.uniform", lambda _, shape: jnp.full(shape, BELOW_ONE))
+    monkeypatch.setattr("equisct.level_sampling.jr.uniform", lambda _, shape, *dtype: jnp.full(shape, BELOW_ONE))
     assert float(stratified(1000, key=jr.key(0)).max()) == BELOW_ONE
 
 

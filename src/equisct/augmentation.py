@@ -82,7 +82,8 @@ class Augmentation(eqx.Module):
         x = jnp.where(mirror > 0, x[..., ::-1], x)
         x = jnp.where(over > 0, x[:, ::-1], x)
         sizes = jnp.array([x.shape[2], x.shape[1]], x.dtype)
-        linear = _stretch(self.spread * stretch, along) @ _turn(turn) * jnp.exp2(self.spread * scale)
+        stretched = jnp.matmul(_stretch(self.spread * stretch, along), _turn(turn), precision="highest")
+        linear = stretched * jnp.exp2(self.spread * scale)
         labels = jnp.stack(
             [mirror, over, scale, jnp.cos(turn) - 1, jnp.sin(turn), stretch * jnp.cos(along), stretch * jnp.sin(along)]
         )
@@ -100,7 +101,9 @@ def _turn(angle: Array) -> Float[Array, "2 2"]:
 
 def _stretch(exponent: Array, along: Array) -> Float[Array, "2 2"]:
     """By `2^exponent` along a direction, and as much less across."""
-    return _turn(along) @ jnp.diag(jnp.exp2(jnp.stack([exponent, -exponent]))) @ _turn(-along)
+    return jnp.matmul(
+        _turn(along) * jnp.exp2(jnp.stack([exponent, -exponent]))[None], _turn(-along), precision="highest"
+    )
 
 
 def affine(
@@ -122,7 +125,8 @@ def affine(
     # Where the fine pixels of the result are, from the middle of the image.
     down, right = (jnp.arange(-MARGIN, 2 * n + MARGIN, dtype=x.dtype) - (n - 1 + centre) for n in (h, w))
     points = jnp.stack(jnp.broadcast_arrays(right[None, :], down[:, None]))
-    source = jnp.einsum("ij,jhw->ihw", jnp.linalg.inv(linear), points - 2 * move[:, None, None])
+    back = jnp.linalg.inv(linear)
+    source = jnp.einsum("ij,jhw->ihw", back, points - 2 * move[:, None, None], precision="highest")
     places = [source[1] + h - 1 + centre, source[0] + w - 1 + centre]
     moved = jax.vmap(lambda channel: map_coordinates(channel, places, order=1, mode="wrap"))(fine)
     for axis in (1, 2):
@@ -140,7 +144,7 @@ def _up(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
     """Twice as many pixels of a period: fine pixel i holds `sum_k sqrt(2) f[i - 2 k + BEFORE] x[k]`."""
     zeros = jnp.zeros_like(x)
     spread = jnp.stack([x, zeros], axis + 1).reshape([2 * n if i == axis else n for i, n in enumerate(x.shape)])
-    parts = [value * jnp.roll(spread, tap - BEFORE, axis) for tap, value in enumerate(math.sqrt(2) * SYM6)]
+    parts = [value * jnp.roll(spread, tap - BEFORE, axis) for tap, value in enumerate((math.sqrt(2) * SYM6).tolist())]
     return jnp.stack(parts).sum(0)
 
 
@@ -150,6 +154,6 @@ def _down(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
     n = (x.shape[-1] - 2 * MARGIN) // 2
     parts = [
         value * x[..., MARGIN + tap - BEFORE : MARGIN + tap - BEFORE + 2 * n : 2]
-        for tap, value in enumerate(SYM6 / math.sqrt(2))
+        for tap, value in enumerate((SYM6 / math.sqrt(2)).tolist())
     ]
     return jnp.moveaxis(jnp.stack(parts).sum(0), -1, axis)

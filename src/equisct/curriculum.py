@@ -124,7 +124,7 @@ class SquareRoot(AbstractCurriculum):
 
     def stage(self, step: Step) -> Int[Array, ""]:
         """The number of stages begun after stage 0 by `step`."""
-        return jnp.sum(jnp.asarray(step) >= jnp.asarray(self.starts[1:], dtype=int))
+        return jnp.sum(jnp.asarray(step) >= jnp.asarray(self.starts[1:], jnp.int32))
 
     def decay(self, step: Step) -> Scalar:
         """The averaging rate of the teacher's weights, `mu(k) = exp(s0 ln(mu_0) / intervals)` (Song et al. 2023)."""
@@ -135,7 +135,7 @@ class SquareRoot(AbstractCurriculum):
         return -jnp.expm1(self._log_decay(step))
 
     def _log_decay(self, step: Step) -> Scalar:
-        intervals = jnp.asarray(self.points)[self.stage(step)] - 1
+        intervals = jnp.asarray(self.points, float)[self.stage(step)] - 1
         return self.first * jnp.log(self.initial_decay) / intervals
 
 
@@ -180,9 +180,9 @@ class Halving(AbstractCurriculum):
 
     def stage(self, step: Step) -> Int[Array, ""]:
         """The number of stages begun after stage 0 by `step`."""
-        return jnp.sum(jnp.asarray(step) >= jnp.asarray(self.starts[1:], dtype=int))
+        return jnp.sum(jnp.asarray(step) >= jnp.asarray(self.starts[1:], jnp.int32))
 
     def teacher_share(self, step: Step) -> Scalar:
         """1 at the update before a new stage begins, else 0: the student becomes the teacher of the next stage."""
-        begins = jnp.asarray(step) + 1 == jnp.asarray(self.starts[1:], dtype=int)
-        return jnp.any(begins).astype(float)
+        begins = jnp.asarray(step) + 1 == jnp.asarray(self.starts[1:], jnp.int32)
+        return jnp.any(begins).astype(jnp.float32)

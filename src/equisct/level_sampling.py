@@ -163,7 +163,7 @@ class ShrinkingPairs(AbstractLevels):
         low, high = (self._below(level) for level in (self.sigma_min, self.sigma_max))
         least = self.sigma_min * (1 + 1e-3)  # a gap that float32 can hold
         t = jnp.clip(self.law.level(low + u * (high - low)), least, self.sigma_max)
-        intervals = jnp.asarray(self.curriculum.points)[stage] - 1
+        intervals = jnp.asarray(self.curriculum.points, t.dtype)[stage] - 1
         share = (1 + self.k * jax.nn.sigmoid(-self.b * t)) / intervals
         gap = jnp.minimum(share * t, t - self.sigma_min)
         r = jnp.where(gap < share * t, self.sigma_min, jnp.maximum(t - gap, self.sigma_min))  # the lowest level exactly
@@ -241,10 +241,10 @@ def stratified(count: int, *, key: Key) -> Float[Array, " batch"]:
 
     Any average over them has at most the variance of independent draws, and mostly far less.
     """
-    u = (jnp.arange(count) + 0.0) / count + jr.uniform(key, (count,)) / count
+    u = jnp.arange(count, dtype=jnp.float32) / count + independent(count, key=key) / count
     return jnp.minimum(u, 1 - jnp.finfo(u.dtype).epsneg)  # the last sum may round to 1
 
 
 def independent(count: int, *, key: Key) -> Float[Array, " batch"]:
-    """`count` independent uniform numbers in [0, 1)."""
-    return jr.uniform(key, (count,))
+    """`count` independent uniform numbers in [0, 1), float32."""
+    return jr.uniform(key, (count,), jnp.float32)

@@ -4,10 +4,12 @@ Notation: the torso's raw output F becomes `endpoint = c_skip x_t + c_out F(c_in
 the PF-ODE through `x_t` ends; the head turns the torso's readout into `denoised` = E[x | x_t].
 """
 
+import dataclasses
 import enum
 from typing import Any, TypeVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
@@ -21,6 +23,12 @@ from .diffusion import score_from_denoised
 from .nn.interface import HeadNetwork, Torso, TorsoOutput
 from .nn.precision import Lowered
 from .preconditioning import AbstractPreconditioning, precondition
+
+
+def _level_of(x_t: Array, sigma: Level) -> Level:
+    """The level; a bare number in the precision of a float32 sample, with 64-bit arithmetic on too."""
+    found = jnp.asarray(sigma)
+    return found.astype(jnp.float32) if found.weak_type and x_t.dtype == jnp.float32 else sigma
 
 
 class Readout(eqx.Module):
@@ -44,7 +52,7 @@ class ConsistencyModel(eqx.Module):
     preconditioning: AbstractPreconditioning
 
     def __call__(self, x_t: Sample, sigma: Level, *, condition: PyTree = None, key: Key | None = None) -> Readout:
-        scalings = self.preconditioning.scalings(sigma)
+        scalings = self.preconditioning.scalings(_level_of(x_t, sigma))
         output = self.torso(scalings.input * x_t, scalings.noise, key=key, **given(condition))
         if not isinstance(output, TorsoOutput):
             raise TypeError(f"torso: expected to return a nn.TorsoOutput, found {type(output).__name__}")
@@ -90,7 +98,7 @@ class ScoreHead(eqx.Module):
     sigma_data: float = SIGMA_DATA
 
     def __call__(self, x_t: Sample, sigma: Level, readout: Readout, *, key: Key | None = None) -> Sample:
-        scalings = self.preconditioning.scalings(sigma)
+        scalings = self.preconditioning.scalings(_level_of(x_t, sigma))
         scale = {
             EndpointScaling.INPUT: scalings.input,
             EndpointScaling.NONE: 1.0,
@@ -144,7 +152,7 @@ class DenoisingModel(eqx.Module):
         augment_labels: Float[Array, " augment_labels"] | None = None,
         key: Key | None = None,
     ) -> Sample:
-        scalings = self.preconditioning.scalings(sigma)
+        scalings = self.preconditioning.scalings(_level_of(x_t, sigma))
         told = given(condition) if augment_labels is None else given(condition) | {"augment_labels": augment_labels}
         return precondition(scalings, x_t, self.network(scalings.input * x_t, scalings.noise, key=key, **told).raw)
 
@@ -171,7 +179,7 @@ def consistency_part(model: PyTree) -> PyTree:
     return student.cm if isinstance(student, ScoreGuidedModel) else student
 
 
-T = TypeVar("T", ConsistencyModel, ScoreGuidedModel, DenoisingModel)
+T = TypeVar("T")
 
 
 def in_precision(model: T, dtype: DTypeLike) -> T:
@@ -180,14 +188,27 @@ def in_precision(model: T, dtype: DTypeLike) -> T:
     Parameters stay as they are: cast at the moment of use, so differentiate through this call.
 
     Args:
-        model: a consistency model, a pair or a denoising model.
+        model: a consistency model, a score head, a denoising model, or anything that holds some of them; what is
+            outside them stays as it is.
         dtype: `jnp.float32`, `jnp.bfloat16` or `jnp.float16`.
+
+    Raises:
+        TypeError: if the model holds none of them, for another dtype than float32.
     """
     if jnp.dtype(dtype) == jnp.float32:
         return model
-    networks = {
-        ConsistencyModel: lambda cm: cm.torso,
-        ScoreGuidedModel: lambda pair: (pair.cm.torso, pair.head.network),
-        DenoisingModel: lambda model: model.network,
-    }[type(model)]
-    return eqx.tree_at(networks, model, replace_fn=lambda network: Lowered(network, dtype))
+    known = {ConsistencyModel: "torso", ScoreHead: "network", DenoisingModel: "network"}
+    is_known = lambda node: type(node) in known
+    if not any(map(is_known, jax.tree.leaves(model, is_leaf=is_known))):
+        raise TypeError(
+            f"compute_dtype: expected a model with a {', '.join(kind.__name__ for kind in known)} in it, found "
+            f"{type(model).__name__}; with a network of another kind take float32, and cast inside the network"
+        )
+
+    def lowered(node: PyTree) -> PyTree:
+        if not is_known(node):
+            return node
+        name = known[type(node)]
+        return dataclasses.replace(node, **{name: Lowered(getattr(node, name), dtype)})
+
+    return jax.tree.map(lowered, model, is_leaf=is_known)

@@ -8,6 +8,7 @@ from typing import Any
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -35,7 +36,8 @@ def solve_pf_ode(
     Works under `jit`, `vmap` and both modes of differentiation (through the solver's steps).
 
     Args:
-        denoise: posterior mean; it sees one sample and a scalar level of the sample's dtype.
+        denoise: posterior mean; it sees one sample and a scalar level of the sample's dtype, and its matrix products
+            are computed to the full precision of their dtype.
         x_t: where the path starts; float32 or float64, and the solve runs in its dtype.
         t: level of `x_t`, > 0.
         r: level to go to, > 0, below `t` (towards data) or above it (towards noise).
@@ -94,7 +96,8 @@ def pf_ode_path(
 
 def _velocity(s: ArrayLike, x_t: Array, denoise: Denoiser) -> Array:
     """`dx_t / dlog sigma`. At module level, and `denoise` an argument: equal solves share one compilation."""
-    return (x_t - denoise(x_t, jnp.exp(s).astype(x_t.dtype))).astype(x_t.dtype)
+    with jax.default_matmul_precision("highest"):  # products of fewer digits would look rough to the step control
+        return (x_t - denoise(x_t, jnp.exp(s).astype(x_t.dtype))).astype(x_t.dtype)
 
 
 def _solve(

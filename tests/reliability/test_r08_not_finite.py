@@ -45,7 +45,7 @@ def test_many_in_a_row_halt_the_run_and_twice_at_one_place_is_enough(tmp_path):
     with harness.scoring("R8", "5 such batches in a row: halt, halt again, refusal, and past them") as score:
         for _ in range(2):
             ended = harness.train(folder, *arguments)
-            score(ended.code == 3, f"exit {ended.code}: {ended.err[-300:]}")
+            score(ended.code == 3 and "; lower --optim.lr, " in ended.err, f"exit {ended.code}: {ended.err[-300:]}")
         report = json.loads((folder / f"nan_report_{last:08d}.json").read_text())
         at_fault = bad[-harness.BATCH :]
         score(report["step"] == last and report["sample_indices"] == at_fault, f"report on {report['sample_indices']}")

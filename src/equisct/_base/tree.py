@@ -10,6 +10,7 @@ from jax import Array
 from jax.tree_util import KeyPath
 from jaxtyping import PyTree
 
+from .dtypes import float32_or_wider
 from .types import Scalar
 
 T = TypeVar("T")
@@ -32,7 +33,11 @@ def cut(tree: T) -> T:
 
 def lerp(a: T, b: T, weight: Scalar | float) -> T:
     """`a + weight (b - a)` on floating-point arrays; every other leaf is taken from `b`."""
-    return jax.tree.map(lambda a, b: a + weight * (b - a) if eqx.is_inexact_array(a) else b, a, b)
+
+    def mix(a: PyTree, b: PyTree) -> PyTree:
+        return a + jnp.asarray(weight, a.dtype) * (b - a) if eqx.is_inexact_array(a) else b
+
+    return jax.tree.map(mix, a, b)
 
 
 def trainable(tree: T) -> T:
@@ -72,8 +77,8 @@ def batch_size(batch: PyTree) -> int:
 def global_norm(tree: PyTree) -> Scalar:
     """The Euclidean norm over all floating-point arrays of a tree, in float32 or better."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
-    squares = [jnp.sum(jnp.square(leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)))) for leaf in leaves]
-    return jnp.sqrt(sum(squares, jnp.zeros(())))
+    squares = [jnp.sum(jnp.square(leaf.astype(float32_or_wider(leaf.dtype)))) for leaf in leaves]
+    return jnp.sqrt(sum(squares, jnp.zeros((), squares[0].dtype if squares else jnp.float32)))
 
 
 def path_name(path: KeyPath) -> str:

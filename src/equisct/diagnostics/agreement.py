@@ -51,7 +51,7 @@ def measure_agreement(
     """
     x_key, z_key = jr.split(key)
     x = jax.vmap(lambda k: oracle.sample(key=k))(jr.split(x_key, samples))
-    z = jr.normal(z_key, x.shape)
+    z = jr.normal(z_key, x.shape, x.dtype)
 
     def compare(name: str, truth: Callable[[Array], Array], x_t: Array, sigma: Array) -> tuple[Array | None, ...]:
         answer = getattr(model, name, None)

@@ -46,7 +46,7 @@ def measure_alignment(
         centre: what the centred cosine subtracts, such as the mean of the data.
         key: of the noise.
     """
-    z = jr.normal(key, x.shape)
+    z = jr.normal(key, x.shape, x.dtype)
 
     def cosine(a: Array, b: Array) -> Array:
         a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
@@ -61,7 +61,7 @@ def measure_alignment(
         a, b = (jax.vmap(lambda x_t: function(x_t, sigma))(x_t) for function in (f, g))  # noqa: B023  (called at once)
         return (
             cosine(a, b),
-            cosine(a - centre, b - centre),
+            cosine(a - centre[None], b - centre[None]),
             gap(a, b),
         )
 

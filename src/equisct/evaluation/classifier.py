@@ -54,8 +54,8 @@ def train_classifier(
 def _hidden_and_logits(layers: Layers, x: Array) -> tuple[Array, Array]:
     *hidden, (last, shift) = layers
     for weights, bias in hidden:
-        x = jax.nn.relu(x @ weights + bias)
-    return x, x @ last + shift
+        x = jax.nn.relu(jnp.matmul(x, weights, precision="highest") + bias)
+    return x, jnp.matmul(x, last, precision="highest") + shift
 
 
 @jax.jit

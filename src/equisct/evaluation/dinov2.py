@@ -47,7 +47,7 @@ class Dense(eqx.Module):
     bias: Float[Array, " d"]
 
     def __call__(self, x: Float[Array, "n c"]) -> Float[Array, "n d"]:
-        return x @ self.weight + self.bias
+        return jnp.matmul(x, self.weight, precision="highest") + self.bias
 
 
 class Block(eqx.Module):
@@ -71,8 +71,9 @@ class Block(eqx.Module):
 def _attend(qkv: Float[Array, "n three_d"]) -> Float[Array, "n d"]:
     n, heads = len(qkv), qkv.shape[1] // 3 // WIDTH_OF_HEAD
     q, k, v = qkv.reshape(n, 3, heads, WIDTH_OF_HEAD).transpose(1, 2, 0, 3)
-    weights = jax.nn.softmax(jnp.einsum("hnc,hmc->hnm", q, k) / math.sqrt(WIDTH_OF_HEAD), axis=-1)
-    return jnp.einsum("hnm,hmc->nhc", weights, v).reshape(n, -1)
+    alike = jnp.einsum("hnc,hmc->hnm", q, k, precision="highest")
+    weights = jax.nn.softmax(alike / math.sqrt(WIDTH_OF_HEAD), axis=-1)
+    return jnp.einsum("hnm,hmc->nhc", weights, v, precision="highest").reshape(n, -1)
 
 
 class DINOv2(eqx.Module):

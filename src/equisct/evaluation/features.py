@@ -84,9 +84,10 @@ def _see_all(network: FeatureNetwork, samples: Float[Array, "n *shape"], quantis
 def see(
     network: FeatureNetwork, x: Sample, quantise: Quantise = "none"
 ) -> tuple[Float[Array, " d"], Float[Array, " classes"]]:
-    """Features and probabilities of one sample; without logits, no probabilities: an empty array."""
+    """Features and probabilities of one sample, in float32; without logits, no probabilities: an empty array."""
     x, nothing = quantised(x, quantise), jnp.zeros(0)
-    return network.features(x), nothing if network.logits is None else jax.nn.softmax(network.logits(x))
+    with jax.default_matmul_precision("highest"):  # by default a GPU or TPU rounds float32 to fewer digits
+        return network.features(x), nothing if network.logits is None else jax.nn.softmax(network.logits(x))
 
 
 def quantised(x: Sample, quantise: Quantise) -> Sample:
@@ -111,10 +112,11 @@ def check_weights(call: Callable[[Sample], Array], network: str) -> None:
         raise ValueError(f"weights: expected those of {network}, found other shapes ({error})") from None
 
 
-def check_shape(network: FeatureNetwork, shape: tuple[int, ...]) -> None:
-    """Raises `ValueError` unless the network takes samples of this shape."""
+def check_shape(network: FeatureNetwork, shape: tuple[int, ...]) -> int:
+    """The number of features of a sample of this shape; raises `ValueError` if the network does not take it."""
     try:
-        jax.eval_shape(lambda x: see(network, x), jax.ShapeDtypeStruct(shape, jnp.float32))
+        features, _ = jax.eval_shape(lambda x: see(network, x), jax.ShapeDtypeStruct(shape, jnp.float32))
+        return features.shape[0]
     except (TypeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         found = f"{network.name} ({reason}); pixels take any"

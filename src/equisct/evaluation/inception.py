@@ -71,7 +71,10 @@ class Convolution(eqx.Module):
         """With `stride` None the size stays: zeros beyond the border."""
         padding = "SAME" if stride is None else "VALID"
         strides = (stride or 1, stride or 1)
-        y = lax.conv_general_dilated(x[None], self.weight, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        y = lax.conv_general_dilated(
+            x[None], self.weight, strides, padding, dimension_numbers=dimensions, precision="highest"
+        )
         return jax.nn.relu(y[0] * self.scale + self.shift)
 
 
@@ -97,11 +100,11 @@ class Inception(eqx.Module):
 
     def logits(self, x: Float[Array, "3 h w"]) -> Float[Array, " 1008"]:
         """With the bias, as the TensorFlow graph's; the Inception score of most papers is taken without it."""
-        return self.features(x) @ self.classes + self.bias
+        return self.logits_without_bias(x) + self.bias
 
     def logits_without_bias(self, x: Float[Array, "3 h w"]) -> Float[Array, " 1008"]:
         """What EDM and torch-fidelity take the Inception score of."""
-        return self.features(x) @ self.classes
+        return jnp.matmul(self.features(x), self.classes, precision="highest")
 
     def _chain(self, where: str, chain: str, h: Array) -> Array:
         for step in chain.split():

@@ -68,11 +68,16 @@ class LPIPS(AbstractDistance):
 
     def __call__(self, a: Sample, b: Sample) -> Scalar:
         compared = zip(self.features(a), self.features(b), self.weights, strict=True)
-        return jnp.stack([(jnp.square(x - y) @ weights).mean() for x, y, weights in compared]).sum()
+        return jnp.stack(
+            [jnp.matmul(jnp.square(x - y), weights, precision="highest").mean() for x, y, weights in compared]
+        ).sum()
 
 
 def _convolve(h: Float[Array, "h w c"], kernel: Float[Array, "3 3 c d"]) -> Float[Array, "h w d"]:
-    return jax.lax.conv_general_dilated(h[None], kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))[0]
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        h[None], kernel, (1, 1), "SAME", dimension_numbers=dimensions, precision="highest"
+    )[0]
 
 
 def lpips_from(network: Mapping[str, np.ndarray], channels: Mapping[str, np.ndarray]) -> LPIPS:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .._base.check import is_refusal
 from .features import Extracted
 from .frechet import frechet_at_infinity, frechet_distance
 from .inception_score import inception_score
@@ -60,7 +61,7 @@ def measure(samples: Extracted, reference: Reference, metrics: Sequence[str]) ->
     Raises:
         ValueError: for an unknown name, or samples that a metric refuses; names it.
     """
-    reference.check_width(samples.features)
+    reference.check_width(samples.features.shape[1])
     figures: dict[str, float] = {}
     for name in metrics:
         if name not in METRICS:
@@ -68,6 +69,8 @@ def measure(samples: Extracted, reference: Reference, metrics: Sequence[str]) ->
         try:
             figures |= METRICS[name](samples, reference)
         except ValueError as error:
+            if str(error).startswith("metrics: ") or not is_refusal(error):
+                raise
             step = "measure more samples (n), or leave this one out of metrics"
             raise ValueError(f"metrics: {name}: {error}; {step}") from None
     public = reference.network.startswith("inception-2015")

@@ -55,9 +55,9 @@ class Reference:
                 f"found those of {self.network} ({self.weights[:12]})"
             )
 
-    def check_width(self, features: np.ndarray) -> None:
-        """Raises `ValueError` unless these features are as many as the reference's: samples of one shape."""
-        width, found = self.features.shape[1], features.shape[1]
+    def check_width(self, found: int) -> None:
+        """Raises `ValueError` unless a sample has so many features here too: samples of one shape."""
+        width = self.features.shape[1]
         if width != found:
             shapes = "samples of the same shape and channels as the reference's"
             raise ValueError(

@@ -10,7 +10,7 @@ from jax import Array
 from jaxtyping import Float
 
 from .._base.types import Key
-from .layers import SMALL, Conv, GroupNorm, Linear, at_least_float32, dropout
+from .layers import SMALL, Conv, GroupNorm, Linear, add_to_channels, at_least_float32, dropout
 from .resampling import BOX, Taps, downsample, upsample
 
 SKIP_SCALE = math.sqrt(0.5)
@@ -94,7 +94,7 @@ class ResidualBlock(eqx.Module):
     def __call__(
         self, x: Float[Array, "h w c_in"], e: Float[Array, " embedding"], *, key: Key | None = None
     ) -> Float[Array, "h2 w2 c_out"]:
-        h = self.conv0(self._resample(jax.nn.silu(self.norm0(x)))) + self.affine(e)
+        h = add_to_channels(self.conv0(self._resample(jax.nn.silu(self.norm0(x)))), self.affine(e))
         h = self.conv1(dropout(jax.nn.silu(self.norm1(h)), self.dropout, key=key))
         x = self._resample(x)
         y = h + (x if self.skip is None else self.skip(x))

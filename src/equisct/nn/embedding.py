@@ -29,7 +29,7 @@ class FourierEmbedding(eqx.Module):
     frequencies: Frozen
 
     def __init__(self, features: int, *, scale: float = 16.0, key: Key):
-        self.frequencies = Frozen(scale * jr.normal(key, (features // 2,)))
+        self.frequencies = Frozen(scale * jr.normal(key, (features // 2,), jnp.float32))
 
     def __call__(self, c_noise: Level) -> Float[Array, " features"]:
         return _sin_cos(2 * jnp.pi * self.frequencies.value * c_noise)
@@ -76,5 +76,6 @@ class Mapping(eqx.Module):
         if augment_labels is not None:
             if self.augment_labels is None:
                 raise ValueError("augment_labels: expected none with a network that was built without, found some")
-            embedded = embedded + augment_labels @ self.augment_labels
-        return self.second(jax.nn.silu(self.first(embedded)))
+            embedded = embedded + jnp.matmul(augment_labels, self.augment_labels, precision="highest")
+        with jax.default_matmul_precision("highest"):  # elsewhere float32 is rounded to fewer digits, by the device
+            return self.second(jax.nn.silu(self.first(embedded)))

@@ -14,6 +14,7 @@ from jax import Array
 from jaxtyping import Float
 
 from .._base.check import check_fraction
+from .._base.dtypes import common, float32_or_wider
 from .._base.random import draw_bernoulli, draw_uniform
 from .._base.types import Key
 from ._conv import conv2d
@@ -24,7 +25,12 @@ SMALL = 1e-5
 
 def at_least_float32(x: Array) -> Array:
     """The array in float32, or in its own precision where that is higher: statistics are never taken in bfloat16."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(float32_or_wider(x.dtype))
+
+
+def add_to_channels(x: Float[Array, "*axes c"], values: Float[Array, " c"]) -> Float[Array, "*axes c"]:
+    """One number added to each channel; said in full, for whoever runs JAX with rank promotion as an error."""
+    return x + jnp.broadcast_to(values, x.shape)
 
 
 def xavier(shape: Sequence[int], gain: float, *, key: Key) -> Array:
@@ -41,10 +47,10 @@ class Linear(eqx.Module):
 
     def __init__(self, c_in: int, c_out: int, *, gain: float = 1.0, key: Key):
         self.weight = xavier((c_in, c_out), gain, key=key)
-        self.bias = jnp.zeros(c_out)
+        self.bias = jnp.zeros(c_out, jnp.float32)
 
     def __call__(self, x: Float[Array, "*axes c_in"]) -> Float[Array, "*axes c_out"]:
-        return x @ self.weight + self.bias
+        return add_to_channels(x @ self.weight, self.bias)
 
 
 class Conv(eqx.Module):
@@ -56,11 +62,12 @@ class Conv(eqx.Module):
 
     def __init__(self, c_in: int, c_out: int, *, gain: float = 1.0, padding: int = 1, key: Key):
         self.weight = xavier((3, 3, c_in, c_out), gain, key=key)
-        self.bias = jnp.zeros(c_out)
+        self.bias = jnp.zeros(c_out, jnp.float32)
         self.padding = padding
 
     def __call__(self, x: Float[Array, "h w c_in"]) -> Float[Array, "h2 w2 c_out"]:
-        return conv2d(x, self.weight, padding=self.padding) + self.bias
+        dtype = common(x.dtype, self.weight.dtype)  # float64 samples, say, with float32 weights
+        return add_to_channels(conv2d(x.astype(dtype), self.weight.astype(dtype), padding=self.padding), self.bias)
 
 
 class GroupNorm(eqx.Module):
@@ -78,15 +85,17 @@ class GroupNorm(eqx.Module):
         self.groups = max(1, min(32, channels // 4))
         if channels % self.groups:
             raise ValueError(f"channels: expected a multiple of {self.groups} for group norm, found {channels}")
-        self.scale, self.shift = jnp.ones(channels), jnp.zeros(channels)
+        self.scale, self.shift = jnp.ones(channels, jnp.float32), jnp.zeros(channels, jnp.float32)
 
     def __call__(self, x: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
         dtype, x = x.dtype, at_least_float32(x)
         # Space first, then the channels of a group: both reductions run along contiguous channels.
         mean = self._mean_of_groups(x.mean((0, 1)))
-        centred = x - mean
+        scale, shift = at_least_float32(self.scale), at_least_float32(self.shift)
+        centred = add_to_channels(x, -mean)
         variance = self._mean_of_groups(jnp.square(centred).mean((0, 1)))
-        return (centred * (jax.lax.rsqrt(variance + 1e-6) * self.scale) + self.shift).astype(dtype)
+        factor = jnp.broadcast_to(jax.lax.rsqrt(variance + 1e-6) * scale, x.shape)
+        return add_to_channels(centred * factor, shift).astype(dtype)
 
     def _mean_of_groups(self, value: Float[Array, " c"]) -> Float[Array, " c"]:
         groups = value.reshape(self.groups, -1)
@@ -100,13 +109,15 @@ class LayerNorm(eqx.Module):
     shift: Float[Array, " c"]
 
     def __init__(self, channels: int):
-        self.scale, self.shift = jnp.ones(channels), jnp.zeros(channels)
+        self.scale, self.shift = jnp.ones(channels, jnp.float32), jnp.zeros(channels, jnp.float32)
 
     def __call__(self, x: Float[Array, "*axes c"]) -> Float[Array, "*axes c"]:
         dtype, x = x.dtype, at_least_float32(x)
+        scale, shift = at_least_float32(self.scale), at_least_float32(self.shift)
         centred = x - x.mean(-1, keepdims=True)
         variance = jnp.square(centred).mean(-1, keepdims=True)
-        return (centred * jax.lax.rsqrt(variance + 1e-6) * self.scale + self.shift).astype(dtype)
+        factor = jnp.broadcast_to(scale, x.shape)
+        return add_to_channels(centred * jax.lax.rsqrt(variance + 1e-6) * factor, shift).astype(dtype)
 
 
 def dropout(x: Float[Array, "*shape"], rate: float, *, key: Key | None) -> Float[Array, "*shape"]:

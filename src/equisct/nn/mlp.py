@@ -121,5 +121,6 @@ class HeadMLP(eqx.Module):
         _check_size("x", x, self.out.bias.size)
         _check_size("features", features, self.norm.scale.size, of="torso_width")
         own = jax.nn.silu(self.mapping(c_noise))
-        e = self.merge(jnp.concatenate([own, embedding]))
+        with jax.default_matmul_precision("highest"):
+            e = self.merge(jnp.concatenate([own, embedding]))
         return self.out(self.trunk(jnp.concatenate([x, endpoint, self.norm(features)]), e))

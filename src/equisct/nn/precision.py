@@ -6,35 +6,42 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.tree_util import KeyPath
 from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
-from .._base.tree import Frozen
+from .._base.tree import Frozen, path_name
 from .._base.types import Key
 from .embedding import Mapping
 
 T = TypeVar("T")
 
 
-def lower(network: T, dtype: DTypeLike) -> T:
-    """The network with its float32 parameters cast to `dtype`, all but those of the noise embedding (`Mapping`).
+EMBEDDING = ("embedding_norm", "merge")
+"""Fields of the library's head networks that make one noise embedding of their own and the torso's."""
 
-    Gradients with respect to the parameters before the cast are float32 again.
+
+def lower(network: T, dtype: DTypeLike) -> T:
+    """The network with its float32 parameters cast to `dtype`, all but those of the noise embedding.
+
+    Those are a `Mapping`, wherever it is, and the network's own fields named in `EMBEDDING`. Gradients with respect to
+    the parameters before the cast are float32 again.
     """
     keeps = lambda node: isinstance(node, Mapping | Frozen)
 
-    def cast(node: PyTree) -> PyTree:
-        return node.astype(dtype) if eqx.is_array(node) and node.dtype == jnp.float32 else node
+    def cast(path: KeyPath, node: PyTree) -> PyTree:
+        kept = keeps(node) or path_name(path[:1]) in EMBEDDING
+        return node if kept or not eqx.is_array(node) or node.dtype != jnp.float32 else node.astype(dtype)
 
-    return jax.tree.map(lambda node: node if keeps(node) else cast(node), network, is_leaf=keeps)
+    return jax.tree_util.tree_map_with_path(cast, network, is_leaf=keeps)
 
 
 class Lowered(eqx.Module):
     """A torso or head network computed in `dtype`, with float32 around it; made at the moment of use.
 
-    Images and features are cast on the way in, everything is cast to float32 on the way out; the noise level and the
-    noise embedding stay float32, and inside the library's networks so do the statistics of norms and the softmax of
-    attention.
+    Images and features are cast on the way in, everything is cast to float32 on the way out. The noise level and the
+    torso's noise embedding enter as they are, and inside the library's networks the noise embedding, the statistics of
+    norms and the softmax of attention are float32.
 
     Args:
         network: a torso or a head network, its parameters float32.
@@ -45,7 +52,7 @@ class Lowered(eqx.Module):
     dtype: Any = eqx.field(static=True)
 
     def __call__(self, x: Array, *inputs: PyTree, key: Key | None = None, **named: PyTree) -> PyTree:
-        *others, c_noise = inputs
-        arrays = [each.astype(self.dtype) for each in (x, *others)]
-        output = lower(self.network, self.dtype)(*arrays, c_noise, key=key, **named)
+        kept = min(len(inputs), 2)  # a torso's `c_noise`; a head network's `embedding, c_noise`, after other arrays
+        arrays = [each.astype(self.dtype) for each in (x, *inputs[:-kept])]
+        output = lower(self.network, self.dtype)(*arrays, *inputs[-kept:], key=key, **named)
         return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), output)

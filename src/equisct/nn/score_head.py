@@ -101,7 +101,8 @@ class HeadUNet(eqx.Module):
     def _embed(self, c_noise: Level, embedding: Float[Array, " torso_embedding"]) -> Float[Array, " width"]:
         own = self.mapping(c_noise)
         if self.merge is not None and self.embedding_norm is not None:
-            return self.merge(jnp.concatenate([jax.nn.silu(own), self.embedding_norm(embedding)]))
+            with jax.default_matmul_precision("highest"):
+                return self.merge(jnp.concatenate([jax.nn.silu(own), self.embedding_norm(embedding)]))
         return jax.nn.silu(own + embedding if self.embedding_entry is EmbeddingEntry.ADD else own)
 
     def __call__(

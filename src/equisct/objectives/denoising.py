@@ -86,7 +86,7 @@ class Denoising(AbstractSplitObjective):
         level_key, noise_key, model_key = jr.split(key, 3)
         spread = stratified if self.stratify else independent
         sigma = jax.vmap(self.law.level)(spread(len(x), key=level_key))
-        z = draw_normal(x.shape, key=noise_key).astype(x.dtype)
+        z = draw_normal(x.shape, x.dtype, key=noise_key)
         augment_labels = None
         if self.augment is not None:
             augment, keys = self.augment, jr.split(jr.fold_in(key, 3), len(x))

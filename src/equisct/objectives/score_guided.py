@@ -95,8 +95,8 @@ class ScoreGuided(AbstractSplitObjective):
         x_t, sigma, readout = seen.x_t, jnp.asarray(seen.sigma), seen.readout
         head_key, level_key, noise_key, torso_key = jr.split(seen.key, 4)
         if self.head_law is not None:
-            sigma = self.head_law.level(jr.uniform(level_key))
-            x_t = perturb(seen.x, draw_normal(seen.x.shape, key=noise_key), sigma)
+            sigma = self.head_law.level(jr.uniform(level_key, (), jnp.float32))
+            x_t = perturb(seen.x, draw_normal(seen.x.shape, seen.x.dtype, key=noise_key), sigma)
             readout = pair.cm(x_t, sigma, key=torso_key, **given(seen.condition))
         denoised = pair.head(x_t, sigma, readout, key=head_key)
         target = clean_target(self.target, seen.x, x_t, sigma, seen.condition)

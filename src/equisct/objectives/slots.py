@@ -72,7 +72,7 @@ def draw_pairs(
     level_key, noise_key, model_key = jr.split(key, 3)
     spread = stratified if stratify else independent
     pair = jax.vmap(lambda u: levels.draw(stage, u))(spread(len(x), key=level_key))
-    z = draw_normal(x.shape, key=noise_key).astype(x.dtype)
+    z = draw_normal(x.shape, x.dtype, key=noise_key)
     z = z if coupling is None else coupling(x, z)
     keys = jax.vmap(lambda key: Keys.from_key(key, share_dropout=share_dropout))(jr.split(model_key, len(x)))
     return jax.vmap(Draw)(x, z, pair, keys, condition, jnp.full(len(x), step))

@@ -42,8 +42,9 @@ class PerLevel(eqx.Module):
     ) -> "PerLevel":
         """The sums of one value per sample."""
         bins = len(edges) - 1
-        member = jax.nn.one_hot(jnp.searchsorted(jnp.asarray(edges[1:-1]), levels, side="right"), bins)
-        return PerLevel(values @ member, member.sum(0), edges)
+        inner = jnp.asarray(edges[1:-1], levels.dtype)
+        member = jax.nn.one_hot(jnp.searchsorted(inner, levels, side="right"), bins, dtype=values.dtype)
+        return PerLevel(jnp.matmul(values, member, precision="highest"), member.sum(0), edges)
 
 
 class Terms(eqx.Module):

@@ -50,7 +50,7 @@ def _square_distances(points: Array, x_t: Array) -> Array:
     product = jnp.matmul(points, x_t, precision="highest")
     squares = jnp.sum(jnp.square(points), axis=1) - 2 * product + jnp.sum(jnp.square(x_t))
     _, nearest = lax.top_k(-squares, min(NEAREST, len(points)))
-    return squares.at[nearest].set(jnp.sum(jnp.square(x_t - points[nearest]), axis=1))
+    return squares.at[nearest].set(jnp.sum(jnp.square(x_t[None] - points[nearest]), axis=1))
 
 
 def _sums(points: Array, mask: Array | None, x_t: Array, sigma: Level, block: int) -> _Sums:
@@ -58,7 +58,7 @@ def _sums(points: Array, mask: Array | None, x_t: Array, sigma: Level, block: in
 
     def add(sums: _Sums, start: Array) -> tuple[_Sums, None]:
         first = jnp.minimum(start, len(points) - rows)  # the last block begins early, and passes by what was seen
-        part = lax.dynamic_slice_in_dim(points, first, rows) - centre
+        part = lax.dynamic_slice_in_dim(points, first, rows) - centre[None]
         counts = first + jnp.arange(rows) >= start
         if mask is not None:
             counts &= lax.dynamic_slice_in_dim(mask, first, rows)
@@ -127,7 +127,7 @@ class Empirical(AbstractOracle):
     def posterior(self, x_t: Float[Array, "*shape"], sigma: Level) -> Float[Array, "n"]:
         """The probability of each point given `x_t`: the softmax of `-|x_t - points_i|^2 / (2 sigma^2)`."""
         rows, centre = self.points.reshape(len(self.points), -1), self.points[0].reshape(-1)
-        squares = _square_distances(rows - centre, x_t.reshape(-1) - centre)
+        squares = _square_distances(rows - centre[None], x_t.reshape(-1) - centre)
         weights = jnp.exp((squares.min() - squares) / (2 * sigma**2))
         return weights / weights.sum()
 

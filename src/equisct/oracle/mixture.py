@@ -14,7 +14,7 @@ from .abstract import AbstractOracle, Std, check_modes
 
 
 def _square_distances(x_t: Float[Array, "size"], means: Float[Array, "modes size"]) -> Float[Array, "modes"]:
-    return jnp.sum(jnp.square(x_t - means), axis=1)
+    return jnp.sum(jnp.square(x_t[None] - means), axis=1)
 
 
 class GaussianMixture(AbstractOracle):
@@ -58,12 +58,12 @@ class GaussianMixture(AbstractOracle):
     def denoise(self, x_t: Float[Array, "size"], sigma: Level) -> Float[Array, "size"]:
         """The posterior mean: the modes' own posterior means, averaged by `posterior`."""
         gains = jnp.broadcast_to(self.std**2 / (self.std**2 + sigma**2), self.means.shape[:1])
-        means = self.means + gains[:, None] * (x_t - self.means)
+        means = self.means + gains[:, None] * (x_t[None] - self.means)
         return jnp.einsum("k,kd->d", self.posterior(x_t, sigma), means, precision="highest")
 
     def score(self, x_t: Float[Array, "size"], sigma: Level) -> Float[Array, "size"]:
         """`grad log p_sigma(x_t)`; not derived from `denoise`, whose difference to `x_t` cancels at small levels."""
-        scores = (self.means - x_t) / (jnp.broadcast_to(self.std**2 + sigma**2, self.means.shape[:1])[:, None])
+        scores = (self.means - x_t[None]) / (jnp.broadcast_to(self.std**2 + sigma**2, self.means.shape[:1])[:, None])
         return jnp.einsum("k,kd->d", self.posterior(x_t, sigma), scores, precision="highest")
 
     def sample(self, *, key: Key) -> Float[Array, "size"]:

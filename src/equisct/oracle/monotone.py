@@ -35,7 +35,7 @@ def _signed_mass(z: _Modes, right: Bool[Array, "modes"], weights: _Modes) -> tup
 def _cut(z: _Modes, means: _Modes, weights: _Modes) -> tuple[Bool[Array, "modes"], Scalar, Scalar]:
     """The modes right of the best cut, and log of the positive and of the negative part of the conserved number."""
     rank = jnp.argsort(jnp.argsort(means))
-    right = rank >= jnp.arange(means.size + 1)[:, None]
+    right = rank[None] >= jnp.arange(means.size + 1)[:, None]
     above, below = jax.vmap(_signed_mass, in_axes=(None, 0, None))(z, right, weights)
     log_number = jnp.maximum(above, below) + jnp.log1p(-jnp.exp(-jnp.abs(above - below)))
     j = jnp.argmin(log_number)

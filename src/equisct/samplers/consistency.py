@@ -16,8 +16,9 @@ from jaxtyping import PyTree
 from .._base.check import check_positive
 from .._base.concrete import concrete
 from .._base.defaults import SIGMA_MAX, SIGMA_MIN
+from .._base.dtypes import float32_or_wider
 from .._base.types import Denoiser, Key, Level, Levels, Sample, Scalar
-from .interface import AbstractLevelSampler, Walk, descending_levels, level_array, method_of
+from .interface import AbstractLevelSampler, Walk, descending_levels, in_precision_of, level_array, method_of
 
 Renoise: TypeAlias = Callable[[Level, Level], Array]
 """`(tau, sigma_min) -> scaling` of the noise that lifts a sample at level `sigma_min` to level `tau`."""
@@ -36,7 +37,8 @@ def renoise_full(tau: Level, sigma_min: Level) -> Scalar:
 
 def one_step(endpoint: Denoiser, z: Sample, *, sigma_max: float = SIGMA_MAX) -> Sample:
     """`endpoint(sigma_max z, sigma_max)`: one evaluation."""
-    return endpoint(sigma_max * jnp.asarray(z), sigma_max)
+    z = jnp.asarray(z)
+    return in_precision_of(z, endpoint)(sigma_max * z, sigma_max)
 
 
 def multistep(
@@ -65,8 +67,8 @@ def multistep(
     """
     z, known = jnp.asarray(z), level_array(levels)
     _check(known, sigma_min, clip)
-    grid = jnp.asarray(known).astype(jnp.promote_types(z.dtype, jnp.float32))
-    return _jump(endpoint, grid[0] * z, grid, key, sigma_min, renoise, clip)[0]
+    grid = jnp.asarray(known).astype(float32_or_wider(z.dtype))
+    return _jump(endpoint, grid[0].astype(z.dtype) * z, grid, key, sigma_min, renoise, clip)[0]
 
 
 def _jump(
@@ -78,11 +80,12 @@ def _jump(
     renoise: Renoise,
     clip: float | None,
 ) -> Walk:
+    endpoint = in_precision_of(x_t, endpoint)
     path, x = [x_t], endpoint(x_t, levels[0])
     keys = [] if key is None else jr.split(key, levels.size - 1)
     for tau, noise_key in zip(levels[1:], keys, strict=True):
         x = x if clip is None else jnp.clip(x, -clip, clip)
-        path.append(x + renoise(tau, sigma_min) * jr.normal(noise_key, x.shape, x.dtype))
+        path.append(x + renoise(tau, sigma_min).astype(x.dtype) * jr.normal(noise_key, x.shape, x.dtype))
         x = endpoint(path[-1], tau)
     return x, path
 
@@ -116,7 +119,7 @@ class Multistep(AbstractLevelSampler):
         del keep  # so few that they are always kept
         if len(self.levels) > 1 and key is None:
             raise ValueError(f"key: expected a key for the fresh noise of {len(self.levels)} levels, found None")
-        levels = jnp.asarray(self.levels, jnp.promote_types(x_t.dtype, jnp.float32))
+        levels = jnp.asarray(self.levels, float32_or_wider(x_t.dtype))
         return _jump(method_of(model, "endpoint"), x_t, levels, key, self.sigma_min, self.renoise, self.clip)
 
 

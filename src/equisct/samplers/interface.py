@@ -36,11 +36,16 @@ def method_of(model: PyTree, name: str) -> Denoiser:
     return found
 
 
+def in_precision_of(x_t: Array, model: Denoiser) -> Denoiser:
+    """The model with its answers in the sample's dtype: a walk begins, goes on and ends in one."""
+    return lambda point, sigma: model(point, sigma).astype(x_t.dtype)
+
+
 class AbstractSampler(eqx.Module):
     """A way to draw samples, one at a time; `jax.vmap` makes a batch.
 
     `sampler(model, z, key=key)` begins with unit Gaussian noise `z`; `from_level` with any `x_t` at any level. The
-    model has a method `endpoint` for `Multistep`, `denoise` for the others.
+    model has a method `endpoint` for `Multistep`, `denoise` for the others. A sample has the noise's dtype.
     """
 
     @property

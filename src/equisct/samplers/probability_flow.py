@@ -17,10 +17,11 @@ from jaxtyping import PyTree
 
 from .._base.check import check_at_least
 from .._base.defaults import KARRAS_POINTS
+from .._base.dtypes import float32_or_wider
 from .._base.types import Denoiser, Key, Levels, Sample, Scalar
 from ..diffusion import euler_step, heun_step, pf_drift
 from ..discretization import karras_grid
-from .interface import AbstractLevelSampler, Walk, descending_levels, level_array, method_of
+from .interface import AbstractLevelSampler, Walk, descending_levels, in_precision_of, level_array, method_of
 
 EDM_LEVELS = descending_levels(karras_grid(KARRAS_POINTS)[::-1])
 
@@ -94,9 +95,8 @@ def _solve(
     step: Step, denoise: Denoiser, z: Sample, levels: Levels | None, churn: Churn | None, key: Key | None
 ) -> Array:
     z = jnp.asarray(z)
-    grid = jnp.asarray(level_array(EDM_LEVELS if levels is None else levels))
-    grid = grid.astype(jnp.promote_types(z.dtype, jnp.float32))
-    return _walk(step, denoise, grid[0] * z, grid, churn, key, keep=False)[0]
+    grid = jnp.asarray(level_array(EDM_LEVELS if levels is None else levels)).astype(float32_or_wider(z.dtype))
+    return _walk(step, denoise, grid[0].astype(z.dtype) * z, grid, churn, key, keep=False)[0]
 
 
 def _walk(
@@ -105,12 +105,13 @@ def _walk(
     churn = Churn() if churn is None else churn
     if churn.amount > 0 and key is None:
         raise ValueError(f"key: expected a key, because churn.amount = {churn.amount}, found None")
+    denoise = in_precision_of(x_t, denoise)
     keys = None if churn.amount == 0 or key is None else jr.split(key, grid.size)
 
     def one_step(x_t: Array, inputs: tuple[Array, Array, Key | None]) -> tuple[Array, Array | None]:
         t, r, noise_key = inputs
         lifted, t = _lift(churn, grid.size, x_t, t, noise_key)
-        return step(denoise, lifted, t, r), x_t if keep else None
+        return step(denoise, lifted, t, r).astype(x_t.dtype), x_t if keep else None
 
     body_keys, last_key = (None, None) if keys is None else (keys[:-1], keys[-1])
     x_t, path = jax.lax.scan(one_step, x_t, (grid[:-1], grid[1:], body_keys))
@@ -126,7 +127,7 @@ def _lift(churn: Churn, points: int, x_t: Array, t: Array, noise_key: Key | None
     factor = 1 + min(churn.amount / points, math.sqrt(2) - 1)
     lifted = jnp.where((churn.sigma_low <= t) & (t <= churn.sigma_high), factor * t, t)
     scaling = churn.noise * jnp.sqrt((lifted - t) * (lifted + t))
-    return x_t + scaling * jr.normal(noise_key, x_t.shape, x_t.dtype), lifted
+    return x_t + scaling.astype(x_t.dtype) * jr.normal(noise_key, x_t.shape, x_t.dtype), lifted
 
 
 class AbstractSolver(AbstractLevelSampler):
@@ -150,7 +151,7 @@ class AbstractSolver(AbstractLevelSampler):
         Raises:
             ValueError: for churn without a key.
         """
-        grid = jnp.asarray(self.levels, jnp.promote_types(x_t.dtype, jnp.float32))
+        grid = jnp.asarray(self.levels, float32_or_wider(x_t.dtype))
         return _walk(self.step, method_of(model, "denoise"), x_t, grid, self.churn, key, keep=keep)
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Int, PyTree
 
 from .._base.check import check_at_least, check_positive
 from .._base.concrete import in_line
+from .._base.dtypes import float32_or_wider
 from .._base.tree import in_short
 from .._base.types import Denoiser, Key, Sample
 from ..variance_preserving import VPSchedule
@@ -63,13 +64,13 @@ def _walk(denoise: Denoiser, x_vp: Array, table: Table, mean: Mean, key: Key | N
 
     def one_time(x_vp: Array, inputs: tuple[dict[str, Array], Key | None]) -> tuple[Array, Array | None]:
         row, noise_key = inputs
-        x_t = row["scale"] * x_vp
-        x_vp = mean(row, x_vp, x_t, denoise(x_t, row["sigma"]))
+        x_t = (row["scale"] * x_vp).astype(x_vp.dtype)
+        x_next = mean(row, x_vp, x_t, denoise(x_t, row["sigma"]))
         if noise_key is not None:
-            x_vp += row["std"] * jr.normal(noise_key, x_vp.shape, x_vp.dtype)
-        return x_vp, x_t if keep else None
+            x_next += row["std"] * jr.normal(noise_key, x_vp.shape, x_vp.dtype)
+        return x_next.astype(x_vp.dtype), x_t if keep else None
 
-    dtype = jnp.promote_types(x_vp.dtype, jnp.float32)
+    dtype = float32_or_wider(x_vp.dtype)
     rows = {name: jnp.asarray(column[::-1].copy(), dtype) for name, column in table.items()}
     keys = None if key is None else jr.split(key, len(table["sigma"]))
     return jax.lax.scan(one_time, x_vp, (rows, keys))

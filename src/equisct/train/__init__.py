@@ -15,11 +15,11 @@ from .loop import Every as Every
 from .loop import Moment as Moment
 from .loop import NonFiniteError as NonFiniteError
 from .loop import fit as fit
+from .optimiser import restarting as restarting
 from .placement import data_mesh as data_mesh
 from .posthoc import reconstruct as reconstruct
 from .posthoc import save_snapshot as save_snapshot
 from .reading import read_checkpoint as read_checkpoint
-from .restart import restarting as restarting
 from .state import Recipe as Recipe
 from .state import TrainState as TrainState
 from .state import init_state as init_state

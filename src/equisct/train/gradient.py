@@ -1,6 +1,7 @@
 """The gradient of one batch: in one piece or in microbatches, as a whole or part by part, in the chosen precision."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 import equinox as eqx
@@ -31,17 +32,8 @@ def batch_gradient(
     recipe: Recipe, model: PyTree, batch: Batch, step: Step, *, key: Key, mesh: Mesh | None = None
 ) -> Gradient:
     """The gradient of the recipe's objective over one batch, laid out on `mesh`; of a `WithTeacher`, the student's."""
-    parameters, rest = eqx.partition(student_of(model), trainable(student_of(model)))
-
-    def prepared(model: PyTree) -> PyTree:
-        model = keep_whole(model, mesh)
-        return model if recipe.compute_dtype == jnp.float32 else in_precision(model, recipe.compute_dtype)
-
-    def whole(parameters: PyTree) -> PyTree:
-        student = prepared(eqx.combine(parameters, rest))
-        return WithTeacher(student, prepared(model.teacher)) if isinstance(model, WithTeacher) else student
-
-    objective = recipe.objective
+    objective, parameters = recipe.objective, eqx.filter(student_of(model), trainable(student_of(model)))
+    whole = partial(_prepared, recipe, model, mesh)
     if not isinstance(objective, SplitObjective):
         loss_of = lambda parameters: objective(whole(parameters), batch, step, key=key)
         (loss, terms), gradient = jax.value_and_grad(loss_of, has_aux=True)(parameters)
@@ -56,6 +48,23 @@ def batch_gradient(
     terms, norms = objective.reduce(losses), [global_norm(consistency_part(gradient)) for gradient in gradients]
     named = dict(zip(sorted(terms.parts), norms, strict=True)) if recipe.gradient_parts else None
     return Gradient(jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *gradients), terms.loss, terms, named)
+
+
+def batch_loss(
+    recipe: Recipe, model: PyTree, parameters: PyTree, batch: Batch, step: Step, *, key: Key, mesh: Mesh | None = None
+) -> Scalar:
+    """The loss that `batch_gradient` differentiates, at other parameters of the model; the batch in one piece."""
+    return recipe.objective(_prepared(recipe, model, mesh, parameters), batch, step, key=key)[0]
+
+
+def _prepared(recipe: Recipe, model: PyTree, mesh: Mesh | None, parameters: PyTree) -> PyTree:
+    """The model, or the student of a `WithTeacher`, with these trainable arrays, as an objective evaluates it."""
+
+    def prepared(model: PyTree) -> PyTree:
+        return in_precision(keep_whole(model, mesh), recipe.compute_dtype)
+
+    student = prepared(eqx.combine(parameters, student_of(model)))
+    return WithTeacher(student, prepared(model.teacher)) if isinstance(model, WithTeacher) else student
 
 
 PartsOf: TypeAlias = Callable[[PyTree, PyTree], tuple[dict[str, Scalar], PyTree]]

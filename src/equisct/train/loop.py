@@ -125,7 +125,8 @@ def fit(
         if bad >= patience:
             raise NonFiniteError(
                 f"loss or gradient: expected finite numbers, found {bad} updates in a row without, "
-                f"the last at step {now.step - 1}; the weights are those before them",
+                f"the last at step {now.step - 1}; the weights are those before them. Lower the learning rate, or look "
+                f"for samples at fault in these batches",
                 now.step - 1,
                 state,
             )

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -69,7 +70,9 @@ def place(tree: T, mesh: Mesh) -> T:
         sharding = state_sharding(leaf.shape, mesh)
         if jax.process_count() == 1:
             return jax.device_put(leaf, sharding)
-        return jax.make_array_from_callback(leaf.shape, sharding, lambda index: np.asarray(leaf)[index])
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)  # which NumPy cannot hold
+        whole = leaf if is_key else np.asarray(leaf)
+        return jax.make_array_from_callback(leaf.shape, sharding, lambda index: whole[index])
 
     return jax.tree.map(put, tree)
 

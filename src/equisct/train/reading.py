@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
@@ -127,8 +128,9 @@ def load_tree(checkpoint: Checkpoint, like: T, *, partial: bool = False) -> T:
     shapes = {n: leaf for n, leaf in checkpoint.shapes.items() if not partial or n.partition("/")[0] in groups}
     check_same(expected, shapes, checkpoint.place)
     one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    where = lambda leaf: None if isinstance(leaf, np.ndarray) else leaf.sharding
     target = {
-        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding or one)
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where(leaf) or one)
         for name, leaf in expected.items()
     }
     layout = ocp.checkpoint_utils.construct_restore_args(target)

@@ -13,12 +13,13 @@ from jax.typing import DTypeLike
 from jaxtyping import Int, PyTree
 
 from .._base.check import check_at_least
+from .._base.dtypes import usual_promotion
 from .._base.tree import count, in_short, trainable
 from .._base.types import Scalar, Step
-from ..model import WithTeacher
+from ..model import WithTeacher, in_precision
 from ..objectives.terms import AbstractSplitObjective, Objective, SplitObjective
 from .averages import AbstractAverage, ConstantDecay
-from .placement import place
+from .placement import place, state_sharding
 
 
 class Recipe(eqx.Module):
@@ -26,7 +27,8 @@ class Recipe(eqx.Module):
 
     Args:
         objective: `(model, batch, step, *, key) -> (loss, terms)`.
-        optimiser: an optax transformation over the model's trainable arrays.
+        optimiser: an optax transformation over the model's trainable arrays; one that takes `value`, `grad` and
+            `value_fn` (`reduce_on_plateau`, line searches) is given those of the loss of the update's own batch.
         average: of the weights, for sampling: `TrainState.ema`.
         averages: further ones to keep beside it, such as `PowerFunction(6.94)`: `TrainState.averages`.
         teacher_share: keep a teacher, which the objective gets beside the model (`WithTeacher`): the share of the
@@ -37,7 +39,8 @@ class Recipe(eqx.Module):
         microbatches: parts that each batch is computed in, one after the other, >= 1: less memory for activations, the
             same update. More than one needs a `SplitObjective`.
         compute_dtype: of the networks' inside, such as `jnp.bfloat16`; parameters, noise embedding, loss and its
-            weights are float32 whatever it is.
+            weights are float32 whatever it is. It reaches every network, yours too, inside a `ConsistencyModel`,
+            `ScoreHead` or `DenoisingModel` in the model (`in_precision`); a model without any of them is refused.
     """
 
     objective: Objective
@@ -95,16 +98,19 @@ def init_state(recipe: Recipe, model: PyTree, *, mesh: Mesh | None = None) -> Tr
         mesh: devices to train on (`data_mesh()`); None is JAX's default device.
 
     Raises:
-        TypeError: if the objective cannot train such a model.
+        TypeError: if the objective cannot train such a model, or `compute_dtype` does not apply to it.
     """
+    in_precision(model, recipe.compute_dtype)
     if isinstance(recipe.objective, AbstractSplitObjective):
         recipe.objective.check(model)
     zero = jnp.zeros((), jnp.int32)
+    with usual_promotion():
+        optimiser_state = jax.jit(recipe.optimiser.init)(eqx.filter(model, trainable(model)))
     state = TrainState(
         model=model,
         ema=model,
         averages=(model,) * len(recipe.averages),
-        optimiser_state=jax.jit(recipe.optimiser.init)(eqx.filter(model, trainable(model))),
+        optimiser_state=optimiser_state,
         step=zero,
         skipped=zero,
         skipped_in_row=zero,
@@ -113,3 +119,14 @@ def init_state(recipe: Recipe, model: PyTree, *, mesh: Mesh | None = None) -> Tr
     )
     copy = jax.tree.map(lambda leaf: leaf.copy() if eqx.is_array(leaf) else leaf, state)
     return copy if mesh is None else place(copy, mesh)
+
+
+def state_by_shape(recipe: Recipe, model: Callable[[], PyTree], *, mesh: Mesh) -> TrainState:
+    """The shapes of `init_state(recipe, model(), mesh=mesh)`, each with its layout; nothing is computed or kept."""
+
+    def laid_out(leaf: PyTree) -> PyTree:
+        if not isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=state_sharding(leaf.shape, mesh))
+
+    return jax.tree.map(laid_out, eqx.filter_eval_shape(lambda: init_state(recipe, model(), mesh=mesh)))

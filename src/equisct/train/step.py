@@ -1,6 +1,7 @@
 """One optimiser update: a single jitted function that donates the state and is compiled once for a whole run."""
 
 import warnings
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -15,7 +16,8 @@ from .._base.tree import batch_size, global_norm, trainable
 from .._base.types import Batch, Key, Scalar
 from ..model import consistency_part
 from .averages import update_average
-from .gradient import batch_gradient
+from .gradient import batch_gradient, batch_loss
+from .optimiser import update_by
 from .placement import keep_placed, shard_batch
 from .state import Recipe, TrainState
 
@@ -48,7 +50,10 @@ def _taught(recipe: Recipe, state: TrainState, model: PyTree, finite: Bool[Array
 
     def mix(old: PyTree, new: PyTree) -> PyTree:
         # Unlike `lerp`, exact at both ends: a share of 0 leaves every bit, one of 1 takes every bit.
-        return jnp.where(share == 0, old, (1 - share) * old + share * new) if eqx.is_inexact_array(old) else new
+        if not eqx.is_inexact_array(old):
+            return new
+        own = share.astype(old.dtype)
+        return jnp.where(own == 0, old, (1 - own) * old + own * new)
 
     return jax.tree.map(mix, state.teacher, model)
 
@@ -58,7 +63,10 @@ def _advance(constants: tuple[Recipe, Batch, Key], state: TrainState) -> tuple[T
     found = batch_gradient(recipe, state.objective_model, batch, state.step, key=key, mesh=state.mesh)
     gradient = keep_placed(found.gradient, state.mesh)
     parameters = eqx.filter(state.model, trainable(state.model))
-    updates, optimiser_state = recipe.optimiser.update(gradient, state.optimiser_state, parameters)
+    loss_of = partial(batch_loss, recipe, state.objective_model, batch=batch, step=state.step, key=key, mesh=state.mesh)
+    updates, optimiser_state = update_by(
+        recipe.optimiser, gradient, state.optimiser_state, parameters, loss=found.loss, loss_of=loss_of
+    )
     norms = jnp.stack([found.loss, global_norm(gradient), global_norm(updates)])
     finite = jnp.isfinite(norms).all()
     model = eqx.apply_updates(state.model, updates)

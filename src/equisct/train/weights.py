@@ -13,6 +13,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.tree_util import KeyPath
 from jaxtyping import PyTree
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -31,16 +33,43 @@ def _is_array(leaf: PyTree) -> bool:
     return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
 
 
+def _is_key(leaf: PyTree) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _as_numbers(leaf: PyTree) -> Any:
+    """An array as files hold it: of a typed key (or its shape) its words, whole numbers; any other itself."""
+    if not _is_key(leaf):
+        return leaf
+    if isinstance(leaf, jax.Array):
+        return jax.random.key_data(leaf)
+    words = jax.eval_shape(jax.random.key_data, leaf)
+    return jax.ShapeDtypeStruct(words.shape, words.dtype, sharding=leaf.sharding)
+
+
+def _as_key(words: Array, like: PyTree) -> Array:
+    """The typed key (or keys) of these words, of the generator of `like`, which may be a shape."""
+    kinds: list[Any] = []
+    jax.eval_shape(lambda key: kinds.append(jax.random.key_impl(key)), like)  # which does not take a shape itself
+    return jax.random.wrap_key_data(words, impl=kinds[0])
+
+
 def named_arrays(tree: PyTree) -> dict[str, Any]:
-    """Every array of a tree (or shape, from `eqx.filter_eval_shape`) by its path."""
-    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if _is_array(leaf)}
+    """Every array of a tree (or shape, from `eqx.filter_eval_shape`) by its path; typed keys as their words."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {path_name(path): _as_numbers(leaf) for path, leaf in leaves if _is_array(leaf)}
 
 
 def with_arrays(tree: T, arrays: dict[str, Any]) -> T:
-    """The tree with every array (or shape) replaced by that of its name."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: arrays[path_name(path)] if _is_array(leaf) else leaf, tree
-    )
+    """The tree with every array (or shape) replaced by that of its name in `named_arrays`."""
+
+    def named(path: KeyPath, leaf: PyTree) -> PyTree:
+        if not _is_array(leaf):
+            return leaf
+        array = arrays[path_name(path)]
+        return _as_key(array, leaf) if _is_key(leaf) else array
+
+    return jax.tree_util.tree_map_with_path(named, tree)
 
 
 def save_weights(
@@ -59,7 +88,8 @@ def save_weights(
 
 def write_arrays(path: pathlib.Path, tree: PyTree, metadata: dict[str, str] | None) -> None:
     """Writes the arrays of a tree, by their names, to a safetensors file, whole or not at all."""
-    arrays = {name: np.asarray(leaf) for name, leaf in named_arrays(tree).items()}
+    # safetensors writes memory as it lies: a transposed or strided array would come back as other numbers.
+    arrays = {name: np.asarray(leaf, order="C") for name, leaf in named_arrays(tree).items()}
     atomic_write(path, lambda place: save_file(arrays, place, metadata=metadata))
 
 

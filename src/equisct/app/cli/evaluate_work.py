@@ -53,6 +53,7 @@ def _network_against(reference: Reference, options: Network, shape: tuple[int, .
         raise ValueError(f"features: expected the name of the reference's network, {reference.network}, found auto")
     network = network_of(options, reference.network, shape)
     reference.check_of(network)
+    reference.check_width(check_shape(network, shape))
     return network
 
 

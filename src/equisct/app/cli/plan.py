@@ -4,7 +4,6 @@ import json
 import sys
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.random as jr
 import numpy as np
@@ -14,13 +13,13 @@ from ..._base.batch import as_example
 from ..._base.tree import count
 from ...data import Dataset
 from ...model import DenoisingModel, ScoreGuidedModel
-from ...train import Recipe, TrainState, compile_step, init_state
-from ...train.placement import place, state_sharding
+from ...train import compile_step
+from ...train.placement import place
+from ...train.state import state_by_shape
 from ..parts.recipe import build_recipe
 from ..runs.stored import load_teacher
 from ..settings.codec import to_json
 from ..settings.config import Config
-from ..settings.method import System
 
 
 def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> str:
@@ -28,7 +27,7 @@ def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> 
     shape = dataset.shape
     system, teacher = config.method.build(config, shape), load_teacher(config, shape)
     recipe = build_recipe(config, system, place(teacher.model, mesh) if teacher else None, dataset, mesh)
-    state = state_by_shape(recipe, system, mesh)
+    state = state_by_shape(recipe, lambda: system.model(jr.key(0)), mesh=mesh)
     rows = jax.tree.map(
         lambda leaf: np.zeros((config.run.batch // jax.process_count(), *leaf.shape[1:]), leaf.dtype),
         dataset.take(np.arange(1)),
@@ -61,18 +60,6 @@ def parameters_in_words(model: Any) -> str:
     if isinstance(model, ScoreGuidedModel):
         return f"{count(model.cm):,} in the consistency model, {count(model.head):,} in the head"
     return f"{count(model):,} in the {'denoiser' if isinstance(model, DenoisingModel) else 'consistency model'}"
-
-
-def state_by_shape(recipe: Recipe, system: System, mesh: Mesh) -> TrainState:
-    """The shapes of the state before the first update, each with its layout on the mesh."""
-    make = lambda key: init_state(recipe, system.model(key), mesh=mesh)
-
-    def laid_out(leaf: Any) -> Any:
-        if not isinstance(leaf, jax.ShapeDtypeStruct):
-            return leaf
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=state_sharding(leaf.shape, mesh))
-
-    return jax.tree.map(laid_out, eqx.filter_eval_shape(make, jr.key(0)))
 
 
 def _batch_in_words(dataset: Dataset, size: int) -> str:

@@ -90,4 +90,4 @@ def build_average(ema: Ema) -> AbstractAverage:
 def build_oracle(mixture: Mixture) -> ProductMixture:
     """The closed-form law that `Mixture` data are drawn from."""
     modes, rotation = rotated_modes(mixture)
-    return ProductMixture(jnp.asarray(modes), jnp.asarray(mixture.std), jnp.asarray(rotation))
+    return ProductMixture(*(jnp.asarray(each, jnp.float32) for each in (modes, mixture.std, rotation)))

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from ...data import Dataset
 from ...evaluation import Reference, load_reference, measure
+from ...evaluation.features import check_shape
 from ...train.placement import place
 from ..parts.features import draw_features, name_of, network_of, reference_of
 from ..settings.config import Config
@@ -40,6 +41,7 @@ class Evaluator:
             self._reference = load_reference(asked.ref) if asked.ref is not None else None
             if self._reference is not None:
                 self._reference.check_of(network)
+                self._reference.check_width(check_shape(network, self._shape))
         except ValueError as error:
             raise ValueError(f"eval.{error}") from error
         self._network, self._dataset = network, dataset

@@ -44,6 +44,12 @@ def note_halt(run: Running, error: NonFiniteError, loader: Loader | GrainLoader)
         path = run.job.folder / f"nan_report_{error.step:08d}.json"
         write_json(path, _report(run.job, error.step, error.state, loader))
         run.recorder.warn(f"a report about the last of these updates is in {path}")
+    rate, again = run.job.config.optim.lr, run.job.resume_command
+    error.message = (
+        f"loss or gradient: expected finite numbers, found {int(error.state.skipped_in_row)} updates in a row without, "
+        f"the last at step {error.step}; lower --optim.lr, {rate:g} here: "
+        f"{again} --optim.lr {rate / 2:g} --run.allow-change optim.lr"
+    )
 
 
 def _report(job: Job, step: int, state: TrainState, loader: Loader | GrainLoader) -> dict[str, Any]:

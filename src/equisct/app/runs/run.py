@@ -1,8 +1,10 @@
 """A training run from its configuration to its folder: started or gone on with, and how it ended noted."""
 
 import contextlib
+import dataclasses
 import logging
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -14,6 +16,7 @@ from ...data import Dataset, PairSet
 from ...train import CheckpointError, CheckpointStore, TrainState, init_state
 from ...train.placement import place
 from ...train.reading import check_fits
+from ...train.state import state_by_shape
 from ..parts.recipe import build_recipe
 from ..settings.config import Config
 from ..settings.method import System
@@ -94,7 +97,9 @@ def train(
     """
     init_key, train_key, sample_key = jr.split(jr.key(config.run.seed), 3)
     system, teacher = _system(config, dataset)
-    recipe = build_recipe(config, system, place(teacher.model, mesh) if teacher else None, dataset, mesh)
+    if teacher is not None:
+        teacher = dataclasses.replace(teacher, model=place(teacher.model, mesh))
+    recipe = build_recipe(config, system, teacher.model if teacher else None, dataset, mesh)
     taught, environment = teacher.hash if teacher else "", redact(describe_environment(mesh))
     notes = {"shape": list(dataset.shape), "teacher": taught, "data": data, "environment": environment}
     evaluator = Evaluator(config, system, dataset, mesh) if config.eval.every else None
@@ -105,11 +110,10 @@ def train(
             note_command(folder, command)
             write_json(folder / "environment.json", environment)
             write_status(folder, "running", step=0, command=resume_command)
-        start = init_state(recipe, _first_model(system, teacher, init_key), mesh=mesh)
-        _run(job, start, interruption)
+        _run(job, lambda: _first_model(system, teacher, init_key), interruption)
 
 
-def _run(job: Job, start: TrainState, interruption: Interruption) -> None:
+def _run(job: Job, first_model: Callable[[], Any], interruption: Interruption) -> None:
     """The run between its first status and its last; every end but a crash is noted."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax's errors come as one message of ours
     left_aside: list[str] = []
@@ -123,7 +127,7 @@ def _run(job: Job, start: TrainState, interruption: Interruption) -> None:
         ending.callback(log.close)
         status, code, run = "failed", 1, None
         try:
-            step, state, notes = _begin(job, store, start)
+            step, state, notes = _begin(job, store, first_model)
             recorder = _recorder(job, log, step, notes, left_aside)
             run = Running(job, store, recorder, interruption, step)
             ending.callback(run.tracing.close)
@@ -147,9 +151,11 @@ def _run(job: Job, start: TrainState, interruption: Interruption) -> None:
                     write_status(job.folder, status, step=step, code=code, command=command)
 
 
-def _begin(job: Job, store: CheckpointStore, start: TrainState) -> tuple[int, TrainState, dict[str, Any]]:
-    """Step, state and notes of the newest checkpoint, or of the start."""
-    step, state, notes = store.restore(start) or (0, start, {})
+def _begin(job: Job, store: CheckpointStore, first_model: Callable[[], Any]) -> tuple[int, TrainState, dict[str, Any]]:
+    """Step, state and notes of the newest checkpoint, or of the start, of which nothing else is ever in memory."""
+    like = state_by_shape(job.recipe, first_model, mesh=job.mesh)
+    found = store.restore(like)
+    step, state, notes = found or (0, init_state(job.recipe, first_model(), mesh=job.mesh), {})
     if step and notes.get("teacher", "") != job.notes["teacher"]:
         raise CheckpointError(
             f"method.teacher: expected the teacher that this run began with, {notes.get('teacher', '')[:12]}, "
