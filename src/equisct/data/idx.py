@@ -67,7 +67,7 @@ def idx_folder(place: pathlib.Path) -> pathlib.Path | None:
         DataError: It holds several.
     """
     with os.scandir(place) as entries:
-        found = {entry.name: entry.is_dir() for entry in entries}
+        found = {entry.name: os.path.isdir(entry) for entry in entries}  # a link in a circle is none
     if any(map(IMAGES.search, found)):
         return place
     below = [place / "raw", *(place / name / "raw" for name in sorted(found) if found[name])]

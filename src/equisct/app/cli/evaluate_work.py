@@ -25,7 +25,6 @@ from ...train import data_mesh
 from ...train.placement import place
 from ..parts.data import load_data
 from ..parts.features import draw_features, evaluations, name_of, network_of, open_samples, reference_of, see_all
-from ..runs.progress import telling
 from ..runs.stored import load_run, weights_hash
 from ..settings.features import Network
 from .evaluate import CompareOptions, ImagesOptions, Measuring, ModelOptions, StatsOptions
@@ -41,8 +40,7 @@ def write_statistics(options: StatsOptions) -> None:
     """`equisct-eval stats`."""
     dataset = open_samples(options.path, options)
     network = network_of(options, name_of(dataset), dataset.shape)
-    with telling(f"taking features of {options.path}"):
-        found = reference_of(dataset, network)
+    found = reference_of(dataset, network)
     save_reference(options.out, found)
     n, d = found.features.shape
     print(f"wrote {d} features ({network.name}) of {n:,} samples of {found.data} to {options.out}")
@@ -110,8 +108,7 @@ def evaluate_images(options: ImagesOptions) -> None:
     assert options.ref is not None
     reference, dataset = load_reference(options.ref), open_samples(options.path, options)
     network = _network_against(reference, options, dataset.shape)
-    with telling(f"taking features of {options.path}"):
-        found = see_all(network, dataset, options.quantise)
+    found = see_all(network, dataset, options.quantise)
     _tell(_record(options, network, reference, [found], images=name_of(dataset)), options.out)
 
 
@@ -126,16 +123,14 @@ def evaluate_model(options: ModelOptions) -> None:
         dataset = load_data(stored.config.data, seed=stored.config.run.seed, prefix="equisct-train's --data.")
         asked = stored.config.eval if options.features == "auto" and stored.config.eval.every else options
         network = network_of(asked, name_of(dataset), stored.shape)
-        with telling("taking features of the run's data"):
-            reference = reference_of(dataset, network)
+        reference = reference_of(dataset, network)
     mesh = data_mesh()
     model, network = place((stored.ema if options.ema == "ema" else stored.model, network), mesh)
     begin = time.monotonic()
-    found = []
-    for seed in options.seeds:
-        with telling(f"drawing {options.n:,} samples by {sampler.name} with seed {seed}"):
-            given = {"key": jr.key(seed), "mesh": mesh}
-            found.append(draw_features(sampler, model, stored.shape, options.n, network, options.quantise, **given))
+    found = [
+        draw_features(sampler, model, stored.shape, options.n, network, options.quantise, key=jr.key(seed), mesh=mesh)
+        for seed in options.seeds
+    ]
     made = {
         "run": options.run.name,
         "model": weights_hash(model),
