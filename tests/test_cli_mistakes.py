@@ -182,14 +182,15 @@ def test_what_is_exactly_no_whole_number_is_none(word):
 
 
 def test_values_are_read_as_people_write_them(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
+    home = pathlib.Path("/") / "elsewhere"
+    monkeypatch.setenv("HOME", str(home))
     words = (
         "images --run.steps 1e5 --data.path=~/photos --run.skip-steps 1e1 2e1 --optim.head-lr None --data.size 6.4e1"
     )
     found = train.parse(words.split())
     assert (found.run.steps, found.run.skip_steps) == (100_000, (10, 20))
     assert found.optim == Optim(lr=3e-4)
-    assert (untyped_path(found), found.data.size) == ("/home/me/photos", 64)  # type: ignore[union-attr]
+    assert (untyped_path(found), found.data.size) == (str(home / "photos"), 64)  # type: ignore[union-attr]
 
 
 def untyped_path(found: Any) -> str:

@@ -156,7 +156,8 @@ MISTAKES = {
         lambda: evaluation.frechet_distance(ROWS, np.ones((9, 3))), ["b", "expected 2 features", "found 3"]
     ),
     "a wrong return": (
-        lambda: sct.one_step(untyped(lambda x_t, sigma: "x"), ONE), ["what it returns", "expected", "found 'x'"]
+        lambda: sct.one_step(lambda x_t, sigma: jnp.zeros(3), ONE),
+        ["what it returns", "expected a floating-point array", "found float32 (3,)", "beside z float32 (2,)"],
     ),
 }  # fmt: skip
 RECIPE = train.Recipe(ICT, optax.sgd(1e-3))
@@ -180,11 +181,12 @@ def test_a_mistake_gets_one_short_message(name):
 @pytest.mark.parametrize("scale", [1.0, 127.5])
 def test_samples_that_nobody_scaled_are_warned_of(scale, recwarn, monkeypatch):
     """Floats in [0, 255] train without a word otherwise; where the model is told of them, all is well."""
-    monkeypatch.setattr("equisct.train.step._update", lambda arguments, state: (state, None))  # compiles nothing
+    monkeypatch.setattr("equisct.train.step._update", {}.__getitem__)  # the update itself is not needed
     batch = np.random.default_rng(0).uniform(0, 255, (8, 2)).astype(np.float32)
     form = sct.BoundaryPreconditioning(sigma_data=0.5 * scale)
-    update(ICT, sct.ConsistencyModel(PAIR.cm.torso, form), batch)
-    update(ICT, sct.ConsistencyModel(PAIR.cm.torso, form), batch / 127.5 - 1)
+    for each in (batch, batch / 127.5 - 1):
+        with pytest.raises(TypeError, match="takes exactly one argument"):
+            update(ICT, sct.ConsistencyModel(PAIR.cm.torso, form), each)
     said = [str(each.message) for each in recwarn if "sigma_data" in str(each.message)]
     assert len(said) == (scale == 1.0)
     assert all(word in line for line in said for word in ("batch: expected", "0.5", "found", "x / 127.5 - 1"))

@@ -25,7 +25,7 @@ from .nn.precision import Lowered
 from .preconditioning import AbstractPreconditioning, precondition
 
 
-def _level_of(x_t: Array, sigma: Level) -> Level:
+def _level_of(x_t: Sample, sigma: Level) -> Level:
     """The level; a bare number in the precision of a float32 sample, with 64-bit arithmetic on too."""
     found = jnp.asarray(sigma)
     return found.astype(jnp.float32) if found.weak_type and x_t.dtype == jnp.float32 else sigma

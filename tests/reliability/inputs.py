@@ -202,13 +202,16 @@ MATCHING = STRATIFY | {
     "c": optional(positive()),
 }
 LAW = {"law_mean": real(-5, 5), "law_std": positive()}
-DOUBLING = MATCHING | LAW | {"first": whole(1, 20), "last": whole(20, 2_000), "period": optional(whole(1))}
+SOURCE = choice("sample", "posterior")
+SMALL_STEP = {"velocity": SOURCE, "references": optional(whole(1)), "heun": switch()}
+GRID = {"first": whole(1, 20), "last": whole(20, 2_000), "period": optional(whole(1))}
+DOUBLING = MATCHING | LAW | GRID | SMALL_STEP
 HEAD = {"head_weight": real(0, 1e3, st.floats(-1e300, -1e-9)), "head_weighting": choice("edm", "constant")}
 PUPIL = {"teacher": path(), "preconditioning": choice("edm", "vp")}
 POWERS = st.integers(0, 5).map(lambda power: 2**power)
 
 METHODS: dict[type, dict[str, Field]] = {
-    methods.ScoreGuidance: DOUBLING | HEAD,
+    methods.ScoreGuidance: DOUBLING | HEAD | {"target": SOURCE},
     methods.ICT: DOUBLING,
     methods.ECT: DOUBLING
     | {
@@ -219,7 +222,7 @@ METHODS: dict[type, dict[str, Field]] = {
     methods.CT: MATCHING
     | {"first": whole(1, 20), "last": whole(20, 2_000), "initial_decay": real(0.01, 0.99, st.floats(-1e300, 0))},
     methods.CD: MATCHING | HEAD | {"teacher": optional(path()), "points": whole(2), "solver": choice("heun", "euler")},
-    methods.EDM: STRATIFY | LAW | {"augment": fraction()},
+    methods.EDM: STRATIFY | LAW | {"augment": fraction(), "target": SOURCE},
     methods.DDPM: STRATIFY,
     methods.PD: STRATIFY
     | PUPIL
@@ -376,6 +379,10 @@ def _repaired(config: settings.Config) -> settings.Config:
     method, parallel, ema = untyped(config.method), config.parallel, config.ema
     if getattr(method, "distance", None) in ("squared-l2", "l1") and hasattr(method, "c"):
         method = dataclasses.replace(method, c=None)
+    if getattr(method, "velocity", "") == "sample":
+        method = dataclasses.replace(method, references=None, heun=False)
+    if getattr(method, "augment", 0) and getattr(method, "target", "sample") != "sample":
+        method = dataclasses.replace(method, target="sample")
     if getattr(method, "augment", 0) and getattr(config.data, "flip", False):
         method = dataclasses.replace(method, augment=0.0)
     if None in (parallel.coordinator, parallel.processes, parallel.process) or not parallel.distributed:
