@@ -105,7 +105,7 @@ SAMPLERS = {
     "euler with churn": sct.Euler(churn=sct.Churn(10.0)),
     "ddim": sct.DDIM((0, 500, 900)),
     "ddim with noise": sct.DDIM((0, 500, 900), eta=0.5),
-    "ancestral": sct.Ancestral(sct.VPSchedule(times=10)),
+    "ancestral": sct.Ancestral(sct.VPSchedule(10, 0.05, 0.9)),
 }
 FUNCTIONS = {
     "one_step": lambda pair, z: sct.one_step(pair.endpoint, z),

@@ -77,6 +77,7 @@ def test_points_of_the_mixture_are_at_no_distance_from_its_law():
     assert not np.array_equal(runs.exact_points(2, 1_000)[:5], runs.exact_points()[:5])
 
 
+@pytest.mark.filterwarnings("ignore:batch. expected samples of a size")  # of a teacher with four updates
 def test_a_run_that_was_stopped_begins_anew_and_one_that_is_done_does_not(tmp_path, monkeypatch):
     """Knowledge distillation on the mixture: its teacher, the pairs, the run, the row."""
     made = runs.configuration

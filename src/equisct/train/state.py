@@ -1,5 +1,6 @@
 """What is constant over a training run (`Recipe`) and what changes (`TrainState`)."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -129,4 +130,6 @@ def state_by_shape(recipe: Recipe, model: Callable[[], PyTree], *, mesh: Mesh) -
             return leaf
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=state_sharding(leaf.shape, mesh))
 
-    return jax.tree.map(laid_out, eqx.filter_eval_shape(lambda: init_state(recipe, model(), mesh=mesh)))
+    # Not placed: what several processes share cannot be laid out while it is only traced.
+    whole = lambda: dataclasses.replace(init_state(recipe, model()), mesh=mesh)
+    return jax.tree.map(laid_out, eqx.filter_eval_shape(whole))
