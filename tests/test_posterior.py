@@ -1,6 +1,7 @@
 """Posterior targets: the training set's exact mean against NumPy in float64, its unbiasedness, other sources, mixes."""
 
 import dataclasses
+import re
 from typing import Any
 
 import equinox as eqx
@@ -16,12 +17,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 import equisct as sct
 from catalogue import BOUNDARY
 from equisct.app import methods, presets
+from equisct.app.cli import data
 from equisct.app.parts.recipe import build_recipe
 from equisct.app.settings.data import Digits, ImageFiles, Npz
 from equisct.data import ImageFolder, load_npz
 from equisct.objectives.slots import Draw, Keys, draw_pairs
 from equisct.oracle import Empirical
 from equisct.train import data_mesh
+from test_cli_evaluate import call
 from tolerances import FLOAT32_CANCELLING, FLOAT32_NETWORK, FLOAT32_ROUNDING
 
 KEY = jr.key(5)
@@ -219,7 +222,7 @@ def test_the_support_of_a_data_set_is_one_sample_at_low_levels_and_all_at_high_o
     for k, sigma in enumerate(np.asarray(levels, float)):
         mean, number, _ = naive(points, x + np.float32(sigma) * z, sigma)
         np.testing.assert_allclose(found.effective_samples[k], number.mean(), rtol=FLOAT32_CANCELLING)
-        removable = 1 - np.square((x + sigma * z - mean) / sigma).mean()
+        removable = np.square(z - (x + sigma * z - mean) / sigma).mean()
         np.testing.assert_allclose(found.removable[k], removable, atol=FLOAT32_CANCELLING)
     np.testing.assert_allclose(found.effective_samples[::2], [2, 20], rtol=FLOAT32_CANCELLING)
 
@@ -227,8 +230,8 @@ def test_the_support_of_a_data_set_is_one_sample_at_low_levels_and_all_at_high_o
 # --- on the command line ---
 
 
-def velocity_of(method, dataset, data=None, devices=1) -> Any:
-    config = dataclasses.replace(presets.TINY, method=method, data=data or Digits())
+def velocity_of(method, dataset, source=None, devices=1) -> Any:
+    config = dataclasses.replace(presets.TINY, method=method, data=source or Digits())
     recipe = build_recipe(config, method.build(config, dataset.shape), None, dataset, data_mesh(devices))
     return recipe.objective
 
@@ -269,3 +272,14 @@ def test_what_a_posterior_cannot_do_is_refused_before_the_run(tmp_path):
     ):
         with pytest.raises(ValueError, match=rf"^method\.{flag}: "):
             method.check(dataclasses.replace(presets.TINY, method=method))
+
+
+def test_a_data_check_tells_where_a_posterior_helps(tmp_path):
+    np.savez(tmp_path / "two.npz", vectors=np.repeat(np.array([[0, 0], [8, 8]], np.float32), 3, axis=0))
+    found = call(data.main, "check", tmp_path / "two.npz", "--support")
+    assert found.code == 0, found.err
+    rows = [line.split("|") for line in found.out.splitlines() if re.match(r" +[0-9]", line)]
+    numbers = {float(level): (float(number), share.strip()) for level, number, share in rows}
+    assert numbers[0.1] == (3, "0.0%")  # the copies of the sample itself
+    assert numbers[50.0][0] == pytest.approx(6, abs=0.1)
+    assert found.out.startswith("6 vectors of 2 numbers\n")

@@ -17,7 +17,7 @@ class Support(eqx.Module):
 
     Where `effective_samples` (`1 / sum posterior^2`) is near 1 the mean is the sample itself: the velocity under it is
     the noise of that sample, nothing is gained, and a network that follows it learns the training set. `removable` is
-    the share of the noise's variance that the mean takes away: `1 - E |(x_t - mean) / sigma|^2 / size`, from 0 to 1.
+    the share of the noise's variance that the mean takes away: `E |z - (x_t - mean) / sigma|^2 / size`, from 0 to 1.
     """
 
     levels: Float[Array, " levels"]
@@ -45,9 +45,9 @@ def measure_support(law: Empirical, levels: Float[Array, " levels"], *, samples:
         def one(x: Array, z: Array) -> tuple[Array, Array]:
             x_t = perturb(x, z, sigma)
             velocity = pf_drift(law.denoise(x_t, sigma), x_t, sigma)
-            return law.effective_samples(x_t, sigma), jnp.square(velocity).mean()
+            return law.effective_samples(x_t, sigma), jnp.square(z - velocity).mean()
 
-        number, left = jax.vmap(one)(x, z)
-        return number.mean(), 1 - left.mean()
+        number, taken = jax.vmap(one)(x, z)
+        return number.mean(), taken.mean()
 
     return Support(levels, *jax.lax.map(at, levels))

@@ -47,6 +47,9 @@ class CheckOptions(PathOptions):
 
     no_index: tyro.conf.FlagCreatePairsOff[bool] = False
     """Write no index."""
+    support: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Tell, by noise level, how many samples stand behind the posterior mean of one: where training by
+    --method.velocity posterior is calmer (docs/science.md). All samples are held in memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +108,8 @@ def check(options: CheckOptions) -> None:
         for _ in _pieces(dataset, np.arange(dataset.size)):  # what cannot be read, it says
             pass
         print(summary(dataset.size, dataset.shape))
+        if options.support:
+            _tell_support(dataset)
         return
     files = picture_files(options.path)
     entries = scan(files)
@@ -122,6 +127,14 @@ def check(options: CheckOptions) -> None:
         print(f"wrote {index}")
     with speaking_of_flags("--"):
         check_survey(found, files, bad=options.bad, bad_limit=options.bad_limit)
+    if options.support:
+        _tell_support(open_data(options.path, options))
+
+
+def _tell_support(dataset: Dataset) -> None:
+    from ..parts.posterior import describe_support
+
+    print(describe_support(dataset))
 
 
 def summary(count: int, shape: tuple[int, ...]) -> str:
