@@ -8,6 +8,7 @@ import pathlib
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 import equisct
@@ -128,3 +129,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="found a place that cannot be written"), folder.locked(tmp_path / "file" / "x"):
         pass
+
+
+@pytest.mark.parametrize("words", ["check two.npz --support", "tiny --run.dry-run"])
+def test_a_command_without_a_device_is_refused(words, monkeypatch, tmp_path, capsys):
+    def none():
+        raise AssertionError
+
+    monkeypatch.chdir(tmp_path)
+    np.savez("two.npz", vectors=np.zeros((4, 2), np.float32))
+    monkeypatch.setattr(jax, "devices", none)
+    with pytest.raises(SystemExit) as end:
+        MAINS["train" if words.startswith("tiny") else "data"](words.split())
+    assert end.value.code == exits.WRONG_INPUT
+    assert "error: JAX_PLATFORMS: expected platforms with a device" in capsys.readouterr().err

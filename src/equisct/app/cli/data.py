@@ -1,4 +1,4 @@
-"""`equisct-data check|preview|pack PATH`: look at data, find what is wrong with it, put it into one file. No JAX."""
+"""`equisct-data check|preview|pack PATH`: look at data, find faults, pack it. JAX for `--support` only."""
 
 import dataclasses
 import pathlib
@@ -19,6 +19,7 @@ from ..report import draw_panels
 from ..runs.exits import refusing_wrong_input, writing
 from ..settings.data import ImageFiles, Reading, check_images
 from .words import read_one_of
+from .xla import begin_jax
 
 PROGRAM = "equisct-data"
 
@@ -132,6 +133,7 @@ def check(options: CheckOptions) -> None:
 
 
 def _tell_support(dataset: Dataset) -> None:
+    begin_jax()
     from ..parts.posterior import describe_support
 
     print(describe_support(dataset))

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 import math
 import pathlib
 from collections.abc import Callable
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from ...curriculum import Doubling
     from ...distance import AbstractDistance
     from ...model import ConsistencyModel
+    from ...objectives.slots import Velocity
+    from ...oracle import Empirical
     from ...weighting import AbstractLevelWeighting
 
 Source = Literal["sample", "posterior"]
@@ -119,50 +122,50 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
         shape: tuple[int, ...],
         model: Callable[..., Any],
         objective: Callable[..., Any],
-        own: Callable[[Any], dict[str, Any]],
+        own: "Callable[[Callable[[], Empirical]], dict[str, Any]]",
     ) -> System:
         """What trains `model(config, shape, key=...)` by an `objective` on this grid, and samples by jumps.
 
         The objective is told curriculum, distance, law, velocity, step, `stratify`, lowest and highest level, and what
-        `own(dataset)` says.
+        `own(law)` says, where `law()` is the training set as a distribution.
         """
         from ...level_sampling import LogNormal
         from ...objectives.slots import heun_correction, straight_step
+        from ..parts.posterior import training_posterior
         from ..parts.sampling import jumps
 
         curriculum = self.build_curriculum(config)
-        return System(
-            model=lambda key: model(config, shape, key=key),
-            objective=lambda teacher, dataset: objective(
+
+        def build_objective(teacher: Any, dataset: Any) -> Any:
+            law = functools.cache(lambda: training_posterior(config, dataset))  # once in memory, whoever asks
+            return objective(
                 curriculum=curriculum,
                 distance=self.build_distance(shape),
                 law=LogNormal(mean=self.law_mean, std=self.law_std),
-                velocity=self.build_velocity(config, dataset),
+                velocity=self.build_velocity(law),
                 step=heun_correction if self.heun else straight_step,
                 stratify=self.stratify,
                 sigma_min=config.noise.sigma_min,
                 sigma_max=config.noise.sigma_max,
-                **own(dataset),
-            ),
+                **own(law),
+            )
+
+        return System(
+            model=lambda key: model(config, shape, key=key),
+            objective=build_objective,
             samplers=lambda step: jumps(config),
             curriculum=curriculum,
         )
 
-    def build_velocity(self, config: Config, dataset: Any) -> Any:
-        """The velocity slot.
-
-        Raises:
-            ValueError: for the posterior mean over a data set that is not in memory.
-        """
+    def build_velocity(self, law: "Callable[[], Empirical]") -> "Velocity":
+        """The velocity slot; `law` gives the training set, and raises `ValueError` where it is not in memory."""
         from ...objectives.velocity import DenoiserVelocity, ReferenceVelocity, one_sample_velocity
-        from ..parts.posterior import training_posterior
 
         if self.velocity == "sample":
             return one_sample_velocity
-        law = training_posterior("method.velocity", config, dataset)
         if self.references is None:
-            return DenoiserVelocity(law.denoise)
-        return ReferenceVelocity(law.points, self.references)
+            return DenoiserVelocity(law().denoise)
+        return ReferenceVelocity(law().points, self.references)
 
     def build_curriculum(self, config: Config) -> "Doubling":
         """The doubling curriculum, its period as configured or such that the run ends with its last stage."""

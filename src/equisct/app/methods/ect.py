@@ -38,6 +38,6 @@ class ECT(AbstractDoubling):
         from ...objectives.easy_tuning import EasyConsistencyTuning
         from ..parts.models import consistency_model
 
-        own = lambda dataset: {"k": self.widening, "b": self.narrowing}
+        own = lambda law: {"k": self.widening, "b": self.narrowing}
         system = self.build_system(config, shape, consistency_model, EasyConsistencyTuning, own)
         return dataclasses.replace(system, start=from_network_of)

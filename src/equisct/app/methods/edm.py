@@ -42,7 +42,7 @@ class EDM(Method):
         from ...level_sampling import LogNormal
         from ...objectives.denoising import EDMTraining
         from ..parts.models import denoising_model
-        from ..parts.posterior import training_target
+        from ..parts.posterior import training_posterior
         from ..parts.sampling import heun
 
         if self.augment and len(shape) != 3:
@@ -53,7 +53,7 @@ class EDM(Method):
             law=LogNormal(mean=self.law_mean, std=self.law_std),
             stratify=self.stratify,
             augment=Augmentation(self.augment) if self.augment else None,
-            target=training_target(self.target, config, dataset),
+            target=training_posterior(config, dataset).denoise if self.target == "posterior" else None,
             sigma_min=noise.sigma_min,
             sigma_max=noise.sigma_max,
         )

@@ -15,5 +15,5 @@ class ICT(AbstractDoubling):
         from ...objectives.consistency import ConsistencyTraining
         from ..parts.models import consistency_model
 
-        own = lambda dataset: {"rho": config.noise.rho}
+        own = lambda law: {"rho": config.noise.rho}
         return self.build_system(config, shape, consistency_model, ConsistencyTraining, own)

@@ -27,15 +27,14 @@ class ScoreGuidance(AbstractDoubling):
     def build(self, config: Config, shape: tuple[int, ...]) -> System:
         from ...objectives.score_guided import ScoreGuidedTraining
         from ..parts.models import score_guided_model
-        from ..parts.posterior import training_target
         from ..parts.sampling import heun
 
         weighting = head_weighting(self.head_weighting, config)
-        own = lambda dataset: {
+        own = lambda law: {
             "head_weight": self.head_weight,
             "head_weighting": weighting,
             "rho": config.noise.rho,
-            "target": training_target(self.target, config, dataset),
+            "target": law().denoise if self.target == "posterior" else None,
         }
         system = self.build_system(config, shape, score_guided_model, ScoreGuidedTraining, own)
         return dataclasses.replace(system, last_samplers=(heun(config.sample.heun_steps, config.noise),))

@@ -21,16 +21,16 @@ DRAWN = 64
 """Samples whose posterior means are looked at."""
 
 
-def training_posterior(flag: str, config: Config, dataset: Dataset) -> Empirical:
+def training_posterior(config: Config, dataset: Dataset) -> Empirical:
     """Equal point masses on the training set, mirrored images among them where batches are mirrored.
 
     Raises:
-        ValueError: naming the flag, for data that stay on disk.
+        ValueError: for data that stay on disk.
     """
     if isinstance(dataset, ArrayRecordSet | ImageFolder):
         raise ValueError(  # noqa: TRY004  (a setting)
-            f"{flag}: expected sample with data that are read from disk while training, found posterior; it needs them "
-            "all in memory: put them into an .npz file (numpy.savez) and use the preset npz"
+            "method: expected velocity and target sample with data that are read from disk while training, found "
+            "posterior, which needs them all in memory: put them into an .npz file (numpy.savez) and use the preset npz"
         )
     points = as_example(dataset.take(np.arange(dataset.size))).x
     if getattr(config.data, "flip", False):
@@ -38,21 +38,20 @@ def training_posterior(flag: str, config: Config, dataset: Dataset) -> Empirical
     return Empirical(jnp.asarray(points, jnp.float32))
 
 
-def training_target(source: str, config: Config, dataset: Dataset) -> Any:
-    """The target slot of denoising: None for the clean sample, else the posterior mean over the training set."""
-    return None if source == "sample" else training_posterior("method.target", config, dataset).denoise
-
-
 def divided(objective: T, mesh: Mesh | None) -> T:
     """The objective with every data set in it divided among the devices, or copied to all if it cannot be divided."""
+    if mesh is None or mesh.size == 1:
+        return objective
+    placed: dict[int, Empirical] = {}  # one that stands in two places lies in memory once
 
-    def place(law: Any) -> Any:
-        if not isinstance(law, Empirical) or mesh is None or mesh.size == 1:
-            return law
-        if len(law.points) % mesh.size:
-            return Empirical(jax.device_put(law.points, NamedSharding(mesh, PartitionSpec())))
-        rows = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-        return Empirical(jax.device_put(law.points, rows), mesh=mesh)
+    def place(node: Any) -> Any:
+        if not isinstance(node, Empirical):
+            return node
+        if id(node.points) not in placed:
+            divides = len(node.points) % mesh.size == 0
+            layout = NamedSharding(mesh, PartitionSpec(mesh.axis_names) if divides else PartitionSpec())
+            placed[id(node.points)] = Empirical(jax.device_put(node.points, layout), mesh=mesh if divides else None)
+        return placed[id(node.points)]
 
     return jax.tree.map(place, objective, is_leaf=lambda node: isinstance(node, Empirical))
 
