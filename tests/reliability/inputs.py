@@ -171,8 +171,9 @@ def text(wrong: st.SearchStrategy[Any] | None = None) -> Field:
 
 
 def path() -> Field:
-    """File names."""
-    return dataclasses.replace(text(), valid=text().valid.map(pathlib.Path))
+    """File names, of files that are there and of others."""
+    names = st.sampled_from([".", "..", "~", "~/data"]) | text().valid
+    return dataclasses.replace(text(), valid=names.map(pathlib.Path))
 
 
 def span() -> Field:

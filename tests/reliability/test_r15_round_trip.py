@@ -17,7 +17,8 @@ EXAMPLES = 400 if full() else 25
 
 
 def round_trip(config, place):
-    """Dump, load, dump."""
+    """Dump, load, dump; before that the paths as every command takes them, since some may be there."""
+    config = codec.whole_paths(config)
     folder.write_json(place / "first.json", codec.to_json(config))
     again = folder.read_config_file(place / "first.json")
     folder.write_json(place / "second.json", codec.to_json(again))
