@@ -76,7 +76,7 @@ PRIMARY = {
 def verdicts(found: Figures) -> list[str]:
     """The primary claims, with p-values adjusted for there being three of them."""
     differences = [effects(found, name, figure)[which] for name, figure, which in PRIMARY.values()]
-    adjusted = holm([float(stats.ttest_1samp(each, 0).pvalue) for each in differences])
+    adjusted = holm([float(stats.ttest_1samp(each, 0)[1]) for each in differences])
     lines = ["| the paper expects | ratio, head on to off | p (Holm) | verdict |", "|---|---|---|---|"]
     for claim, each, p in zip(PRIMARY, differences, adjusted, strict=True):
         decided = "holds" if each.mean() < 0 else "the opposite holds"
@@ -141,8 +141,8 @@ def main() -> None:
     found = {(early, late): [measured[t][late] for t in trunks if t.early == early] for early, late in cells}
     about = (
         f"{asked.updates:,} updates of 64 digits at width {asked.width}, velocity {asked.velocity}; {asked.seeds} "
-        f"seeds, {SAMPLES:,} samples; mean and standard deviation over the seeds, ratios with the 95 % interval of Student's "
-        "t of their logarithms."
+        f"seeds, {SAMPLES:,} samples; mean and standard deviation over the seeds, ratios with the 95 % interval of "
+        "Student's t of their logarithms."
     )
     lines = [about, "", *([*verdicts(found), ""] if crossed else []), *table(found)]
     print("\n".join(lines))

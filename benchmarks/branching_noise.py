@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 from branching_runs import Trunk
 
@@ -30,6 +31,7 @@ class Frozen:
         import jax.numpy as jnp
         import jax.random as jr
         import numpy as np
+        from jax.flatten_util import ravel_pytree
 
         from equisct.app.parts.data import load_data
         from equisct.app.runs.stored import load_run
@@ -38,16 +40,16 @@ class Frozen:
         stored = load_run(folder)
         config, model = stored.config, stored.model
         dataset = load_data(config.data, seed=config.run.seed)
-        objective = config.method.build(config, stored.shape).objective(None, dataset).base
+        guided: Any = config.method.build(config, stored.shape).objective(None, dataset)
         torso, rest = eqx.partition(consistency_part(model).torso, eqx.is_inexact_array)
 
         @jax.jit
         def gradient(batch, key):
             def loss(torso):
                 whole = eqx.tree_at(lambda model: consistency_part(model).torso, model, eqx.combine(torso, rest))
-                return objective(whole, batch, config.run.steps - 1, key=key)[0]
+                return guided.base(whole, batch, config.run.steps - 1, key=key)[0]
 
-            return jax.flatten_util.ravel_pytree(jax.grad(loss)(torso))[0]
+            return ravel_pytree(jax.grad(loss)(torso))[0]
 
         rows = np.random.default_rng(0).integers(0, dataset.size, (BATCHES, config.run.batch))
         found = [gradient(dataset.take(chosen), jr.key(i)) for i, chosen in enumerate(rows)]
