@@ -13,6 +13,7 @@ puts the tables there. The command can be stopped and given again: finished runs
 import argparse
 import pathlib
 import sys
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -76,7 +77,8 @@ PRIMARY = {
 def verdicts(found: Figures) -> list[str]:
     """The primary claims, with p-values adjusted for there being three of them."""
     differences = [effects(found, name, figure)[which] for name, figure, which in PRIMARY.values()]
-    adjusted = holm([float(stats.ttest_1samp(each, 0)[1]) for each in differences])
+    tests: list[Any] = [stats.ttest_1samp(each, 0) for each in differences]
+    adjusted = holm([float(each.pvalue) for each in tests])
     lines = ["| the paper expects | ratio, head on to off | p (Holm) | verdict |", "|---|---|---|---|"]
     for claim, each, p in zip(PRIMARY, differences, adjusted, strict=True):
         decided = "holds" if each.mean() < 0 else "the opposite holds"
