@@ -1,6 +1,6 @@
-"""Diagnostics of maps and denoisers: closed forms of wrong ones on a Gaussian, zero of the exact ones on a product law.
+"""Diagnostics of maps and denoisers: wrong ones by closed forms on a Gaussian, zero of the exact ones on a mixture.
 
-The Gaussian's samples are of shape (2, 2), its noised law at level t is N(MEAN, S^2 + t^2) in every coordinate, its flow
+The Gaussian's samples have shape (2, 2), its noised law at level t is N(MEAN, S^2 + t^2) in every coordinate, its flow
 map to EPS scales `x - MEAN` by `sqrt((S^2 + EPS^2) / (S^2 + t^2))`. That transport agrees with diffrax is tested beside
 the oracles (`test_oracle_transport.py`, `test_pf_ode.py`).
 """
@@ -15,7 +15,7 @@ from scipy.stats import chi
 
 import equisct as sct
 from equisct.diagnostics._points import draw_points
-from equisct.oracle import Empirical, Gaussian, GaussianMixture, ProductMixture
+from equisct.oracle import Gaussian, GaussianMixture, ProductMixture
 from strategies import untyped
 from tolerances import FLOAT64_ROUNDING, SOLVER_FLOAT64
 
@@ -105,19 +105,17 @@ def test_a_scaled_map_is_off_by_a_share_of_a_gaussians_length():
 
 
 def test_basin_accuracy_is_the_share_of_ends_in_the_right_mode():
-    """One coordinate of the mixture turned around where x_t is right of a line; the modes are at -1 and 1."""
-    law = ProductMixture(jnp.array([-1.0, 1.0]), 0.1, jnp.eye(2))
+    """Two basins a coordinate, left and right of the mean; one coordinate is turned around where another is high."""
 
     def turned(x_t, t):
-        sign = jnp.where(x_t[1] > 0.2 * t, jnp.array([-1.0, 1.0]), 1.0)
-        return sign * law.transport(x_t, t, EPS)
+        sign = jnp.where(x_t[1, 1] > 0.2 * t, jnp.array([[1.0, -1.0], [1.0, 1.0]]), 1.0)
+        return MEAN + sign * (end(x_t, t) - MEAN)
 
-    basin = lambda x: law.posterior(x, EPS).argmax(-1)
-    found = measured(sct.measure_flow_map, turned, law=law, sigma_min=EPS, basin=basin, samples=200)
+    found = measured(sct.measure_flow_map, turned, sigma_min=EPS, basin=lambda x: (x > MEAN).astype(int))
     assert found.basin_accuracy is not None
-    share = [np.mean(x_t[:, 1] <= 0.2 * t) for (x_t, _), t in zip(points(law, 200), LEVELS, strict=True)]
+    share = [np.mean(x_t[:, 1, 1] <= 0.2 * t) for (x_t, _), t in zip(points(), LEVELS, strict=True)]
     close(found.basin_accuracy, share)
-    assert 0.2 < share[-1] < 0.8
+    assert np.all((np.array(share) > 0.2) & (np.array(share) < 0.8))
 
 
 def test_a_law_without_a_closed_form_is_solved():
@@ -161,15 +159,13 @@ def test_with_all_of_the_path_self_consistency_and_boundary_bound_the_error():
 
 
 def test_the_exact_map_solves_equations_5_and_6():
-    """Of a law whose paths part: with the exact velocity, not with the noise; every point, not only most."""
+    """Of a law whose paths part; every point, not only most."""
     law = product()
-    found = measured(sct.measure_residual, product_end, law=law, denoise=law.denoise, samples=200)
+    found = measured(sct.measure_residual, product_end, law=law, denoise=law.denoise, samples=40)
     assert np.max(found.rms) < 1e-8
-    noisy = measured(sct.measure_residual, product_end, law=law, denoise=None, samples=200)
-    assert np.min(noisy.rms) > 1e-3
-    score = measured(sct.measure_endpoint_score, product_end, law=law, head=law.denoise, samples=200)
+    score = measured(sct.measure_endpoint_score, product_end, law=law, head=law.denoise, samples=40)
     assert np.max([score.truth_rms, score.head_rms]) < 1e-8
-    kept = measured(sct.measure_self_consistency, product_end, law=law, sigma_min=EPS, samples=200)
+    kept = measured(sct.measure_self_consistency, product_end, law=law, sigma_min=EPS, samples=40)
     assert np.max([kept.rms, kept.boundary_rms]) < 1e-8
 
 
@@ -245,10 +241,10 @@ def test_the_excess_risk_of_a_shifted_and_of_a_scaled_denoiser():
     close([scaled.calibration, scaled.miscalibration], [1.2 * np.ones(4), 0.2 * np.ones(4)])
 
 
-@pytest.mark.parametrize("law", [product, lambda: Empirical(jnp.array([[0.0, 1.0], [1.0, 0.5], [2.0, -1.0]]))])
-def test_the_variance_is_the_mean_trace_of_the_posterior_covariance(law):
+def test_the_variance_is_the_mean_trace_of_the_posterior_covariance():
     """And the denoising loss of any denoiser is error + variance; the levels are those where something is left open."""
-    law, h = law(), lambda x_t, t: 0.5 * jnp.tanh(x_t)
+    law = GaussianMixture(jnp.array([[0.0, 1.0], [1.0, 0.5], [2.0, -1.0]]), 0.1)
+    h = lambda x_t, t: 0.5 * jnp.tanh(x_t)
     levels = jnp.array([0.3, 2.0])
     found = sct.measure_denoiser(h, law, levels, samples=SAMPLES, key=KEY)
     x, z = draw_points(law, samples=SAMPLES, key=jr.split(KEY)[0])

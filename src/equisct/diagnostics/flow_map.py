@@ -24,9 +24,9 @@ Basin = Callable[[Array], Array]
 class FlowMapError(eqx.Module):
     """Distances (Euclidean, in data units) of an endpoint from the exact end of its path, at each level.
 
-    A few points make the root mean square: those near the border between two basins, where the exact map is steep, and
-    those in the tails. So the median and the chosen `quantiles` stand beside it. `basin_accuracy` is the share of points
-    that end in the right mode, from 0 to 1; None where nobody says what the modes are.
+    Few points make the root mean square: those near the border between two basins, where the exact map is steep, and
+    those in the tails. So the median and the chosen `quantiles` stand beside it. `basin_accuracy` is the share of the
+    points that end in the right mode, from 0 to 1; None where nobody says what the modes are.
     """
 
     levels: Float[Array, " levels"]

@@ -22,7 +22,7 @@ else:
 class Gaussian(AbstractTransportOracle):
     """Normal(mean, std^2), each a number or an array that broadcasts to the sample's shape.
 
-    All methods but `sample`, `log_prob` and `posterior_covariance` are element-wise: with numbers for `mean` and `std` they also take a batch.
+    `denoise`, `score` and `transport` are element-wise: with numbers for `mean` and `std` they also take a batch.
 
     Args:
         mean: the mean.
