@@ -304,6 +304,20 @@ WRONG_CALLS = {
     "EDMTraining": lambda: sct.EDMTraining(law=untyped(3)),
     "head_velocity": lambda: sct.head_velocity(MODEL, DRAW, untyped(3)),
     "heun_correction": lambda: sct.heun_correction(identity, X, untyped(3)),
+    "flow_residual": lambda: sct.flow_residual(identity, X, Y, 1.0),
+    "score_from_endpoint": lambda: sct.score_from_endpoint(identity, X, TWO),
+    "measure_denoiser": lambda: sct.measure_denoiser(identity, ORACLE, jnp.ones(()), samples=2, key=KEY),
+    "measure_endpoint_score": lambda: sct.measure_endpoint_score(identity, untyped(X), TWO, samples=2, key=KEY),
+    "measure_excess_alignment": lambda: sct.measure_excess_alignment(
+        identity, identity, ORACLE, jnp.ones(()), sigma_min=0.002, samples=2, key=KEY
+    ),
+    "measure_flow_map": lambda: sct.measure_flow_map(
+        identity, ORACLE, TWO, sigma_min=0.002, quantiles=untyped(0.9), samples=2, key=KEY
+    ),
+    "measure_residual": lambda: sct.measure_residual(identity, ORACLE, TWO, denoise=untyped(3), samples=2, key=KEY),
+    "measure_self_consistency": lambda: sct.measure_self_consistency(
+        identity, ORACLE, TWO, sigma_min=0.002, samples=untyped(2.5), key=KEY
+    ),
     "measure_support": lambda: sct.measure_support(untyped(ORACLE), jnp.ones(1), samples=2, key=KEY),
     "optimal_transport": lambda: sct.optimal_transport(WHOLE, TWO),
     "one_sample_velocity": lambda: sct.one_sample_velocity(MODEL, DRAW, untyped(3)),

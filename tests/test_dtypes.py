@@ -144,7 +144,7 @@ EXACT = {
 LAWS = {
     f"{name}.{method}": lambda make=make, method=method: getattr(make(), method)(jnp.asarray(POINT), 2.0)
     for name, make in EXACT.items()
-    for method in ("denoise", "score", "log_prob")
+    for method in ("denoise", "score", "log_prob", "posterior_covariance")
 }
 OTHERS = LAWS | {
     "product.transport": lambda: mixture().transport(jnp.asarray(POINT), 2.0, 0.1),
@@ -153,6 +153,20 @@ OTHERS = LAWS | {
     "agreement": lambda: measure_agreement(
         mlp_pair(), mixture(), jnp.asarray(LEVELS), samples=4, sigma_min=0.002, key=KEY
     ),
+    **{
+        f"measure_{name}": lambda name=name, given=given: getattr(sct, f"measure_{name}")(
+            *[getattr(mlp_pair(), part) for part in given[0]], mixture(), jnp.asarray(LEVELS), samples=4, key=KEY,
+            **given[1],
+        )
+        for name, given in {
+            "flow_map": (["endpoint"], {"sigma_min": 0.002, "core": 0.5, "basin": jnp.sign}),
+            "self_consistency": (["endpoint"], {"sigma_min": 0.002}),
+            "residual": (["endpoint"], {"denoise": mlp_pair().denoise}),
+            "endpoint_score": (["endpoint"], {"head": mlp_pair().denoise}),
+            "denoiser": (["denoise"], {"probes": 2}),
+            "excess_alignment": (["denoise", "endpoint"], {"sigma_min": 0.002}),
+        }.items()
+    },
     "alignment": lambda: measure_alignment(
         mlp_pair().denoise, mlp_pair().endpoint, jnp.asarray(VECTORS), jnp.asarray(LEVELS),
         centre=jnp.zeros(2, jnp.float32), key=KEY,

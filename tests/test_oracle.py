@@ -80,7 +80,8 @@ def evaluate_with_derivatives(oracle, x_t, sigma):
     def one(x_t):
         log_prob, score_of_density = jax.value_and_grad(oracle.log_prob)(x_t, sigma)
         denoised, jacobian = oracle.denoise(x_t, sigma), jax.jacfwd(oracle.denoise)(x_t, sigma)
-        return log_prob, denoised, oracle.score(x_t, sigma), score_of_density, jacobian
+        covariance = oracle.posterior_covariance(x_t, sigma)
+        return log_prob, denoised, oracle.score(x_t, sigma), score_of_density, jacobian, covariance
 
     return jax.vmap(one)(x_t)
 
@@ -92,7 +93,7 @@ def test_oracle_against_a_naive_mixture(name, sigma, seed):
     expected = [naive(name, point, sigma) for point in x_t]
     with jax.enable_x64(True):
         found = evaluate_with_derivatives(ORACLES[name], jnp.asarray(x_t), jnp.asarray(sigma))
-    log_prob, denoised, score, score_of_density, jacobian = map(np.asarray, found)
+    log_prob, denoised, score, score_of_density, jacobian, found_covariance = map(np.asarray, found)
     for i, (expected_log_prob, expected_denoised, covariance) in enumerate(expected):
         scale = max(1, sigma)
         assert log_prob[i] == pytest.approx(expected_log_prob, rel=1e-9)
@@ -100,6 +101,48 @@ def test_oracle_against_a_naive_mixture(name, sigma, seed):
         np.testing.assert_allclose(score[i] * sigma, score_of_density[i] * sigma, rtol=1e-9, atol=1e-9)
         np.testing.assert_allclose(x_t[i] + sigma**2 * score[i], expected_denoised, atol=1e-9 * scale)
         np.testing.assert_allclose(sigma**2 * jacobian[i], covariance, atol=1e-9 * scale**2)
+        np.testing.assert_allclose(found_covariance[i], covariance, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_posterior_covariance_is_the_slope_of_the_denoiser(name, x64):
+    """`sigma^2 dD/dx_t = C` to rounding, on points of the noised law (Tweedie's formula of second order)."""
+    for sigma in (0.01, 0.3, 2.0, 80.0):
+        x_t = jnp.asarray(noised(name, sigma, 0))
+        *_, jacobian, covariance = map(np.asarray, evaluate_with_derivatives(ORACLES[name], x_t, jnp.asarray(sigma)))
+        np.testing.assert_allclose(sigma**2 * jacobian, covariance, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_posterior_covariance_against_weighted_samples(name, x64):
+    """Of samples of the law, weighted by how probable the noise is that leads from them to `x_t`."""
+    sigma, n, x_t = 0.5, 40_000, jnp.array([0.1, 0.2])
+    x = np.asarray(jax.jit(jax.vmap(lambda key: ORACLES[name].sample(key=key)))(jr.split(jr.key(1), n)))
+    weights = np.exp(-np.square(np.asarray(x_t) - x).sum(1) / (2 * sigma**2))
+    weights /= weights.sum()
+    mean = weights @ x
+    products = np.einsum("ni,nj->nij", x - mean, x - mean)
+    expected = np.einsum("n,nij->ij", weights, products)
+    errors = np.sqrt(np.einsum("n,nij->ij", weights**2, np.square(products - expected)))
+    found = ORACLES[name].posterior_covariance(x_t, jnp.asarray(sigma))
+    assert np.all(np.abs(found - expected) < 5 * errors)
+
+
+def test_posterior_covariance_is_of_the_sample_as_a_vector(x64):
+    x_t, std = jnp.ones((2, 3)), jnp.array([0.5, 1.0, 2.0])
+    np.testing.assert_allclose(
+        Gaussian(0.0, std).posterior_covariance(x_t, 2.0), np.diag(np.tile(4 * std**2 / (4 + std**2), 2))
+    )
+    points = jnp.asarray(np.random.default_rng(0).normal(size=(5, 2, 3)))
+    flat = Empirical(points.reshape(5, 6)).posterior_covariance(x_t.reshape(-1), 2.0)
+    np.testing.assert_allclose(Empirical(points).posterior_covariance(x_t, 2.0), flat, rtol=FLOAT64_ROUNDING)
+
+
+def test_posterior_of_a_product_is_that_of_its_lines(x64):
+    law, x_t = ORACLES["product"], jnp.array([0.3, -0.4])
+    line = GaussianMixture(jnp.asarray(LINE)[:, None], 0.125, jnp.asarray(WEIGHTS))
+    expected = [line.posterior(jnp.array([y]), 0.3) for y in ROTATION.T @ x_t]
+    np.testing.assert_allclose(law.posterior(x_t, 0.3), expected, rtol=FLOAT64_ROUNDING)
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

@@ -4,21 +4,20 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
-import jax.random as jr
 from jax import Array
 from jaxtyping import Float, PyTree
 
 from .._base.types import Key
 from ..diffusion import perturb
 from ..oracle import AbstractOracle
-from ..pf_ode import solve_pf_ode
+from ._points import exact_end, lengths, over_levels, rms_and_median
 
 
 class Agreement(eqx.Module):
     """Distances (Euclidean, in data units) of a model from the truth at each level: root mean square and median.
 
-    `endpoint_*` compare the model's endpoint with where the diffrax solution of the PF-ODE under the exact denoiser
-    ends; `denoised_*` compare its denoiser with the exact posterior mean. None where the model has none of the two.
+    `endpoint_*` compare the model's endpoint with where the exact path of the PF-ODE ends; `denoised_*` compare its
+    denoiser with the exact posterior mean. None where the model has none of the two.
     """
 
     levels: Float[Array, " levels"]
@@ -28,18 +27,13 @@ class Agreement(eqx.Module):
     denoised_median: Float[Array, " levels"] | None
 
 
-def _distances(a: Float[Array, "n *shape"], b: Float[Array, "n *shape"]) -> tuple[Array, Array]:
-    squares = jax.numpy.square(a - b).reshape(len(a), -1).sum(1)
-    return jax.numpy.sqrt(squares.mean()), jax.numpy.sqrt(jax.numpy.median(squares))
-
-
-@eqx.filter_jit
 def measure_agreement(
     model: PyTree, oracle: AbstractOracle, levels: Float[Array, " levels"], *, samples: int, sigma_min: float, key: Key
 ) -> Agreement:
     """Agreement of a model with an oracle on `samples` points `x + sigma z` per level.
 
-    The endpoint of a consistency model is the path's state at `sigma_min`, so that is where the reference stops.
+    The endpoint of a consistency model is the path's state at `sigma_min`, so that is where the reference stops: the
+    oracle's `transport` where it has one, else `solve_pf_ode`. `measure_flow_map` and `measure_denoiser` tell more.
 
     Args:
         model: has `endpoint`, `denoise`, or both, `(x_t, sigma) -> sample`.
@@ -48,25 +42,28 @@ def measure_agreement(
         samples: points per level, shared noise over the levels.
         sigma_min: the model's lowest level.
         key: for the points.
-    """
-    x_key, z_key = jr.split(key)
-    x = jax.vmap(lambda k: oracle.sample(key=k))(jr.split(x_key, samples))
-    z = jr.normal(z_key, x.shape, x.dtype)
 
-    def compare(name: str, truth: Callable[[Array], Array], x_t: Array, sigma: Array) -> tuple[Array | None, ...]:
+    Raises:
+        ValueError: for levels that are not > 0, or no samples.
+    """
+    at = eqx.Partial(_agreement_at, model, oracle, sigma_min)
+    return Agreement(levels, *over_levels(at, oracle, levels, samples=samples, key=key))
+
+
+def _agreement_at(
+    model: PyTree, oracle: AbstractOracle, sigma_min: float, x: Array, z: Array, sigma: Array
+) -> tuple[Array | None, ...]:
+    x_t = perturb(x, z, sigma)
+
+    def compare(name: str, truth: Callable[[Array], Array]) -> tuple[Array | None, ...]:
         answer = getattr(model, name, None)
         if answer is None:
             return None, None
-        found = jax.vmap(lambda x_t: answer(x_t, sigma))(x_t)
-        return _distances(found, jax.vmap(truth)(x_t))
+        return rms_and_median(lengths(jax.vmap(lambda x_t: answer(x_t, sigma) - truth(x_t))(x_t)))
 
-    def at(sigma: Array) -> tuple[Array | None, ...]:
-        x_t = perturb(x, z, sigma)
-        end = lambda x_t: solve_pf_ode(oracle.denoise, x_t, sigma, sigma_min)
-        mean = lambda x_t: oracle.denoise(x_t, sigma)
-        return *compare("endpoint", end, x_t, sigma), *compare("denoise", mean, x_t, sigma)
-
-    return Agreement(levels, *jax.lax.map(at, levels))
+    end = lambda x_t: exact_end(oracle, x_t, sigma, sigma_min)
+    mean = lambda x_t: oracle.denoise(x_t, sigma)
+    return *compare("endpoint", end), *compare("denoise", mean)
 
 
 def format_agreement(agreement: Agreement) -> str:

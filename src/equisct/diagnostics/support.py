@@ -3,13 +3,13 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jax import Array
 from jaxtyping import Float
 
 from .._base.types import Key
 from ..diffusion import perturb, pf_drift
 from ..oracle import Empirical
+from ._points import over_levels
 
 
 class Support(eqx.Module):
@@ -25,7 +25,6 @@ class Support(eqx.Module):
     removable: Float[Array, " levels"]
 
 
-@eqx.filter_jit
 def measure_support(law: Empirical, levels: Float[Array, " levels"], *, samples: int, key: Key) -> Support:
     """The support of a data set's posterior mean, on `samples` of its points with fresh noise at each level.
 
@@ -36,18 +35,18 @@ def measure_support(law: Empirical, levels: Float[Array, " levels"], *, samples:
         levels: noise levels, > 0.
         samples: points drawn, with replacement; one noise each for all levels.
         key: for the points and the noise.
+
+    Raises:
+        ValueError: for levels that are not > 0, or no samples.
     """
-    x_key, z_key = jr.split(key)
-    x = jax.vmap(lambda key: law.sample(key=key))(jr.split(x_key, samples))
-    z = jr.normal(z_key, x.shape, x.dtype)
+    return Support(levels, *over_levels(eqx.Partial(_support_at, law), law, levels, samples=samples, key=key))
 
-    def at(sigma: Array) -> tuple[Array, Array]:
-        def one(x: Array, z: Array) -> tuple[Array, Array]:
-            x_t = perturb(x, z, sigma)
-            velocity = pf_drift(law.denoise(x_t, sigma), x_t, sigma)
-            return law.effective_samples(x_t, sigma), jnp.square(z - velocity).mean()
 
-        number, taken = jax.vmap(one)(x, z)
-        return number.mean(), taken.mean()
+def _support_at(law: Empirical, x: Array, z: Array, sigma: Array) -> tuple[Array, Array]:
+    def one(x: Array, z: Array) -> tuple[Array, Array]:
+        x_t = perturb(x, z, sigma)
+        velocity = pf_drift(law.denoise(x_t, sigma), x_t, sigma)
+        return law.effective_samples(x_t, sigma), jnp.square(z - velocity).mean()
 
-    return Support(levels, *jax.lax.map(at, levels))
+    number, taken = jax.vmap(one)(x, z)
+    return number.mean(), taken.mean()

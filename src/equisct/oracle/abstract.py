@@ -29,6 +29,10 @@ class AbstractOracle(eqx.Module):
         """The posterior mean E[x | x_t]."""
 
     @abc.abstractmethod
+    def posterior_covariance(self, x_t: Sample, sigma: Level) -> Float[Array, "size size"]:
+        """The posterior covariance Cov[x | x_t] of the sample as a vector, `sigma^2 dD/dx_t` with `D = E[x | x_t]`."""
+
+    @abc.abstractmethod
     def score(self, x_t: Sample, sigma: Level) -> Sample:
         """`grad log p_sigma(x_t)`."""
 

@@ -150,6 +150,12 @@ class Empirical(AbstractOracle):
         sums = self._sums(x_t, sigma, mask)
         return (sums.weighted / sums.total).reshape(x_t.shape)
 
+    def posterior_covariance(self, x_t: Float[Array, "*shape"], sigma: Level) -> Float[Array, "size size"]:
+        """The posterior covariance of the points as vectors; it holds a probability for every point in memory."""
+        posterior, rows = self.posterior(x_t, sigma), self.points.reshape(len(self.points), -1)
+        spread = rows - self.denoise(x_t, sigma).reshape(1, -1)
+        return jnp.matmul((posterior[:, None] * spread).T, spread, precision="highest")
+
     def effective_samples(
         self, x_t: Float[Array, "*shape"], sigma: Level, *, mask: Bool[Array, "n"] | None = None
     ) -> Scalar:

@@ -22,7 +22,7 @@ else:
 class Gaussian(AbstractTransportOracle):
     """Normal(mean, std^2), each a number or an array that broadcasts to the sample's shape.
 
-    All methods but `sample` and `log_prob` are element-wise: with numbers for `mean` and `std` they also take a batch.
+    `denoise`, `score` and `transport` are element-wise: with numbers for `mean` and `std` they also take a batch.
 
     Args:
         mean: the mean.
@@ -41,6 +41,11 @@ class Gaussian(AbstractTransportOracle):
     def denoise(self, x_t: Sample, sigma: Level) -> Sample:
         """The posterior mean: `mean + std^2 / (std^2 + sigma^2) (x_t - mean)`."""
         return self.mean + self.std**2 / (self.std**2 + sigma**2) * (x_t - self.mean)
+
+    def posterior_covariance(self, x_t: Sample, sigma: Level) -> Float[Array, "size size"]:
+        """The posterior covariance: diagonal, `std^2 sigma^2 / (std^2 + sigma^2)`, wherever `x_t` is."""
+        variance = self.std**2 * sigma**2 / (self.std**2 + sigma**2)
+        return jnp.diag(jnp.broadcast_to(jnp.asarray(variance, x_t.dtype), x_t.shape).reshape(-1))
 
     def score(self, x_t: Sample, sigma: Level) -> Sample:
         """`-(x_t - mean) / (std^2 + sigma^2)`."""

@@ -57,9 +57,20 @@ class GaussianMixture(AbstractOracle):
 
     def denoise(self, x_t: Float[Array, "size"], sigma: Level) -> Float[Array, "size"]:
         """The posterior mean: the modes' own posterior means, averaged by `posterior`."""
+        return jnp.einsum("k,kd->d", self.posterior(x_t, sigma), self._means(x_t, sigma), precision="highest")
+
+    def _means(self, x_t: Float[Array, "size"], sigma: Level) -> Float[Array, "modes size"]:
+        """The posterior mean of each mode by itself."""
         gains = jnp.broadcast_to(self.std**2 / (self.std**2 + sigma**2), self.means.shape[:1])
-        means = self.means + gains[:, None] * (x_t[None] - self.means)
-        return jnp.einsum("k,kd->d", self.posterior(x_t, sigma), means, precision="highest")
+        return self.means + gains[:, None] * (x_t[None] - self.means)
+
+    def posterior_covariance(self, x_t: Float[Array, "size"], sigma: Level) -> Float[Array, "size size"]:
+        """The posterior covariance: the modes' own variances, and the spread of their posterior means."""
+        posterior = self.posterior(x_t, sigma)
+        spread = self._means(x_t, sigma) - self.denoise(x_t, sigma)[None]
+        within = jnp.sum(posterior * self.std**2 * sigma**2 / (self.std**2 + sigma**2))
+        between = jnp.einsum("k,ki,kj->ij", posterior, spread, spread, precision="highest")
+        return within * jnp.eye(x_t.size, dtype=between.dtype) + between
 
     def score(self, x_t: Float[Array, "size"], sigma: Level) -> Float[Array, "size"]:
         """`grad log p_sigma(x_t)`; not derived from `denoise`, whose difference to `x_t` cancels at small levels."""

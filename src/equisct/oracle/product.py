@@ -65,6 +65,17 @@ class ProductMixture(AbstractTransportOracle):
         line = self._line()
         return self._rotate(jax.vmap(lambda y: line.denoise(y[None], sigma)[0])(self._unrotate(x_t)))
 
+    def posterior(self, x_t: Float[Array, "size"], sigma: Level) -> Float[Array, "size modes"]:
+        """The probability of each mode on the line given `x_t`, for every coordinate of `y`."""
+        line = self._line()
+        return jax.vmap(lambda y: line.posterior(y[None], sigma))(self._unrotate(x_t))
+
+    def posterior_covariance(self, x_t: Float[Array, "size"], sigma: Level) -> Float[Array, "size size"]:
+        """The posterior covariance: that of independent coordinates, rotated."""
+        line = self._line()
+        variance = jax.vmap(lambda y: line.posterior_covariance(y[None], sigma)[0, 0])(self._unrotate(x_t))
+        return jnp.einsum("ik,k,jk->ij", self.rotation, variance, self.rotation, precision="highest")
+
     def score(self, x_t: Float[Array, "size"], sigma: Level) -> Float[Array, "size"]:
         """`grad log p_sigma(x_t)`, coordinate by coordinate."""
         line = self._line()

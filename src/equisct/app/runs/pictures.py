@@ -79,7 +79,7 @@ def _of_model(config: Config, model: Any, key: Any) -> str:
         model, build_oracle(config.data), levels, samples=2_000, sigma_min=noise.sigma_min, key=key
     )
     return (
-        "one-step endpoint against the diffrax\n"
-        "solution of the exact PF-ODE, score head against the exact posterior mean.\n"
+        "one-step endpoint against the exact\n"
+        "end of its path of the PF-ODE, score head against the exact posterior mean.\n"
         + diagnostics.format_agreement(agreement)
     )
