@@ -18,10 +18,15 @@ from .curriculum import Halving as Halving
 from .curriculum import SquareRoot as SquareRoot
 from .diagnostics import Agreement as Agreement
 from .diagnostics import Alignment as Alignment
+from .diagnostics import GradientStatistics as GradientStatistics
+from .diagnostics import PopulationOptimum as PopulationOptimum
 from .diagnostics import Support as Support
+from .diagnostics import gradient_statistics as gradient_statistics
 from .diagnostics import measure_agreement as measure_agreement
 from .diagnostics import measure_alignment as measure_alignment
 from .diagnostics import measure_support as measure_support
+from .diagnostics import noise_law as noise_law
+from .diagnostics import population_optimum as population_optimum
 from .diffusion import denoised_from_score as denoised_from_score
 from .diffusion import euler_step as euler_step
 from .diffusion import heun_step as heun_step
