@@ -79,7 +79,8 @@ def test_one_step_is_denoising_whose_optimum_is_the_posterior_mean(x64):
     """From the lowest level to the highest in one step: with SquaredL2, `r / t x_t + (1 - r / t) E[x | x_t]`."""
     del x64
     weights = jnp.array([0.1, 0.2, 0.4, 0.2, 0.1])
-    lopsided = law(means=jnp.array([2.0, 3.0, 3.5, 4.0, 6.0]), weights=weights, rotation=-jnp.eye(1))
+    means, std = jnp.array([2.0, 3.0, 3.5, 4.0, 6.0]), jnp.array([0.1, 0.4, 0.1, 0.2, 0.3])
+    lopsided = law(means=means, std=std, weights=weights, rotation=-jnp.eye(1))
     found = sct.population_optimum(lopsided, [0.002, 0.7], nodes=101)
     on_nodes = lambda function: np.asarray(jax.jit(jax.vmap(lambda x: function(x[None])))(found.x_t)).reshape(101)
     mean = on_nodes(lambda x: lopsided.denoise(x, 0.7))
