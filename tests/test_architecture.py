@@ -302,6 +302,7 @@ WRONG_CALLS = {
     "DDPMTraining": lambda: sct.DDPMTraining(schedule=untyped(3)),
     "EasyConsistencyTuning": lambda: sct.EasyConsistencyTuning(curriculum=untyped(3)),
     "EDMTraining": lambda: sct.EDMTraining(law=untyped(3)),
+    "gradient_statistics": lambda: sct.gradient_statistics(OBJECTIVE, MODEL, [TWO], key=untyped(3)),
     "head_velocity": lambda: sct.head_velocity(MODEL, DRAW, untyped(3)),
     "heun_correction": lambda: sct.heun_correction(identity, X, untyped(3)),
     "flow_residual": lambda: sct.flow_residual(identity, X, Y, 1.0),
@@ -319,6 +320,7 @@ WRONG_CALLS = {
         identity, ORACLE, TWO, sigma_min=0.002, samples=untyped(2.5), key=KEY
     ),
     "measure_support": lambda: sct.measure_support(untyped(ORACLE), jnp.ones(1), samples=2, key=KEY),
+    "noise_law": lambda: sct.noise_law(identity, identity, X, TWO),
     "optimal_transport": lambda: sct.optimal_transport(WHOLE, TWO),
     "one_sample_velocity": lambda: sct.one_sample_velocity(MODEL, DRAW, untyped(3)),
     "OriginalConsistencyTraining": lambda: sct.OriginalConsistencyTraining(curriculum=untyped(CURRICULUM)),
@@ -347,6 +349,7 @@ WRONG_CALLS = {
     "perturb": lambda: sct.perturb(X, Y, 1.0),
     "pf_drift": lambda: sct.pf_drift(X, X, TWO),
     "pf_ode_path": lambda: sct.pf_ode_path(identity, X, jnp.ones(())),
+    "population_optimum": lambda: sct.population_optimum(untyped(ORACLE), TWO),
     "precondition": lambda: sct.precondition(BOUNDARY.scalings(1.0), X, Y),
     "renoise_full": lambda: sct.renoise_full(TWO, 0.002),
     "renoise_to_level": lambda: sct.renoise_to_level(TWO, 0.002),

@@ -206,8 +206,9 @@ OURS = Terms({"consistency": Part(jnp.float32(0.1), 0.3)}, {"consistency": PerLe
 @pytest.mark.parametrize("parts", [None, {"consistency": np.array(3.0, np.float32)}])
 def test_a_report_becomes_an_update(terms, names, levels, parts):
     report = types.SimpleNamespace(
-        loss=np.float32(0.1), terms=terms, gradient_norm=np.float32(2), finite=np.bool_(True), gradient_norms=parts
-    )
+        loss=np.float32(0.1), terms=terms, gradient_norm=np.float32(2), finite=np.bool_(True), gradient_norms=parts,
+        noise=None,
+    )  # fmt: skip
     found, tenth = update_from_report(report), float(np.float32(0.1))
     assert (found.loss, found.finite, found.gradient_norms) == (tenth, True, {"consistency": 3.0} if parts else {})
     assert (found.terms, list(found.per_level)) == (dict.fromkeys(names, tenth), levels)

@@ -21,10 +21,13 @@ from .diagnostics import Alignment as Alignment
 from .diagnostics import DenoiserError as DenoiserError
 from .diagnostics import EndpointScore as EndpointScore
 from .diagnostics import FlowMapError as FlowMapError
+from .diagnostics import GradientStatistics as GradientStatistics
+from .diagnostics import PopulationOptimum as PopulationOptimum
 from .diagnostics import Residual as Residual
 from .diagnostics import SelfConsistency as SelfConsistency
 from .diagnostics import Support as Support
 from .diagnostics import flow_residual as flow_residual
+from .diagnostics import gradient_statistics as gradient_statistics
 from .diagnostics import measure_agreement as measure_agreement
 from .diagnostics import measure_alignment as measure_alignment
 from .diagnostics import measure_denoiser as measure_denoiser
@@ -34,6 +37,8 @@ from .diagnostics import measure_flow_map as measure_flow_map
 from .diagnostics import measure_residual as measure_residual
 from .diagnostics import measure_self_consistency as measure_self_consistency
 from .diagnostics import measure_support as measure_support
+from .diagnostics import noise_law as noise_law
+from .diagnostics import population_optimum as population_optimum
 from .diagnostics import score_from_endpoint as score_from_endpoint
 from .diffusion import denoised_from_score as denoised_from_score
 from .diffusion import euler_step as euler_step

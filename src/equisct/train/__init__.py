@@ -11,6 +11,7 @@ from .averages import ConstantDecay as ConstantDecay
 from .averages import PowerFunction as PowerFunction
 from .averages import RampedDecay as RampedDecay
 from .checkpoint import CheckpointStore as CheckpointStore
+from .gradient import GradientNoise as GradientNoise
 from .loop import Every as Every
 from .loop import Moment as Moment
 from .loop import NonFiniteError as NonFiniteError

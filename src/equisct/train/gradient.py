@@ -19,13 +19,42 @@ from .placement import keep_divided, keep_placed, keep_whole
 from .state import Recipe
 
 
+class GradientNoise(eqx.Module):
+    """Signal and noise of the torso's gradient, from the microbatches of one batch; without bias, so maybe negative.
+
+    One batch tells little: compare means over many updates of one stage, and of those the ratio `noise / signal`, which
+    is the critical batch (`sct.gradient_statistics` measures the same at frozen weights).
+
+    Attributes:
+        signal: `|E g|^2`.
+        noise: `tr Cov g` of one sample.
+    """
+
+    signal: Scalar
+    noise: Scalar
+
+    @staticmethod
+    def from_squares(gradient: PyTree, squares: Scalar, *, microbatches: int, size: int) -> "GradientNoise":
+        """From the whole batch's gradient and the sum of the squared norms of its microbatches' gradients.
+
+        With two microbatches: `<g_A, g_B>` and `|g_A - g_B|^2 / 2` times half the batch's `size`.
+        """
+        of_mean = jnp.square(global_norm(gradient))
+        scatter = jnp.maximum(squares - microbatches * of_mean, 0) / (microbatches - 1)
+        return GradientNoise(of_mean - scatter / microbatches, size // microbatches * scatter)
+
+
 class Gradient(eqx.Module):
-    """A batch's gradient over the trainable arrays, loss and terms, and norms of its parts over the torso or None."""
+    """A batch's gradient over the trainable arrays, loss and terms, and norms of its parts over the torso or None.
+
+    `noise` is None where the batch is computed in one piece.
+    """
 
     gradient: PyTree
     loss: Scalar
     terms: PyTree
     part_norms: dict[str, Scalar] | None = None
+    noise: GradientNoise | None = None
 
 
 def batch_gradient(
@@ -44,10 +73,14 @@ def batch_gradient(
         return objective.reduce(losses).weighted, losses
 
     draws = keep_divided(objective.draw(batch, step, key=key), mesh)
-    gradients, losses = _accumulate(recipe, parts_of, parameters, draws, mesh)
+    gradients, losses, squares = _accumulate(recipe, parts_of, parameters, draws, mesh)
     terms, norms = objective.reduce(losses), [global_norm(consistency_part(gradient)) for gradient in gradients]
     named = dict(zip(sorted(terms.parts), norms, strict=True)) if recipe.gradient_parts else None
-    return Gradient(jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *gradients), terms.loss, terms, named)
+    gradient, noise = _sum(gradients), None
+    if squares is not None:
+        count, size = recipe.microbatches, batch_size(draws)
+        noise = GradientNoise.from_squares(consistency_part(gradient), squares, microbatches=count, size=size)
+    return Gradient(gradient, terms.loss, terms, named, noise)
 
 
 def batch_loss(
@@ -79,13 +112,20 @@ def _gradients(recipe: Recipe, parts_of: PartsOf, parameters: PyTree, draws: PyT
     return [pullback(pick(names))[0] for names in asked], losses
 
 
+def _sum(gradients: list[PyTree]) -> PyTree:
+    return jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *gradients)
+
+
 def _accumulate(
     recipe: Recipe, parts_of: PartsOf, parameters: PyTree, draws: PyTree, mesh: Mesh | None
-) -> tuple[list[PyTree], PyTree]:
-    """`_gradients` of the whole batch, in microbatches one after the other: their mean, and the losses in order."""
+) -> tuple[list[PyTree], PyTree, Scalar | None]:
+    """`_gradients` of the whole batch, in microbatches one after the other: their mean, and the losses in order.
+
+    Beside them the sum of the squared norms of the microbatches' own gradients, over the torso; None for one.
+    """
     count = recipe.microbatches
     if count == 1:
-        return _gradients(recipe, parts_of, parameters, draws)
+        return *_gradients(recipe, parts_of, parameters, draws), None
 
     if (size := batch_size(draws)) % count:
         raise ValueError(f"microbatches: expected a divisor of the batch's {size} samples, found {count}")
@@ -96,10 +136,11 @@ def _accumulate(
 
     def add(total: PyTree, draws: PyTree) -> tuple[PyTree, PyTree]:
         gradients, losses = _gradients(recipe, parts_of, parameters, keep_divided(draws, mesh))
-        return keep_placed(jax.tree.map(jnp.add, total, gradients), mesh), losses
+        square = jnp.square(global_norm(consistency_part(_sum(gradients))))
+        return keep_placed(jax.tree.map(jnp.add, total, gradients), mesh), (losses, square)
 
     gradients = len(jax.eval_shape(parts_of, parameters, draws)[0]) if recipe.gradient_parts else 1
     zeros = [jax.tree.map(jnp.zeros_like, parameters)] * gradients
-    total, losses = jax.lax.scan(add, zeros, keep_divided(jax.tree.map(split, draws), mesh, axis=1))
+    total, (losses, squares) = jax.lax.scan(add, zeros, keep_divided(jax.tree.map(split, draws), mesh, axis=1))
     joined = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1).reshape(-1, *leaf.shape[2:]), losses)
-    return jax.tree.map(lambda leaf: leaf / count, total), joined
+    return jax.tree.map(lambda leaf: leaf / count, total), joined, squares.sum()

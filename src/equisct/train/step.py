@@ -16,7 +16,7 @@ from .._base.tree import batch_size, global_norm, trainable
 from .._base.types import Batch, Key, Scalar
 from ..model import consistency_part
 from .averages import update_average
-from .gradient import batch_gradient, batch_loss
+from .gradient import GradientNoise, batch_gradient, batch_loss
 from .optimiser import update_by
 from .placement import keep_placed, shard_batch
 from .state import Recipe, TrainState
@@ -30,7 +30,8 @@ class StepReport(eqx.Module):
 
     The norms are over the consistency model's parameters (the paper's Figure 2), before the optimiser. `gradient_norms`
     are those of the loss's parts, each with its weight, by name; None unless `Recipe.gradient_parts` is on.
-    `skipped_in_row` counts the updates up to this one that were not finite, one after the other.
+    `skipped_in_row` counts the updates up to this one that were not finite, one after the other. `noise` is what the
+    microbatches tell of the noise of the gradient; None if there is but one.
     """
 
     loss: Scalar
@@ -39,6 +40,7 @@ class StepReport(eqx.Module):
     gradient_norms: dict[str, Scalar] | None
     finite: Bool[Array, ""]
     skipped_in_row: Int[Array, ""]
+    noise: GradientNoise | None = None
 
 
 def _taught(recipe: Recipe, state: TrainState, model: PyTree, finite: Bool[Array, ""]) -> PyTree:
@@ -86,9 +88,8 @@ def _advance(constants: tuple[Recipe, Batch, Key], state: TrainState) -> tuple[T
         teacher=_taught(recipe, state, taken[0], finite),
         mesh=state.mesh,
     )
-    report = StepReport(
-        found.loss, found.terms, global_norm(consistency_part(gradient)), found.part_norms, finite, new.skipped_in_row
-    )
+    norm = global_norm(consistency_part(gradient))
+    report = StepReport(found.loss, found.terms, norm, found.part_norms, finite, new.skipped_in_row, found.noise)
     return keep_placed(new, state.mesh), report
 
 

@@ -47,12 +47,17 @@ class Update:
 
 
 def update_from_report(report: Any) -> Update:
-    """An `Update` from a `train.StepReport`, for which it waits; what it takes of the terms, `named_terms` says."""
+    """An `Update` from a `train.StepReport`, for which it waits; what it takes of the terms, `named_terms` says.
+
+    What the microbatches tell of the gradient's noise goes with the terms, as `gradient_signal` and `gradient_noise`.
+    """
     import jax  # noqa: PLC0415  (this package is free of it until there is a report)
 
     from ...objectives.terms import named_terms  # noqa: PLC0415  (imports JAX)
 
     scalars, per_level = named_terms(report.terms)
+    if report.noise is not None:
+        scalars = {"gradient_signal": report.noise.signal, "gradient_noise": report.noise.noise} | scalars
     numbers = {"loss": report.loss, "gradient_norm": report.gradient_norm}
     found = jax.device_get((numbers, report.finite, report.gradient_norms or {}, scalars, per_level))
     numbers, finite, norms, scalars, per_level = found
