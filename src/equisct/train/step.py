@@ -15,14 +15,12 @@ from .._base.batch import as_example
 from .._base.tree import batch_size, global_norm, trainable
 from .._base.types import Batch, Key, Scalar
 from ..model import consistency_part
+from ..objectives.border import UNSCALED
 from .averages import update_average
 from .gradient import batch_gradient, batch_loss
 from .optimiser import update_by
 from .placement import keep_placed, shard_batch
 from .state import Recipe, TrainState
-
-UNSCALED = 30.0
-"""Times `sigma_data` that a sample's root mean square may be before training warns: images in [0, 255] have 250."""
 
 
 class StepReport(eqx.Module):
