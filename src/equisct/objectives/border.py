@@ -8,6 +8,7 @@ from jax.core import Tracer
 from jaxtyping import PyTree
 
 from ..oracle import Empirical
+from .velocity import ReferenceVelocity
 
 UNSCALED = 30.0
 """Times `sigma_data` that a sample's root mean square may be before somebody is warned: images in [0, 255] have 250."""
@@ -23,7 +24,7 @@ def warn_of_scale(held: PyTree, model: PyTree) -> None:
     expected = getattr(getattr(model, "preconditioning", None), "sigma_data", None)
     if expected is None:
         return
-    for node in jax.tree.leaves(held, is_leaf=lambda node: isinstance(node, Empirical)):
+    for node in jax.tree.leaves(held, is_leaf=lambda node: isinstance(node, Empirical | ReferenceVelocity)):
         points = getattr(node, "points", None)
         if points is None or isinstance(points, Tracer) or not getattr(points, "is_fully_addressable", True):
             continue

@@ -1,6 +1,6 @@
 """The gradient of one batch: in one piece or in microbatches, as a whole or part by part, in the chosen precision."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeAlias
 
@@ -45,9 +45,31 @@ def batch_gradient(
 
     draws = keep_divided(objective.draw(batch, step, key=key), mesh)
     gradients, losses = _accumulate(recipe, parts_of, parameters, draws, mesh)
-    terms, norms = objective.reduce(losses), [global_norm(consistency_part(gradient)) for gradient in gradients]
+    terms = objective.reduce(losses)
+    if recipe.gradient_ratios:
+        gradients = _in_ratio(recipe.gradient_ratios, sorted(terms.parts), gradients)
+    norms = [global_norm(consistency_part(gradient)) for gradient in gradients]
     named = dict(zip(sorted(terms.parts), norms, strict=True)) if recipe.gradient_parts else None
-    return Gradient(jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *gradients), terms.loss, terms, named)
+    return Gradient(_added(gradients), terms.loss, terms, named)
+
+
+def _added(trees: list[PyTree]) -> PyTree:
+    return jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *trees)
+
+
+def _in_ratio(ratios: Mapping[str, float], parts: list[str], gradients: list[PyTree]) -> list[PyTree]:
+    """The gradients of some parts made as long over the torso as `Recipe.gradient_ratios` says."""
+    if not ratios.keys() < set(parts):
+        raise ValueError(f"gradient_ratios: expected some of the parts {parts}, found {sorted(ratios)}")
+    rest = _added([gradient for part, gradient in zip(parts, gradients, strict=True) if part not in ratios])
+    norm_of = lambda gradient: global_norm(consistency_part(gradient))
+
+    def scaled(part: str, gradient: PyTree) -> PyTree:
+        own, others = norm_of(gradient), norm_of(rest)
+        factor = jnp.where((own > 0) & (others > 0), ratios[part] * others / jnp.where(own > 0, own, 1.0), 1.0)
+        return jax.tree.map(lambda leaf: factor.astype(leaf.dtype) * leaf, gradient)
+
+    return [scaled(part, each) if part in ratios else each for part, each in zip(parts, gradients, strict=True)]
 
 
 def batch_loss(
@@ -75,7 +97,7 @@ def _gradients(recipe: Recipe, parts_of: PartsOf, parameters: PyTree, draws: PyT
     """The gradient of the loss, or of each of its parts (by name, ascending) if the recipe asks, and the losses."""
     parts, pullback, losses = jax.vjp(lambda parameters: parts_of(parameters, draws), parameters, has_aux=True)
     pick = lambda names: {name: jnp.full_like(parts[name], name in names) for name in parts}
-    asked = [[name] for name in sorted(parts)] if recipe.gradient_parts else [list(parts)]
+    asked = [[name] for name in sorted(parts)] if recipe.by_parts else [list(parts)]
     return [pullback(pick(names))[0] for names in asked], losses
 
 
@@ -98,7 +120,7 @@ def _accumulate(
         gradients, losses = _gradients(recipe, parts_of, parameters, keep_divided(draws, mesh))
         return keep_placed(jax.tree.map(jnp.add, total, gradients), mesh), losses
 
-    gradients = len(jax.eval_shape(parts_of, parameters, draws)[0]) if recipe.gradient_parts else 1
+    gradients = len(jax.eval_shape(parts_of, parameters, draws)[0]) if recipe.by_parts else 1
     zeros = [jax.tree.map(jnp.zeros_like, parameters)] * gradients
     total, losses = jax.lax.scan(add, zeros, keep_divided(jax.tree.map(split, draws), mesh, axis=1))
     joined = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1).reshape(-1, *leaf.shape[2:]), losses)
