@@ -22,6 +22,7 @@ from equisct.data import VectorSet
 from equisct.objectives.slots import Draw, Keys
 from equisct.oracle import Empirical, Gaussian
 from equisct.train import gradient as gradients
+from strategies import untyped
 from tolerances import FLOAT32_CANCELLING, FLOAT32_ROUNDING
 
 KEY = jr.key(8)
@@ -352,7 +353,7 @@ def test_a_head_that_does_not_guide_cannot_denoise_first():
     config = dataclasses.replace(CONFIG, head=dataclasses.replace(CONFIG.head, guide=False))
     for name, value in (("denoise_first", 0.5), ("head_ratio", 1.0)):
         with pytest.raises(ValueError, match=f"method.{name}: expected none with --head.no-guide, .* found {value:g}"):
-            methods.ScoreGuidance(**{name: value}).check(config)
+            dataclasses.replace(methods.ScoreGuidance(), **untyped({name: value})).check(config)
     few = dataclasses.replace(CONFIG, run=dataclasses.replace(CONFIG.run, steps=10))
     with pytest.raises(ValueError, match=r"run.steps: expected .* stage \(8\), found 5 of 10 left for them"):
         methods.ScoreGuidance(denoise_first=0.5).check(few)

@@ -39,7 +39,7 @@ class Recipe(eqx.Module):
             and needs a `SplitObjective`.
         gradient_ratios: part of the loss -> how many times as long as that of all other parts its gradient over the
             torso is made, > 0; at every update, by a factor of this part's gradient, of its head's too. Where either is
-            0 the factor is 1. Costs what `gradient_parts` costs.
+            0 the factor is 1. Loss and terms stay as they are. Costs what `gradient_parts` costs.
         microbatches: parts that each batch is computed in, one after the other, >= 1: less memory for activations, the
             same update. More than one needs a `SplitObjective`.
         compute_dtype: of the networks' inside, such as `jnp.bfloat16`; parameters, noise embedding, loss and its

@@ -27,7 +27,8 @@ class StepReport(eqx.Module):
     """What one update reports: loss, the objective's terms, gradient norms over the torso, whether it was taken.
 
     The norms are over the consistency model's parameters (the paper's Figure 2), before the optimiser. `gradient_norms`
-    are those of the loss's parts, each with its weight, by name; None unless `Recipe.gradient_parts` is on.
+    are those of the loss's parts, each with its weight and its factor (`Recipe.gradient_ratios`), by name; None unless
+    `Recipe.gradient_parts` is on.
     `skipped_in_row` counts the updates up to this one that were not finite, one after the other.
     """
 
