@@ -289,7 +289,7 @@ def identity(x_t, sigma):
     return x_t
 
 
-DRAW = slots.Draw(X, X, sct.LevelPair.from_levels(2.0, 1.0), slots.Keys(KEY, KEY, KEY, KEY))
+DRAW = slots.Draw(X, X, sct.LevelPair.from_levels(2.0, 1.0), slots.Keys(KEY, KEY, KEY, KEY, KEY))
 HALVING = sct.Halving(4, starts=(0, 1, 2))
 
 WRONG_CALLS = {
@@ -327,6 +327,7 @@ WRONG_CALLS = {
     "same_weights": lambda: sct.same_weights(untyped(3)),
     "search_levels": lambda: sct.search_levels(sum, np.ones((2, 2)), 1),
     "straight_step": lambda: sct.straight_step(identity, X, untyped(3)),
+    "teacher_head_velocity": lambda: sct.teacher_head_velocity(MODEL, DRAW, untyped(3)),
     "teacher_weights": lambda: sct.teacher_weights(sct.WithTeacher(3, 3)),
     "nn.ddpm": lambda: nn.ddpm(width=untyped(8.5), key=KEY),
     "consistency_loss": lambda: sct.consistency_loss(X, Y, jnp.ones(()), sct.L1()),

@@ -48,6 +48,15 @@ def traced(objective: Any, model: Any, batch: Any) -> Any:
     return jax.eval_shape(lambda: objective(model, batch, 0, key=KEY)[0])
 
 
+def slots(**filled: Any) -> sct.Consistency:
+    """iCT with some slots filled anew."""
+    return sct.ConsistencyTraining(curriculum=CURRICULUM, **filled)
+
+
+WIDE = sct.oracle.Empirical(jnp.zeros((8, 2, 1)))
+NOISES = (sct.one_sample_velocity, sct.one_sample_velocity)
+
+
 def measure(rows: np.ndarray, *metrics: str) -> Any:
     return evaluation.measure(evaluation.Extracted(rows.astype(np.float32), None), REFERENCE, metrics)
 
@@ -154,6 +163,72 @@ MISTAKES = {
     ),
     "another width": (
         lambda: evaluation.frechet_distance(ROWS, np.ones((9, 3))), ["b", "expected 2 features", "found 3"]
+    ),
+    "a denoiser of another shape": (
+        lambda: traced(slots(velocity=sct.DenoiserVelocity(lambda x_t, sigma: jnp.zeros(3))), PAIR, BATCH),
+        ["denoise", "expected to return an array of shape (2,)", "found float32 (3,)"],
+    ),
+    "a denoiser that would broadcast": (
+        lambda: traced(slots(velocity=sct.DenoiserVelocity(lambda x_t, sigma: jnp.zeros(1))), PAIR, BATCH),
+        ["denoise", "expected to return an array of shape (2,)", "found float32 (1,)"],
+    ),
+    "a velocity of another shape": (
+        lambda: traced(slots(velocity=lambda *given: lambda x_t, sigma: jnp.zeros(())), PAIR, BATCH),
+        ["velocity", "expected to return an array of shape (2,)", "found float32 ()"],
+    ),
+    "a velocity instead of a field": (
+        lambda: traced(slots(velocity=lambda model, draw, student: draw.z), PAIR, BATCH),
+        ["velocity", "expected to return a function (x_t, sigma) -> velocity", "found float32 (2,)"],
+    ),
+    "a step of another shape": (
+        lambda: traced(slots(step=lambda field, x_t, pair: x_t[:1]), PAIR, BATCH),
+        ["step", "expected to return an array of shape (2,)", "found float32 (1,)"],
+    ),
+    "an origin of another shape": (
+        lambda: traced(slots(origin=lambda model, draw: draw.x[:1]), PAIR, BATCH),
+        ["origin", "expected to return an array of shape (2,)", "found float32 (1,)"],
+    ),
+    "a coupling that loses samples": (
+        lambda: traced(slots(coupling=lambda x, z: z[:4]), PAIR, BATCH),
+        ["coupling", "expected to return an array of shape (16, 2)", "found float32 (4, 2)"],
+    ),
+    "a target of another shape": (
+        lambda: traced(sct.EDMTraining(target=lambda x_t, sigma: jnp.zeros(3)), DENOISER, BATCH),
+        ["target", "expected to return an array of shape (2,)", "found float32 (3,)"],
+    ),
+    "a data set of another shape": (
+        lambda: traced(slots(velocity=sct.DenoiserVelocity(WIDE.denoise)), PAIR, BATCH),
+        ["x_t", "expected the shape of the data set's samples, (2, 1)", "found (2,)"],
+    ),
+    "references of another shape": (
+        lambda: traced(slots(velocity=sct.ReferenceVelocity(WIDE.points, 2)), PAIR, BATCH),
+        ["points", "expected samples of shape (2,)", "found (2, 1)"],
+    ),
+    "more references than data": (
+        lambda: sct.ReferenceVelocity(WIDE.points, 9), ["size", "at most as many references as points, 8", "found 9"]
+    ),
+    "a share in percent": (
+        lambda: sct.MixedVelocity(sct.head_velocity, sct.one_sample_velocity, 50),
+        ["share", "expected a number in [0, 1]", "found 50"],
+    ),
+    "several shares": (
+        lambda: traced(slots(velocity=sct.MixedVelocity(*NOISES, lambda draw: draw.x)), PAIR, BATCH),
+        ["share", "expected to return one number", "found float32 (2,)"],
+    ),
+    "too many generated": (lambda: sct.GeneratedOrigin(1.5), ["share", "expected a number in [0, 1]", "found 1.5"]),
+    "a head's velocity that nothing trains": (
+        lambda: sct.ScoreGuidedTraining(curriculum=CURRICULUM, head_weight=0.0, velocity=sct.MixedVelocity(
+            sct.one_sample_velocity, sct.head_velocity, 0.5
+        )),
+        ["head_weight", "expected > 0 with the head's velocity", "found 0"],
+    ),
+    "a head that learns from what the model makes": (
+        lambda: sct.ScoreGuidedTraining(curriculum=CURRICULUM, origin=sct.GeneratedOrigin()),
+        ["origin", "expected none beside a score head", "give the head a head_law or a target"],
+    ),
+    "no teacher for its head": (
+        lambda: traced(slots(velocity=sct.teacher_head_velocity), PAIR, BATCH),
+        ["model", "expected a WithTeacher (set Recipe.teacher_share)", "found ScoreGuidedModel"],
     ),
     "a wrong return": (
         lambda: sct.one_step(lambda x_t, sigma: jnp.zeros(3), ONE),

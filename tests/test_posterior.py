@@ -141,26 +141,29 @@ SEEN = sct.TorsoPass(X_T, X_T, SIGMA, sct.Readout(X_T, X_T, X_T), KEY)
 
 def field_of(velocity, x, key=KEY, step=0):
     """The field of a velocity for the sample `x` behind `X_T`, at `X_T`."""
-    draw = Draw(x, (X_T - x) / SIGMA, sct.LevelPair.from_levels(SIGMA, 0.5), Keys(key, key, key, key), step=step)
+    draw = Draw(x, (X_T - x) / SIGMA, sct.LevelPair.from_levels(SIGMA, 0.5), Keys(key, key, key, key, key), step=step)
     return velocity(None, draw, SEEN)(X_T, SIGMA)
 
 
 def test_a_reference_subset_is_unbiased_however_small_and_calmer_the_larger_it_is():
     """Over every own sample (by its posterior) and all draws of others, the mean is that of the whole set."""
-    exact = field_of(sct.DenoiserVelocity(LAW.denoise), POINTS[0])
-    keys = jr.split(KEY, 800)
+    points = jnp.asarray(np.random.default_rng(7).normal(size=(40, 2)).astype(np.float32))
+    law, keys = Empirical(points), jr.split(KEY, 800)
+    exact = field_of(sct.DenoiserVelocity(law.denoise), points[0])
     noise = []
     for size in (1, 2, 4, 32):
-        velocity = sct.ReferenceVelocity(POINTS, size)
+        velocity = sct.ReferenceVelocity(points, size)
         of_one = lambda x, velocity=velocity: jax.vmap(lambda key: field_of(velocity, x, key))(keys)
-        found = jax.jit(jax.vmap(of_one))(POINTS)
-        p = LAW.posterior(X_T, SIGMA)[:, None, None]
+        found = jax.jit(jax.vmap(of_one))(points)
+        p = law.posterior(X_T, SIGMA)[:, None, None]
         mean, square = (p * found).sum(0).mean(0), (p * jnp.square(found - exact)).sum(0).mean(0).sum()
         error = jnp.sqrt((p * jnp.square(found - mean)).sum(0).mean(0) / len(keys))
         assert (jnp.abs(mean - exact) < 5 * error + FLOAT32_ROUNDING).all(), size
         noise.append(float(square))
     assert noise == sorted(noise, reverse=True)
     assert noise[-1] < 0.15 * noise[0]
+    with pytest.raises(ValueError, match="size: expected at most as many references as points, 40, found 41"):
+        sct.ReferenceVelocity(points, 41)
     np.testing.assert_allclose(
         field_of(sct.ReferenceVelocity(POINTS, 1), POINTS[2]), (X_T - POINTS[2]) / SIGMA, rtol=FLOAT32_CANCELLING
     )

@@ -13,6 +13,7 @@ from ._base.tree import trainable as trainable
 from .augmentation import Augmentation as Augmentation
 from .curriculum import AbstractCurriculum as AbstractCurriculum
 from .curriculum import Constant as Constant
+from .curriculum import Delayed as Delayed
 from .curriculum import Doubling as Doubling
 from .curriculum import Halving as Halving
 from .curriculum import SquareRoot as SquareRoot
@@ -87,8 +88,10 @@ from .objectives.original_consistency import OriginalConsistencyTraining as Orig
 from .objectives.progressive import ProgressiveDistillation as ProgressiveDistillation
 from .objectives.readout import AbstractReadoutObjective as AbstractReadoutObjective
 from .objectives.readout import TorsoPass as TorsoPass
+from .objectives.scaled import ScaledParts as ScaledParts
 from .objectives.score_guided import ScoreGuided as ScoreGuided
 from .objectives.score_guided import ScoreGuidedTraining as ScoreGuidedTraining
+from .objectives.slots import GeneratedOrigin as GeneratedOrigin
 from .objectives.slots import heun_correction as heun_correction
 from .objectives.slots import optimal_transport as optimal_transport
 from .objectives.slots import same_weights as same_weights
@@ -107,6 +110,7 @@ from .objectives.velocity import MixedVelocity as MixedVelocity
 from .objectives.velocity import ReferenceVelocity as ReferenceVelocity
 from .objectives.velocity import head_velocity as head_velocity
 from .objectives.velocity import one_sample_velocity as one_sample_velocity
+from .objectives.velocity import teacher_head_velocity as teacher_head_velocity
 from .pf_ode import pf_ode_path as pf_ode_path
 from .pf_ode import solve_pf_ode as solve_pf_ode
 from .preconditioning import AbstractPreconditioning as AbstractPreconditioning

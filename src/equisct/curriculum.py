@@ -88,6 +88,27 @@ class Doubling(AbstractCurriculum):
         return jnp.clip(jnp.asarray(step) // self.period, 0, len(self.points) - 1)
 
 
+class Delayed(AbstractCurriculum):
+    """A curriculum whose clock starts late: its first stage until update `delay`, then as from its own beginning.
+
+    Args:
+        base: the curriculum.
+        delay: updates, >= 0.
+    """
+
+    base: AbstractCurriculum
+    delay: int = eqx.field(static=True)
+    points: tuple[int, ...] = eqx.field(init=False, static=True)
+
+    def __post_init__(self) -> None:
+        check_at_least("delay", self.delay, 0)
+        self.points = self.base.points
+
+    def stage(self, step: Step) -> Int[Array, ""]:
+        """The base's stage `delay` updates before."""
+        return self.base.stage(jnp.maximum(jnp.asarray(step) - self.delay, 0))
+
+
 class SquareRoot(AbstractCurriculum):
     """The curriculum of the first consistency training (Song et al. 2023): the intervals grow like a square root.
 

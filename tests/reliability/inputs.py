@@ -204,15 +204,24 @@ MATCHING = STRATIFY | {
 }
 LAW = {"law_mean": real(-5, 5), "law_std": positive()}
 SOURCE = choice("sample", "posterior")
-SMALL_STEP = {"velocity": SOURCE, "references": optional(whole(1)), "heun": switch()}
+SHARE = real(0, 1, st.floats(-1e300, -1e-9), st.floats(1.001, 1e300))
+SMALL_STEP = {"velocity": SOURCE, "velocity_share": SHARE, "references": optional(whole(1)), "heun": switch()}
 GRID = {"first": whole(1, 20), "last": whole(20, 2_000), "period": optional(whole(1))}
 DOUBLING = MATCHING | LAW | GRID | SMALL_STEP
+OWN_HEAD = {
+    "velocity": choice("sample", "posterior", "head", "teacher-head"),
+    "teacher_decay": optional(fraction()),
+    "denoise_first": dataclasses.replace(fraction(), valid=st.floats(0, 0.4)),
+    "head_from": dataclasses.replace(fraction(), valid=st.floats(0, 0.4)),
+    "head_until": dataclasses.replace(SHARE, valid=st.floats(0.5, 1)),
+    "head_ratio": optional(positive()),
+}
 HEAD = {"head_weight": real(0, 1e3, st.floats(-1e300, -1e-9)), "head_weighting": choice("edm", "constant")}
 PUPIL = {"teacher": path(), "preconditioning": choice("edm", "vp")}
 POWERS = st.integers(0, 5).map(lambda power: 2**power)
 
 METHODS: dict[type, dict[str, Field]] = {
-    methods.ScoreGuidance: DOUBLING | HEAD | {"target": SOURCE},
+    methods.ScoreGuidance: DOUBLING | HEAD | OWN_HEAD | {"target": SOURCE},
     methods.ICT: DOUBLING,
     methods.ECT: DOUBLING
     | {
@@ -375,13 +384,31 @@ def built(kind: type) -> st.SearchStrategy[Any]:
     return st.builds(kind, **{name: field.valid for name, field in GROUPS[kind].items()})
 
 
+def _repaired_head(method: methods.ScoreGuidance, config: settings.Config) -> methods.ScoreGuidance:
+    """With a head that learns wherever something is built on it."""
+    if method.velocity != "teacher-head":
+        method = dataclasses.replace(method, teacher_decay=None)
+    if method.velocity in ("head", "teacher-head"):
+        method = dataclasses.replace(method, head_weight=1.0, head_from=0.0, head_until=1.0)
+    if method.head_weight == 0 or not config.head.guide:
+        method = dataclasses.replace(method, denoise_first=0.0, head_ratio=None)
+    if method.denoise_first:
+        method = dataclasses.replace(method, head_from=0.0)
+    enough = config.run.steps >= 100 or method.period is not None
+    return method if enough else dataclasses.replace(method, denoise_first=0.0)
+
+
 def _repaired(config: settings.Config) -> settings.Config:
     """The same, with what rules over several fields ask for."""
     method, parallel, ema = untyped(config.method), config.parallel, config.ema
     if getattr(method, "distance", None) in ("squared-l2", "l1") and hasattr(method, "c"):
         method = dataclasses.replace(method, c=None)
     if getattr(method, "velocity", "") == "sample":
-        method = dataclasses.replace(method, references=None, heun=False)
+        method = dataclasses.replace(method, velocity_share=1.0, heun=False)
+    if getattr(method, "velocity", "posterior") != "posterior":
+        method = dataclasses.replace(method, references=None)
+    if isinstance(method, methods.ScoreGuidance):
+        method = _repaired_head(method, config)
     if getattr(method, "augment", 0) and getattr(method, "target", "sample") != "sample":
         method = dataclasses.replace(method, target="sample")
     if getattr(method, "augment", 0) and getattr(config.data, "flip", False):

@@ -44,6 +44,12 @@ def check_fraction(name: str, value: float) -> None:
         raise ValueError(f"{name}: expected a number in [0, 1), found {value}")
 
 
+def check_share(name: str, value: float) -> None:
+    """Raises `ValueError` unless 0 <= `value` <= 1."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: expected a number in [0, 1], found {value}")
+
+
 def check_levels(sigma_min: float, sigma_max: float) -> None:
     """Raises `ValueError` unless 0 < sigma_min < sigma_max, both finite."""
     check_positive("sigma_min", sigma_min)

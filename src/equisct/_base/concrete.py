@@ -1,12 +1,17 @@
 """Values that can be checked before tracing: what is concrete, and what is still being traced."""
 
+from typing import TypeVar
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
 from jaxtyping import Float
 
+from .explain import show
 from .types import HostArray, Levels
+
+T = TypeVar("T")
 
 
 def concrete(value: object) -> HostArray | None:
@@ -39,3 +44,21 @@ def check_array(name: str, value: object, *, positive: bool = False) -> None:
     if bad.any():
         expected = "finite numbers > 0" if positive else "finite numbers"
         raise ValueError(f"{name}: expected {expected}, found {found[bad].flat[0]}")
+
+
+def check_answer(name: str, answer: T, asked: Float[Array | np.ndarray, "..."]) -> T:
+    """A function's answer; raises `ValueError` unless it has the shape of what the function was asked about.
+
+    For functions that users give: without this a wrong answer fails far from them, or, where it broadcasts, not at all.
+    """
+    if getattr(answer, "shape", None) != asked.shape:
+        raise ValueError(f"{name}: expected to return an array of shape {asked.shape}, found {show(answer)}")
+    return answer
+
+
+def one_number(name: str, answer: object) -> Array:
+    """A function's answer as one number; raises `ValueError` for several, or what is no number."""
+    number = isinstance(answer, bool | int | float) or isinstance(getattr(answer, "dtype", None), np.dtype)
+    if not number or getattr(answer, "shape", ()) != ():
+        raise ValueError(f"{name}: expected to return one number, found {show(answer)}")
+    return jnp.asarray(answer)

@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._base.batch import given
-from .._base.concrete import concrete
+from .._base.concrete import check_answer, concrete
 from .._base.defaults import RHO, SIGMA_MAX, SIGMA_MIN
+from .._base.explain import show
 from .._base.tree import cut
-from .._base.types import Examples, Key, Step
+from .._base.types import Examples, Key, Level, Sample, Step
 from ..curriculum import AbstractCurriculum
 from ..diffusion import perturb
 from ..distance import AbstractDistance, PseudoHuber
@@ -25,8 +26,20 @@ from ..losses import consistency_loss
 from ..model import ConsistencyModel, Readout, consistency_part
 from ..preconditioning import BoundaryPreconditioning
 from ..weighting import AbstractWeighting, InverseGap
+from .border import warn_of_scale
 from .readout import AbstractReadoutObjective, TorsoPass
-from .slots import Bootstrap, Coupling, Draw, Stepper, Velocity, draw_pairs, same_weights, straight_step
+from .slots import (
+    Bootstrap,
+    Coupling,
+    Draw,
+    Field,
+    Origin,
+    Stepper,
+    Velocity,
+    draw_pairs,
+    same_weights,
+    straight_step,
+)
 from .terms import SampleLoss, Terms, bin_edges, collect_terms
 from .velocity import one_sample_velocity
 
@@ -48,6 +61,11 @@ class Consistency(AbstractReadoutObjective):
         coupling: `(x, z) -> z`, which noise goes with which sample of a batch; by default as drawn, independent.
         stratify: spread the batch's level draws evenly over the law (same mean, less variance).
         share_dropout: student and teacher see the same dropout bits.
+        origin: `(model, draw) -> x`, the clean sample that the noise is added to, such as a `GeneratedOrigin`; by
+            default the batch's own.
+
+    Raises:
+        ValueError: while tracing, where the answer of a slot has not the sample's shape.
     """
 
     curriculum: AbstractCurriculum
@@ -60,6 +78,7 @@ class Consistency(AbstractReadoutObjective):
     coupling: Coupling | None = None
     stratify: bool = eqx.field(static=True, default=False)
     share_dropout: bool = eqx.field(static=True, default=True)
+    origin: Origin | None = None
 
     def draw(self, batch: Examples, step: Step, *, key: Key) -> Draw:
         """The noise, level pair and keys of every sample (a batched `Draw`)."""
@@ -67,7 +86,11 @@ class Consistency(AbstractReadoutObjective):
         return draw_pairs(self.levels, self.curriculum.stage(step), batch, **options, step=step, key=key)
 
     def check(self, model: PyTree) -> None:
-        """Warns if the level at which the model's endpoint is x itself is not the grid's lowest."""
+        """Warns if the level at which the model's endpoint is x itself is not the grid's lowest.
+
+        And if the velocity's data set is far larger than the data that the model is for.
+        """
+        warn_of_scale(self.velocity, consistency_part(model))
         cm, lowest = consistency_part(model), concrete(self.levels.sigma_min)
         form = cm.preconditioning if isinstance(cm, ConsistencyModel) else None
         if isinstance(form, BoundaryPreconditioning) and lowest is not None and not np.isclose(form.sigma_min, lowest):
@@ -79,15 +102,17 @@ class Consistency(AbstractReadoutObjective):
 
     def sample_loss(self, model: PyTree, draw: Draw) -> tuple[dict[str, SampleLoss], TorsoPass]:
         """One sample's loss, `consistency`, and the student's pass at `x_t`."""
-        t, fixed, told = draw.pair.t, cut(model), given(draw.condition)
+        t, fixed, told, x = draw.pair.t, cut(model), given(draw.condition), draw.x
+        if self.origin is not None:
+            draw = dataclasses.replace(draw, x=cut(check_answer("origin", self.origin(fixed, draw), x)))
         x_t = perturb(draw.x, draw.z, t)
         student = consistency_part(model)(x_t, t, key=draw.keys.student, **told)
         if not isinstance(student, Readout):
             found = type(consistency_part(model)).__name__
             raise TypeError(f"model: expected a ConsistencyModel, or a callable that returns a Readout, found {found}")
-        seen = TorsoPass(draw.x, x_t, t, student, draw.keys.head, draw.condition)
-        field = self.velocity(fixed, draw, dataclasses.replace(seen, readout=cut(student)))
-        x_r = cut(self.step(field, x_t, draw.pair))
+        seen = TorsoPass(x, x_t, t, student, draw.keys.head, draw.condition)
+        field = _checked(self.velocity(fixed, draw, dataclasses.replace(seen, readout=cut(student))))
+        x_r = cut(check_answer("step", self.step(field, x_t, draw.pair), x_t))
         teacher = cut(self.bootstrap(fixed)(x_r, draw.pair.r, key=draw.keys.teacher, **told))
         loss = consistency_loss(student.endpoint, teacher.endpoint, self.weighting(draw.pair), self.distance)
         return {"consistency": SampleLoss(loss, jnp.asarray(t))}, seen
@@ -95,6 +120,18 @@ class Consistency(AbstractReadoutObjective):
     def reduce(self, losses: dict[str, SampleLoss]) -> Terms:
         """The loss in its parts (here one)."""
         return collect_terms(losses, bin_edges(self.levels.sigma_min, self.levels.sigma_max))
+
+
+def _checked(field: object) -> Field:
+    """The field that a velocity gave, its answers held against the sample's shape."""
+    if not callable(field):
+        raise TypeError(f"velocity: expected to return a function (x_t, sigma) -> velocity, found {show(field)}")
+    found = field
+
+    def checked(x_t: Sample, sigma: Level) -> Sample:
+        return check_answer("velocity", found(x_t, sigma), x_t)
+
+    return checked
 
 
 def ConsistencyTraining(
@@ -111,6 +148,7 @@ def ConsistencyTraining(
     rho: float = RHO,
     stratify: bool = False,
     share_dropout: bool = True,
+    origin: Origin | None = None,
 ) -> Consistency:
     """Improved consistency training (Song & Dhariwal 2024): one-sample velocity, same-weights teacher, 1 / gap.
 
@@ -130,6 +168,7 @@ def ConsistencyTraining(
         rho: curvature of the grid.
         stratify: spread the batch's level draws evenly over the law.
         share_dropout: student and teacher see the same dropout bits.
+        origin: the clean sample that the noise is added to, such as `GeneratedOrigin()`; by default the batch's own.
     """
     levels = LevelTable.from_curriculum(
         curriculum, law or LogNormal(), sigma_min=sigma_min, sigma_max=sigma_max, rho=rho
@@ -144,4 +183,5 @@ def ConsistencyTraining(
         coupling=coupling,
         stratify=stratify,
         share_dropout=share_dropout,
+        origin=origin,
     )

@@ -9,6 +9,7 @@ from jaxtyping import Float, PyTree
 
 from .._base.batch import as_example, given
 from .._base.check import check_levels
+from .._base.concrete import check_answer
 from .._base.defaults import EDM_LAW_MEAN, EDM_LAW_STD, SIGMA_DATA, SIGMA_MAX, SIGMA_MIN
 from .._base.explain import show
 from .._base.random import draw_normal
@@ -20,6 +21,7 @@ from ..level_sampling import AbstractSingleLevel, LogNormal, VPTimes, independen
 from ..losses import denoising_loss
 from ..variance_preserving import VPSchedule
 from ..weighting import AbstractLevelWeighting, EDMWeighting, NoiseWeighting
+from .border import warn_of_scale
 from .terms import AbstractSplitObjective, SampleLoss, Terms, bin_edges, collect_terms
 
 
@@ -37,7 +39,7 @@ class NoisedSample(eqx.Module):
 
 def clean_target(target: Denoiser | None, x: Sample, x_t: Sample, sigma: Level, condition: PyTree) -> Sample:
     """What a denoiser learns at `x_t`: the clean sample, or what another denoiser says there, cut."""
-    return x if target is None else cut(target(x_t, sigma, **given(condition)))
+    return x if target is None else cut(check_answer("target", target(x_t, sigma, **given(condition)), x))
 
 
 class Denoising(AbstractSplitObjective):
@@ -74,10 +76,14 @@ class Denoising(AbstractSplitObjective):
             raise ValueError("target: expected none with an augmentation, which it does not know of, found both")
 
     def check(self, model: PyTree) -> None:
-        """Raises `TypeError` if the model is no callable."""
+        """Raises `TypeError` if the model is no callable.
+
+        Warns of a target's data set that is far larger than the data that the model is for.
+        """
         if not callable(model):
             expected = "a callable (x_t, sigma, *, key=None), such as a DenoisingModel"
             raise TypeError(f"model: expected {expected}, found {show(model)}")
+        warn_of_scale(self.target, model)
 
     def draw(self, batch: Examples, step: Step, *, key: Key) -> NoisedSample:
         """The noise, level and model key of every sample (a batched `NoisedSample`)."""

@@ -6,7 +6,7 @@ from ..distance import AbstractDistance, PseudoHuberNorm
 from ..level_sampling import LogNormal, ShrinkingPairs
 from ..weighting import AbstractWeighting, InverseGap
 from .consistency import Consistency
-from .slots import Coupling, Stepper, Velocity, straight_step
+from .slots import Coupling, Origin, Stepper, Velocity, straight_step
 from .velocity import one_sample_velocity
 
 
@@ -24,6 +24,7 @@ def EasyConsistencyTuning(
     sigma_min: float = SIGMA_MIN,
     sigma_max: float = SIGMA_MAX,
     stratify: bool = False,
+    origin: Origin | None = None,
 ) -> Consistency:
     """ECT: continuous levels, a relative gap of `(1 + k sigmoid(-b t)) / intervals`, weight 1 / gap.
 
@@ -53,6 +54,7 @@ def EasyConsistencyTuning(
         sigma_min: lowest level.
         sigma_max: highest level.
         stratify: spread the batch's level draws evenly over the law.
+        origin: the clean sample that the noise is added to, such as `GeneratedOrigin()`; by default the batch's own.
     """
     return Consistency(
         curriculum=curriculum,
@@ -63,4 +65,5 @@ def EasyConsistencyTuning(
         step=step,
         coupling=coupling,
         stratify=stratify,
+        origin=origin,
     )

@@ -20,12 +20,13 @@ from ..level_sampling import AbstractLevelLaw, AbstractSingleLevel
 from ..losses import denoising_loss
 from ..model import ScoreGuidedModel, student_of
 from ..weighting import AbstractLevelWeighting, AbstractWeighting, EDMWeighting
+from .border import warn_of_scale
 from .consistency import Consistency, ConsistencyTraining
 from .denoising import clean_target
 from .readout import AbstractReadoutObjective
-from .slots import Coupling, Stepper, Velocity, straight_step
+from .slots import Coupling, Origin, Stepper, Velocity, straight_step
 from .terms import AbstractSplitObjective, Part, SampleLoss, Terms, collect_terms
-from .velocity import one_sample_velocity
+from .velocity import one_sample_velocity, reads_head
 
 IMBALANCE = 10.0
 """Factor between a head weight and the balanced one above which the objective warns."""
@@ -58,6 +59,10 @@ class ScoreGuided(AbstractSplitObjective):
             of the grid do not bound.
         target: what the head learns at `x_t`; by default the clean sample. A denoiser, such as the training set's
             posterior mean, `oracle.Empirical(points).denoise`, has the same optimum without the noise.
+
+    Raises:
+        ValueError: for a head that nothing trains as the velocity of the small step; for an `origin` that is not the
+            data, where head and student share `x_t` and the head learns the clean sample.
     """
 
     base: AbstractReadoutObjective
@@ -68,6 +73,13 @@ class ScoreGuided(AbstractSplitObjective):
 
     def __check_init__(self) -> None:
         check_at_least("head_weight", self.head_weight, 0)
+        if not isinstance(self.base, Consistency):
+            return
+        if self.head_weight == 0 and reads_head(self.base.velocity):
+            raise ValueError("head_weight: expected > 0 with the head's velocity, or nothing trains it, found 0")
+        if self.base.origin is not None and self.head_law is None and self.target is None:
+            expected = "none beside a score head that learns the sample behind the student's x_t"
+            raise ValueError(f"origin: expected {expected}, found one; give the head a head_law or a target")
 
     def draw(self, batch: Examples, step: Step, *, key: Key) -> PyTree:
         """As the base objective draws."""
@@ -86,6 +98,7 @@ class ScoreGuided(AbstractSplitObjective):
             found = type(pair).__name__
             raise TypeError(f"model: expected a ScoreGuidedModel, whose head is trained too, found {found}")
         self.base.check(model)
+        warn_of_scale(self.target, pair.cm)
 
     def _sample_loss(self, model: PyTree, draw: PyTree) -> dict[str, SampleLoss]:
         pair = student_of(model)
@@ -135,6 +148,7 @@ def ScoreGuidedTraining(
     rho: float = RHO,
     stratify: bool = False,
     share_dropout: bool = True,
+    origin: Origin | None = None,
 ) -> ScoreGuided:
     """The paper's objective: iCT + head_weight * denoising of the head (eq. 10, Algorithm 1, Appendix B).
 
@@ -145,6 +159,6 @@ def ScoreGuidedTraining(
     consistency = ConsistencyTraining(
         curriculum=curriculum, distance=distance, law=law, weighting=weighting, velocity=velocity, step=step,
         coupling=coupling, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho, stratify=stratify,
-        share_dropout=share_dropout,
+        share_dropout=share_dropout, origin=origin,
     )  # fmt: skip
     return ScoreGuided(consistency, head_weight, head_weighting or EDMWeighting(), head_law, target)

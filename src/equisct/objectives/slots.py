@@ -1,9 +1,12 @@
-"""The slots of the consistency template that are not levels, distances or weightings: coupling, step, bootstrap.
+"""The slots of the consistency template that are not levels, distances or weightings.
 
-`velocity(model, draw, student) -> field` says where the small step's direction comes from, `step(field, x_t, pair)`
-takes it to `x_r`, and `bootstrap(model)` is the teacher that is evaluated there. `model` is what the objective is
-given: a consistency model, a pair with a score head, or either with its teacher (`WithTeacher`); `student` is the
-student's pass at `x_t`. The template stops the gradients of what it hands to the slots and of what they return.
+`coupling(x, z)` says which noise goes with which sample of a batch, `origin(model, draw)` to which clean sample the
+noise is added, `velocity(model, draw, student) -> field` where the small step's direction comes from,
+`step(field, x_t, pair)` takes it to `x_r`, and `bootstrap(model)` is the teacher that is evaluated there.
+
+`model` is what the objective is given: a consistency model, a pair with a score head, or either with its teacher
+(`WithTeacher`); `student` is the student's pass at `x_t`. The template stops the gradients of what it hands to the
+slots and of what they return.
 """
 
 from collections.abc import Callable
@@ -16,10 +19,12 @@ import jax.random as jr
 from jax import Array
 from jaxtyping import Float, PyTree
 
-from .._base.batch import as_example
+from .._base.batch import as_example, given
+from .._base.check import check_share
+from .._base.concrete import check_answer
 from .._base.random import draw_normal
 from .._base.types import Examples, Key, Level, Sample, Step
-from ..diffusion import euler_step
+from ..diffusion import euler_step, perturb
 from ..discretization import LevelPair
 from ..level_sampling import AbstractLevels, independent, stratified
 from ..model import Readout, WithTeacher, consistency_part
@@ -27,18 +32,19 @@ from .readout import TorsoPass
 
 
 class Keys(eqx.Module):
-    """One sample's key, split once: for the student's pass, the teacher's, who reads the student's, the velocity."""
+    """One sample's key, split once: for the student's pass, the teacher's, the student's reader, velocity, origin."""
 
     student: Key
     teacher: Key
     head: Key
     velocity: Key
+    origin: Key
 
     @staticmethod
     def from_key(key: Key, *, share_dropout: bool) -> "Keys":
         """With `share_dropout` the teacher has the student's key: the same dropout bits in every layer."""
         student, teacher, head, velocity = jr.split(key, 4)
-        return Keys(student, student if share_dropout else teacher, head, velocity)
+        return Keys(student, student if share_dropout else teacher, head, velocity, jr.fold_in(key, 4))
 
 
 class Draw(eqx.Module):
@@ -73,7 +79,7 @@ def draw_pairs(
     spread = stratified if stratify else independent
     pair = jax.vmap(lambda u: levels.draw(stage, u))(spread(len(x), key=level_key))
     z = draw_normal(x.shape, x.dtype, key=noise_key)
-    z = z if coupling is None else coupling(x, z)
+    z = z if coupling is None else check_answer("coupling", coupling(x, z), z)
     keys = jax.vmap(lambda key: Keys.from_key(key, share_dropout=share_dropout))(jr.split(model_key, len(x)))
     return jax.vmap(Draw)(x, z, pair, keys, condition, jnp.full(len(x), step))
 
@@ -81,6 +87,7 @@ def draw_pairs(
 Field: TypeAlias = Callable[[Array, Level], Array]
 """`(x_t, sigma) -> velocity`: the PF-ODE's right-hand side `dx_t / dsigma`, or an estimate of it."""
 
+Origin: TypeAlias = Callable[[Any, Draw], Array]
 Velocity: TypeAlias = Callable[[Any, Draw, TorsoPass], Field]
 Stepper: TypeAlias = Callable[[Field, Array, LevelPair], Array]
 Teacher: TypeAlias = Callable[..., Readout]
@@ -90,37 +97,6 @@ Where a draw has one, `condition` is an argument too.
 """
 
 Bootstrap: TypeAlias = Callable[[Any], Teacher]
-
-
-# --- couplings ---
-
-
-def optimal_transport(x: Float[Array, "batch *shape"], z: Float[Array, "batch *shape"]) -> Float[Array, "batch *shape"]:
-    """The batch's noise, dealt out such that the sum of `|x - z|^2` is least (Pooladian et al. 2023; Hungarian method).
-
-    Nearer pairs cross less: there is less left that `x_t` does not tell of its sample. The operations grow with
-    batch^3: about 0.3 s for 512 samples on a CPU. Not for batches with conditions, whose classes it would mix up.
-    """
-    import optax  # noqa: PLC0415  (objectives do without it otherwise)
-
-    product = jnp.matmul(x.reshape(len(x), -1), z.reshape(len(z), -1).T, precision="highest")
-    rows, columns = optax.assignment.hungarian_algorithm(-product)
-    return z[columns[jnp.argsort(rows)]]
-
-
-# --- steps ---
-
-
-def straight_step(field: Field, x_t: Sample, pair: LevelPair) -> Sample:
-    """An Euler step from `t` to `r`; with the one-sample velocity it ends at `x + r z`."""
-    return euler_step(x_t, field(x_t, pair.t), pair.t, pair.r)
-
-
-def heun_correction(field: Field, x_t: Sample, pair: LevelPair) -> Sample:
-    """A Heun step from `t` to `r` (Karras et al. 2022, Algorithm 1): two evaluations, an error of order gap^3."""
-    at_t = field(x_t, pair.t)
-    at_r = field(euler_step(x_t, at_t, pair.t, pair.r), pair.r)
-    return euler_step(x_t, (at_t + at_r) / 2, pair.t, pair.r)
 
 
 # --- bootstraps ---
@@ -140,3 +116,69 @@ def teacher_weights(model: PyTree) -> Teacher:
     if not isinstance(model, WithTeacher):
         raise TypeError(f"model: expected a WithTeacher (set Recipe.teacher_share), found {type(model).__name__}")
     return consistency_part(model.teacher)
+
+
+# --- couplings ---
+
+
+def optimal_transport(x: Float[Array, "batch *shape"], z: Float[Array, "batch *shape"]) -> Float[Array, "batch *shape"]:
+    """The batch's noise, dealt out such that the sum of `|x - z|^2` is least (Pooladian et al. 2023; Hungarian method).
+
+    Nearer pairs cross less: there is less left that `x_t` does not tell of its sample. The operations grow with
+    batch^3: about 0.3 s for 512 samples on a CPU. Not for batches with conditions, whose classes it would mix up.
+    """
+    import optax  # noqa: PLC0415  (objectives do without it otherwise)
+
+    product = jnp.matmul(x.reshape(len(x), -1), z.reshape(len(z), -1).T, precision="highest")
+    rows, columns = optax.assignment.hungarian_algorithm(-product)
+    return z[columns[jnp.argsort(rows)]]
+
+
+# --- origins ---
+
+
+class GeneratedOrigin(eqx.Module):
+    """Generator-augmented flows (Issenhuth et al. 2025): a share of the clean samples is made by the model.
+
+    Such a sample is `f(x + r z, r)`, and `x_t`, `x_r` are noised from it by the same `z`: noise and sample then belong
+    together, so that less is left that `x_t` does not tell of its noise. The level is the pair's lower one and dropout
+    is on, with bits of its own, as in the authors' released code. One more forward pass of the torso for every sample,
+    chosen or not; no gradient.
+
+    Only the one-sample velocity goes along with these pairs: a posterior mean over the data is not theirs.
+
+    Args:
+        share: of the batch, in [0, 1]: the probability that a sample is replaced. The paper's is 0.5.
+        generator: `(model) -> cm`; by default the current weights, `teacher_weights` is a moving average of them.
+    """
+
+    share: float = 0.5
+    generator: Bootstrap = same_weights
+
+    def __check_init__(self) -> None:
+        check_share("share", self.share)
+
+    def __call__(self, model: PyTree, draw: Draw) -> Sample:
+        chosen_key, dropout_key = jr.split(draw.keys.origin)
+        x_r = perturb(draw.x, draw.z, draw.pair.r)
+        made = self.generator(model)(x_r, draw.pair.r, key=dropout_key, **given(draw.condition)).endpoint
+        return jnp.where(jr.uniform(chosen_key) < self.share, made, draw.x)
+
+
+# --- steps ---
+
+
+def straight_step(field: Field, x_t: Sample, pair: LevelPair) -> Sample:
+    """An Euler step from `t` to `r`; with the one-sample velocity it ends at `x + r z`."""
+    return euler_step(x_t, field(x_t, pair.t), pair.t, pair.r)
+
+
+def heun_correction(field: Field, x_t: Sample, pair: LevelPair) -> Sample:
+    """A Heun step from `t` to `r` (Karras et al. 2022, Algorithm 1): two evaluations, an error of order gap^3.
+
+    To level 0, where no velocity is known, it is an Euler step, as theirs.
+    """
+    at_t = field(x_t, pair.t)
+    ends = jnp.asarray(pair.r) == 0
+    at_r = field(euler_step(x_t, at_t, pair.t, pair.r), jnp.where(ends, pair.t, pair.r))
+    return euler_step(x_t, jnp.where(ends, at_t, (at_t + at_r) / 2), pair.t, pair.r)

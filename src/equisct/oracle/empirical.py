@@ -91,6 +91,11 @@ def _sums_over_devices(points: Array, mask: Array | None, x_t: Array, sigma: Lev
     return everywhere(points, mask, x_t, jnp.asarray(sigma))
 
 
+def _check_sample(x_t: Array, points: Array) -> None:
+    if x_t.shape != points.shape[1:]:
+        raise ValueError(f"x_t: expected the shape of the data set's samples, {points.shape[1:]}, found {x_t.shape}")
+
+
 class Empirical(AbstractOracle):
     """Equal point masses on a data set; every level must be > 0.
 
@@ -119,6 +124,7 @@ class Empirical(AbstractOracle):
             )
 
     def _sums(self, x_t: Array, sigma: Level, mask: Array | None) -> _Sums:
+        _check_sample(x_t, self.points)
         rows = self.points.reshape(len(self.points), -1)
         if self.mesh is None:
             return _sums(rows, mask, x_t.reshape(-1), sigma, self.block)
@@ -126,6 +132,7 @@ class Empirical(AbstractOracle):
 
     def posterior(self, x_t: Float[Array, "*shape"], sigma: Level) -> Float[Array, "n"]:
         """The probability of each point given `x_t`: the softmax of `-|x_t - points_i|^2 / (2 sigma^2)`."""
+        _check_sample(x_t, self.points)
         rows, centre = self.points.reshape(len(self.points), -1), self.points[0].reshape(-1)
         squares = _square_distances(rows - centre[None], x_t.reshape(-1) - centre)
         weights = jnp.exp((squares.min() - squares) / (2 * sigma**2))

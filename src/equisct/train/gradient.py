@@ -1,6 +1,6 @@
 """The gradient of one batch: in one piece or in microbatches, as a whole or part by part, in the chosen precision."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeAlias
 
@@ -47,7 +47,7 @@ class GradientNoise(eqx.Module):
 class Gradient(eqx.Module):
     """A batch's gradient over the trainable arrays, loss and terms, and norms of its parts over the torso or None.
 
-    `noise` is None where the batch is computed in one piece.
+    `noise` is of the loss before `Recipe.gradient_ratios`; None where the batch is computed in one piece.
     """
 
     gradient: PyTree
@@ -74,13 +74,30 @@ def batch_gradient(
 
     draws = keep_divided(objective.draw(batch, step, key=key), mesh)
     gradients, losses, squares = _accumulate(recipe, parts_of, parameters, draws, mesh)
-    terms, norms = objective.reduce(losses), [global_norm(consistency_part(gradient)) for gradient in gradients]
-    named = dict(zip(sorted(terms.parts), norms, strict=True)) if recipe.gradient_parts else None
-    gradient, noise = _sum(gradients), None
+    terms, noise = objective.reduce(losses), None
     if squares is not None:
-        count, size = recipe.microbatches, batch_size(draws)
-        noise = GradientNoise.from_squares(consistency_part(gradient), squares, microbatches=count, size=size)
-    return Gradient(gradient, terms.loss, terms, named, noise)
+        torso, count, size = consistency_part(_sum(gradients)), recipe.microbatches, batch_size(draws)
+        noise = GradientNoise.from_squares(torso, squares, microbatches=count, size=size)
+    if recipe.gradient_ratios:
+        gradients = _in_ratio(recipe.gradient_ratios, sorted(terms.parts), gradients)
+    norms = [global_norm(consistency_part(gradient)) for gradient in gradients]
+    named = dict(zip(sorted(terms.parts), norms, strict=True)) if recipe.gradient_parts else None
+    return Gradient(_sum(gradients), terms.loss, terms, named, noise)
+
+
+def _in_ratio(ratios: Mapping[str, float], parts: list[str], gradients: list[PyTree]) -> list[PyTree]:
+    """The gradients of some parts made as long over the torso as `Recipe.gradient_ratios` says."""
+    if not ratios.keys() < set(parts):
+        raise ValueError(f"gradient_ratios: expected some of the parts {parts}, found {sorted(ratios)}")
+    rest = _sum([gradient for part, gradient in zip(parts, gradients, strict=True) if part not in ratios])
+    norm_of = lambda gradient: global_norm(consistency_part(gradient))
+
+    def scaled(part: str, gradient: PyTree) -> PyTree:
+        own, others = norm_of(gradient), norm_of(rest)
+        factor = jnp.where((own > 0) & (others > 0), ratios[part] * others / jnp.where(own > 0, own, 1.0), 1.0)
+        return jax.tree.map(lambda leaf: factor.astype(leaf.dtype) * leaf, gradient)
+
+    return [scaled(part, each) if part in ratios else each for part, each in zip(parts, gradients, strict=True)]
 
 
 def batch_loss(
@@ -108,7 +125,7 @@ def _gradients(recipe: Recipe, parts_of: PartsOf, parameters: PyTree, draws: PyT
     """The gradient of the loss, or of each of its parts (by name, ascending) if the recipe asks, and the losses."""
     parts, pullback, losses = jax.vjp(lambda parameters: parts_of(parameters, draws), parameters, has_aux=True)
     pick = lambda names: {name: jnp.full_like(parts[name], name in names) for name in parts}
-    asked = [[name] for name in sorted(parts)] if recipe.gradient_parts else [list(parts)]
+    asked = [[name] for name in sorted(parts)] if recipe.by_parts else [list(parts)]
     return [pullback(pick(names))[0] for names in asked], losses
 
 
@@ -139,7 +156,7 @@ def _accumulate(
         square = jnp.square(global_norm(consistency_part(_sum(gradients))))
         return keep_placed(jax.tree.map(jnp.add, total, gradients), mesh), (losses, square)
 
-    gradients = len(jax.eval_shape(parts_of, parameters, draws)[0]) if recipe.gradient_parts else 1
+    gradients = len(jax.eval_shape(parts_of, parameters, draws)[0]) if recipe.by_parts else 1
     zeros = [jax.tree.map(jnp.zeros_like, parameters)] * gradients
     total, (losses, squares) = jax.lax.scan(add, zeros, keep_divided(jax.tree.map(split, draws), mesh, axis=1))
     joined = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1).reshape(-1, *leaf.shape[2:]), losses)

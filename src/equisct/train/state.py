@@ -1,7 +1,7 @@
 """What is constant over a training run (`Recipe`) and what changes (`TrainState`)."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from jaxtyping import Int, PyTree
 
-from .._base.check import check_at_least
+from .._base.check import check_at_least, check_positive
 from .._base.dtypes import usual_promotion
 from .._base.tree import count, in_short, trainable
 from .._base.types import Scalar, Step
@@ -37,6 +37,9 @@ class Recipe(eqx.Module):
             `teacher_share`; at exactly 1 it becomes the model, also where the update itself was not finite.
         gradient_parts: also report the torso's gradient norm of each part of the loss; costs a backward pass for each
             and needs a `SplitObjective`.
+        gradient_ratios: part of the loss -> how many times as long as that of all other parts its gradient over the
+            torso is made, > 0; at every update, by a factor of this part's gradient, of its head's too. Where either is
+            0 the factor is 1. Loss and terms stay as they are. Costs what `gradient_parts` costs.
         microbatches: parts that each batch is computed in, one after the other, >= 1: less memory for activations, the
             same update. More than one needs a `SplitObjective`.
         compute_dtype: of the networks' inside, such as `jnp.bfloat16`; parameters, noise embedding, loss and its
@@ -50,16 +53,29 @@ class Recipe(eqx.Module):
     averages: tuple[AbstractAverage, ...] = ()
     teacher_share: Callable[[Step], Scalar] | None = None
     gradient_parts: bool = eqx.field(static=True, default=False)
+    gradient_ratios: Mapping[str, float] = eqx.field(default_factory=dict)
     microbatches: int = eqx.field(static=True, default=1)
     compute_dtype: DTypeLike = eqx.field(static=True, default=jnp.float32)
 
     def __check_init__(self) -> None:
         check_at_least("microbatches", self.microbatches, 1)
+        for part, ratio in self.gradient_ratios.items():
+            check_positive(f"gradient_ratios[{part!r}]", ratio)
         splits = isinstance(self.objective, SplitObjective)
-        for name, asked in (("gradient_parts", self.gradient_parts), ("microbatches", self.microbatches > 1)):
+        wanted = {
+            "gradient_parts": self.gradient_parts,
+            "gradient_ratios": bool(self.gradient_ratios),
+            "microbatches": self.microbatches > 1,
+        }
+        for name, asked in wanted.items():
             if asked and not splits:
                 found = type(self.objective).__name__
                 raise ValueError(f"{name}: expected an objective with draw, sample_losses and reduce, found {found}")
+
+    @property
+    def by_parts(self) -> bool:
+        """Whether the gradient is taken part by part of the loss."""
+        return self.gradient_parts or bool(self.gradient_ratios)
 
 
 class TrainState(eqx.Module):

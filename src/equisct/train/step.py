@@ -15,23 +15,22 @@ from .._base.batch import as_example
 from .._base.tree import batch_size, global_norm, trainable
 from .._base.types import Batch, Key, Scalar
 from ..model import consistency_part
+from ..objectives.border import UNSCALED
 from .averages import update_average
 from .gradient import GradientNoise, batch_gradient, batch_loss
 from .optimiser import update_by
 from .placement import keep_placed, shard_batch
 from .state import Recipe, TrainState
 
-UNSCALED = 30.0
-"""Times `sigma_data` that a sample's root mean square may be before training warns: images in [0, 255] have 250."""
-
 
 class StepReport(eqx.Module):
     """What one update reports: loss, the objective's terms, gradient norms over the torso, whether it was taken.
 
     The norms are over the consistency model's parameters (the paper's Figure 2), before the optimiser. `gradient_norms`
-    are those of the loss's parts, each with its weight, by name; None unless `Recipe.gradient_parts` is on.
-    `skipped_in_row` counts the updates up to this one that were not finite, one after the other. `noise` is what the
-    microbatches tell of the noise of the gradient; None if there is but one.
+    are those of the loss's parts, each with its weight and its factor (`Recipe.gradient_ratios`), by name; None unless
+    `Recipe.gradient_parts` is on. `skipped_in_row` counts the updates up to this one that were not finite, one after
+    the other. `noise` is what the microbatches tell of the noise of the gradient, before that factor; None if there is
+    but one.
     """
 
     loss: Scalar

@@ -8,13 +8,13 @@ import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..._base.check import check_at_least, check_positive
+from ..._base.check import check_at_least, check_positive, check_share
 from ..._base.defaults import FIRST_INTERVALS, ICT_LAW_MEAN, ICT_LAW_STD, LAST_INTERVALS
 from ..settings.config import Config
 from ..settings.method import Method, System
 
 if TYPE_CHECKING:
-    from ...curriculum import Doubling
+    from ...curriculum import AbstractCurriculum
     from ...distance import AbstractDistance
     from ...model import ConsistencyModel
     from ...objectives.slots import Velocity
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ...weighting import AbstractLevelWeighting
 
 Source = Literal["sample", "posterior"]
+HeadSource = Literal["sample", "posterior", "head", "teacher-head"]
 Distance = Literal["pseudo-huber", "pseudo-huber-rms", "pseudo-huber-norm", "squared-l2", "l1", "lpips"]
 HeadWeighting = Literal["edm", "constant"]
 
@@ -83,9 +84,11 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
     """Standard deviation of ln sigma in the law of the noise level."""
     period: int | None = None
     """Updates between doublings of the grid; default run.steps divided by the number of stages."""
-    velocity: Source = "sample"
+    velocity: HeadSource = "sample"
     """Direction of the small step: the noise of this one sample (as published), or its exact mean given x_t, the
     posterior mean over the training set (held in memory)."""
+    velocity_share: float = 1.0
+    """Share of that velocity in the small step, in [0, 1]; the rest is the noise of this one sample."""
     references: int | None = None
     """With the velocity posterior: over the sample and random others, this many in all; default the whole set."""
     heun: bool = False
@@ -108,13 +111,22 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
                 )
         if self.heun and self.velocity == "sample":
             raise ValueError("method.heun: expected it off with the velocity sample, a straight line, found it on")
-        stages, steps = math.log2(self.last // self.first) + 1, config.run.steps
+        check_share("method.velocity_share", self.velocity_share)
+        if self.velocity == "sample" and self.velocity_share != 1:
+            expected = "1 with the velocity sample, which the rest is anyhow"
+            raise ValueError(f"method.velocity_share: expected {expected}, found {self.velocity_share}")
+        stages, steps = math.log2(self.last // self.first) + 1, self.grid_steps(config)
         if self.period is not None:
             check_at_least("method.period", self.period, 1)
-        elif 1 <= steps < stages:
+        elif config.run.steps >= 1 and steps < stages:
+            rest = f" of {config.run.steps} left for them" if steps < config.run.steps else ""
             raise ValueError(
-                f"run.steps: expected at least one update per curriculum stage ({stages:g}), found {steps}"
+                f"run.steps: expected at least one update per curriculum stage ({stages:g}), found {steps}{rest}"
             )
+
+    def grid_steps(self, config: Config) -> int:
+        """The updates that the grid's stages share."""
+        return config.run.steps
 
     def build_system(
         self,
@@ -159,20 +171,34 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
 
     def build_velocity(self, law: "Callable[[], Empirical]") -> "Velocity":
         """The velocity slot; `law` gives the training set, and raises `ValueError` where it is not in memory."""
-        from ...objectives.velocity import DenoiserVelocity, ReferenceVelocity, one_sample_velocity
+        from ...objectives.velocity import MixedVelocity, head_velocity, one_sample_velocity, teacher_head_velocity
 
+        of_head = {"head": head_velocity, "teacher-head": teacher_head_velocity}
         if self.velocity == "sample":
             return one_sample_velocity
-        if self.references is None:
-            return DenoiserVelocity(law().denoise)
-        return ReferenceVelocity(law().points, self.references)
+        found = of_head[self.velocity] if self.velocity in of_head else self._build_posterior(law())
+        if self.velocity_share == 1:
+            return found
+        return MixedVelocity(found, one_sample_velocity, self.velocity_share)
 
-    def build_curriculum(self, config: Config) -> "Doubling":
+    def _build_posterior(self, law: "Empirical") -> "Velocity":
+        from ...objectives.velocity import DenoiserVelocity, ReferenceVelocity
+
+        if self.references is None:
+            return DenoiserVelocity(law.denoise)
+        if self.references > len(law.points):
+            raise ValueError(
+                f"method.references: expected at most the training set's {len(law.points)} samples, found "
+                f"{self.references}"
+            )
+        return ReferenceVelocity(law.points, self.references)
+
+    def build_curriculum(self, config: Config) -> "AbstractCurriculum":
         """The doubling curriculum, its period as configured or such that the run ends with its last stage."""
         from ...curriculum import Doubling
 
         if self.period is None:
-            return Doubling.from_total(config.run.steps, first=self.first, last=self.last)
+            return Doubling.from_total(self.grid_steps(config), first=self.first, last=self.last)
         return Doubling(self.first, self.last, period=self.period)
 
 

@@ -7,13 +7,16 @@ from ..._base.check import check_at_least
 from ..._base.defaults import ECT_NARROWING, ECT_WIDENING
 from ..settings.config import Config
 from ..settings.method import System
-from .consistency import AbstractDoubling, Distance, from_network_of
+from .consistency import AbstractDoubling, Distance, Source, from_network_of
 
 
 @dataclasses.dataclass(frozen=True)
 class ECT(AbstractDoubling):
     """Easy consistency tuning: from a denoiser's weights, by a gap that shrinks in stages (Geng et al. 2024)."""
 
+    velocity: Source = "sample"
+    """Direction of the small step: the noise of this one sample (as published), or its exact mean given x_t, the
+    posterior mean over the training set (held in memory)."""
     teacher: pathlib.Path = pathlib.Path("runs/teacher")
     """Folder of the denoiser's run, an EDM or one with a score head; training starts from its averaged weights."""
     distance: Distance = "pseudo-huber-norm"

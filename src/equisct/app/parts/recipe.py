@@ -38,6 +38,7 @@ def build_recipe(
         averages=(*map(ConstantDecay, config.ema.decays), *map(PowerFunction.from_std, config.ema.stds)),
         teacher_share=system.teacher_share,
         gradient_parts=config.log.gradient_parts,
+        gradient_ratios=system.gradient_ratios,
         microbatches=config.parallel.microbatches,
         compute_dtype=jnp.dtype(config.parallel.precision).type,
     )

@@ -25,6 +25,7 @@ class System:
         teacher_share: of `train.Recipe`: keep a teacher beside the model.
         restarts: updates at which the optimiser starts anew, ascending.
         last_samplers: more of them, for the last picture.
+        gradient_ratios: of `train.Recipe`: parts of the loss whose gradient is made as long as others'.
     """
 
     model: "Callable[[Any], Any]"
@@ -35,6 +36,7 @@ class System:
     teacher_share: Callable[[Any], Any] | None = None
     restarts: tuple[int, ...] = ()
     last_samplers: "tuple[AbstractSampler, ...]" = ()
+    gradient_ratios: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
