@@ -17,6 +17,7 @@ from ...train import compile_step
 from ...train.placement import place
 from ...train.posthoc import mean_age
 from ...train.state import state_by_shape
+from ..parts.posterior import held_in_words
 from ..parts.recipe import build_average, build_recipe
 from ..runs.stored import load_teacher
 from ..settings.codec import to_json
@@ -46,6 +47,7 @@ def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> 
         "length": f"{run.steps:,} updates of {run.batch:,} samples: {run.steps * run.batch / dataset.size:,.1f} epochs "
         f"of {dataset.size / run.batch:,.1f} updates",
         "average": average_in_words(config),
+        "posterior": held_in_words(recipe.objective, mesh),
         "devices": f"{mesh.size} x {mesh.devices.flat[0].device_kind}, mesh {dict(mesh.shape)}, "
         f"{jax.process_count()} process(es)",
         "memory": f"per device {mebibytes(kept)} for state and batch, {mebibytes(taken)} "
