@@ -57,25 +57,25 @@ def preset(name: str) -> Config:
     return dataclasses.replace(config, method=dataclasses.replace(config.method, lpips=some_lpips()))  # type: ignore[call-arg]
 
 
-def flops(name: str, samples: int) -> float:
-    """Floating-point operations of one update of a preset with a batch of so many samples."""
+def flops(name: str, samples: int, shape: tuple[int, ...] = SHAPE) -> float:
+    """Floating-point operations of one update of a preset with a batch of so many samples of this shape."""
     config = preset(name)
-    system = config.method.build(config, SHAPE)
+    system = config.method.build(config, shape)
     kind = getattr(config.method, "preconditioning", "edm")
 
     def update(key: Any, batch: Any) -> Any:
-        teacher = denoising_model(config, SHAPE, kind, key=key) if hasattr(config.method, "teacher") else None
+        teacher = denoising_model(config, shape, kind, key=key) if hasattr(config.method, "teacher") else None
         recipe = build_recipe(config, system, teacher)
         state = init_state(recipe, system.start(system.model(key), teacher))
         return eqx.filter(train_step(recipe, state, batch, key), eqx.is_array)
 
     def start(key: Any) -> Any:
-        teacher = denoising_model(config, SHAPE, kind, key=key) if hasattr(config.method, "teacher") else None
+        teacher = denoising_model(config, shape, kind, key=key) if hasattr(config.method, "teacher") else None
         state = init_state(build_recipe(config, system, teacher), system.start(system.model(key), teacher))
         return eqx.filter(state, eqx.is_array)
 
-    shape = (samples, *((2,) if type(config.method).__name__ == "KD" else ()), *SHAPE)
-    batch = jax.ShapeDtypeStruct(shape, jnp.float32)
+    pairs = (2,) if type(config.method).__name__ == "KD" else ()
+    batch = jax.ShapeDtypeStruct((samples, *pairs, *shape), jnp.float32)
     whole = jax.jit(update).lower(jr.key(0), batch).cost_analysis()
     begin = jax.jit(start).lower(jr.key(0)).cost_analysis()
     return float(whole["flops"]) - float(begin["flops"])  # type: ignore[index]

@@ -14,6 +14,7 @@ import torch  # pyright: ignore[reportMissingImports]
 import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 
+from equisct._base.defaults import EMA_DECAY
 from equisct.app.methods import ScoreGuidance
 from equisct.app.settings.config import Config
 
@@ -298,7 +299,8 @@ class Update:
         if torch.isfinite(norm):
             self.optimiser.step()
             with torch.no_grad():
-                torch._foreach_lerp_(self.average, self.parameters, 1 - self.config.ema.decay)
+                share = 1 - (self.config.ema.decay or EMA_DECAY)  # of whatever length, it is the same work
+                torch._foreach_lerp_(self.average, self.parameters, share)
         return loss.item()
 
 

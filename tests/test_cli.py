@@ -120,6 +120,15 @@ BAD_SETTINGS = {
     "infinite": (["tiny", "--noise.sigma-max", "inf"], "noise.sigma_max: expected a finite number, found inf"),
     "negative lr": (["tiny", "--optim.lr", "-0.1"], "optim.lr: expected a finite number > 0, found -0.1"),
     "ema": (["tiny", "--ema.decay", "1.0"], "ema.decay: expected a number in [0, 1), found 1.0"),
+    "width of no average": (["cifar10", "--ema.std", "0.05"], "ema.std: expected ema.decay None with it"),
+    "width too large": (["tiny", "--ema.std", "0.3"], "ema.std: expected a relative width in (0, 0.28), found 0.3"),
+    "short twice": (["cifar10-edm", "--ema.decay", "None"], "ema.ramp: expected 0 with ema.decay None"),
+    "weights not kept": (
+        ["tiny", "--ema.stds", "0.1", "--eval.of", "model", "0.05"],
+        "eval.of: expected one or more of ema, model, 0.1, each once, found model 0.05",
+    ),
+    "weights twice": (["tiny", "--eval.of", "ema", "ema"], "each once, found ema ema"),
+    "no weights": (["tiny", "--eval.of"], "eval.of: expected one or more of ema, model, each once, found none"),
     "levels": (
         ["tiny", "--noise.sigma-min", "90"],
         "noise.sigma_min: expected less than noise.sigma_max = 80.0",
@@ -206,7 +215,7 @@ IN_THE_WAY = {
     "other settings": (["tiny", "--optim.lr", "0.5"], "optim.lr: 0.001 -> 0.5\ntake another --run.dir, or allow"),
     "another seed": (["tiny", "--run.seed", "5"], "run.seed: 0 -> 5"),
     "more updates": (["resume", "--run.steps", "20"], "run.steps: 12 -> 20"),
-    "an average too long": (["tiny", "--ema.decay", "0.9999"], "ema.decay: 0.9 -> 0.9999"),
+    "an average too long": (["tiny", "--ema.decay", "0.9999"], "ema.decay: None -> 0.9999"),
     "never": (["tiny", "--run.resume", "never"], "run.dir: expected a new or empty folder with run.resume never"),
 }
 
@@ -638,7 +647,9 @@ class Full(io.StringIO):
         raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize(("steps", "decay", "left"), [(300, 0.9995, "86%"), (3, 0.9, "73%"), (12, 0.9, None)])
+@pytest.mark.parametrize(
+    ("steps", "decay", "left"), [(300, 0.9995, "86%"), (3, 0.9, "73%"), (12, 0.9, None), (12, None, None)]
+)
 def test_an_average_longer_than_the_run_is_told(steps, decay, left, capsys):
     settings = dataclasses.replace(presets.TINY.run, steps=steps)
     train._note_on_average(dataclasses.replace(presets.TINY, run=settings, ema=config.Ema(decay)))

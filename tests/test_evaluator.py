@@ -18,6 +18,7 @@ from equisct.app.runs.stored import load_run
 from equisct.data import load_npz
 from equisct.evaluation import frechet_distance
 from equisct.evaluation.measure import PIPELINE
+from equisct.train.reading import find_checkpoint, load_tree
 from test_cli_evaluate import call
 from tolerances import FLOAT32_ROUNDING
 
@@ -33,6 +34,7 @@ def words(tmp_path_factory):
              "--run.steps", STEPS, "--run.save-every", "4", "--method.last", "20", "--log.every", "3",
              "--log.no-tensorboard", "--sample.n", "0")  # fmt: skip
     measured = ("--eval.every", EVERY, "--eval.n", N, "--eval.features", "pixels")
+    measured += ("--ema.stds", "0.1", "0.2", "--eval.of", "ema", "model", "0.2")
     return ("npz", "--data.path", path, *small, *measured)
 
 
@@ -49,18 +51,24 @@ def rows(folder):
     return [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
 
 
-def test_figures_are_those_of_the_averages_samples_against_the_data(words, unbroken):
+def test_figures_are_those_of_the_weights_samples_against_the_data(words, unbroken):
     found = rows(unbroken)
     assert [row["step"] for row in found] == [4, 8, 10]
+    samplers = ("one-step", "two-step")
+    names = [f"{of}{each}/frechet_distance" for of in ("", "model/", "0.2/") for each in samplers]
+    assert list(found[0]) == ["step", *names]
     for row in found[1:]:  # those whose checkpoints are kept
         stored = load_run(unbroken, row["step"])
+        like = {"averages": (stored.model, stored.model)}
+        _, wide = load_tree(find_checkpoint(unbroken / "checkpoints", row["step"]), like, partial=True)["averages"]
         data = load_npz(words[2], "images").take(np.arange(64))
         key = jr.split(jr.key(stored.config.run.seed), 3)[2]
         system = stored.config.method.build(stored.config, stored.shape)
-        for sampler in system.samplers(row["step"]):
-            samples = draw_samples(sampler, stored.ema, stored.shape, N, key=key)
-            expected = frechet_distance(data, samples)
-            np.testing.assert_allclose(row[f"{sampler.name}/frechet_distance"], expected, rtol=10 * FLOAT32_ROUNDING)
+        for of, model in {"": stored.ema, "model/": stored.model, "0.2/": wide}.items():
+            for sampler in system.samplers(row["step"]):
+                samples = draw_samples(sampler, model, stored.shape, N, key=key)
+                name, expected = f"{of}{sampler.name}/frechet_distance", frechet_distance(data, samples)
+                np.testing.assert_allclose(row[name], expected, rtol=10 * FLOAT32_ROUNDING)
 
 
 def test_figures_are_told_as_they_are_found(unbroken):

@@ -21,6 +21,7 @@ from equisct.train.posthoc import (
     coefficients,
     combine,
     list_snapshots,
+    mean_age,
     profile,
     reconstruct,
     residual,
@@ -69,6 +70,19 @@ def test_profile_of_a_power_function_telescopes():
 def test_profile_of_a_constant_decay_begins_at_the_second_update():
     expected = [0, 0.5**3, 0.5**3, 0.5**2, 0.5]
     np.testing.assert_allclose(profile(ConstantDecay(0.5), 5), expected, rtol=FLOAT64_ROUNDING)
+
+
+@given(st.sampled_from(RULES), st.integers(1, 200))
+def test_mean_age_is_that_of_the_weights_under_the_profile(average, steps):
+    expected = (profile(average, steps) * (steps - np.arange(1, steps + 1))).sum()
+    np.testing.assert_allclose(mean_age(average, steps), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_averages_reach_back_as_far_as_is_said():
+    assert math.isclose(mean_age(ConstantDecay(0.99993), 400_000), 1 / 7e-5, rel_tol=1e-3)
+    ages = [mean_age(PowerFunction.from_std(0.036), steps) / steps for steps in (500, 3_500, 400_000)]
+    np.testing.assert_allclose(ages, 1 / (PowerFunction.from_std(0.036).exponent + 2), rtol=0.03)
+    assert mean_age(ConstantDecay(0.0), 50) == 0
 
 
 # --- coefficients ---

@@ -290,6 +290,31 @@ def test_curves_are_mean_and_deviation_over_the_steps_that_all_have(groups):
     assert len(curve(groups[0], lambda run: run.metrics, "nothing").steps) == 0
 
 
+def measured(run, *weights):
+    """The run with the same figure of other weights too, each a unit larger than the one before."""
+    more = [
+        row
+        | {f"{of}/one-step/frechet_distance": row["one-step/frechet_distance"] + i for i, of in enumerate(weights, 1)}
+        for row in run.evaluations
+    ]
+    return dataclasses.replace(run, evaluations=more)
+
+
+def test_figures_of_several_weights_share_a_panel_in_one_run_and_stand_apart_in_a_comparison():
+    one, other = (measured(run_of(f"{w}", 0, w), "model", "0.05") for w in (0.0, 0.3))
+    chart = training_chart(group_runs([one], decides))
+    (panel,) = chart.panels[2:]
+    assert panel.title == "Fréchet distance ↓, one-step"
+    assert [line.label for line in panel.lines] == ["average", "current weights", "average 0.05"]
+    np.testing.assert_allclose([line.y[-1] for line in panel.lines], 100 / 30 + np.arange(3))
+    assert len({chart.styles[line.label] for line in panel.lines}) == 3
+    panels = training_chart(group_runs([one, other], decides)).panels[2:]
+    samplers = ("one-step", "one-step, current weights", "one-step, average 0.05")
+    assert [panel.title for panel in panels] == [f"Fréchet distance ↓, {each}" for each in samplers]
+    assert [len(panel.lines) for panel in panels] == [2, 2, 2]
+    np.testing.assert_allclose([panel.lines[1].y[-1] for panel in panels], 100 / 30 + np.arange(3))
+
+
 def test_figures_hold_what_was_recorded(groups):
     norm, variance, quality = training_chart(groups).panels
     np.testing.assert_array_equal(norm.lines[1].y, [11, 21, 31])

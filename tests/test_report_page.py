@@ -60,15 +60,16 @@ def pages(runs):
         told = [" ".join(line.split()[:2]) for line in ended.err.splitlines()]
         assert told == [f"loaded {path.name}:" for path in words] + [
             "measured alignment,",
+            "measured support:",
             *[f"drawing {64 if name == 'images' else '1,024'}"] * (1 if name == "images" else 2),
-            f"drawing {5 if name == 'images' else 8}",
+            f"drawing {6 if name == 'images' else 9}",
         ], ended.err
     return {name: runs / f"{name}.html" for name in made}
 
 
 def test_a_report_of_runs_holds_every_figure(pages):
     text, folder = pages["several"].read_text(), pages["several"].with_suffix("")
-    for figure in ("figure-2", "figure-3", "figure-4", "losses", "throughput"):
+    for figure in ("figure-2", "figure-3", "figure-4", "losses", "support", "throughput"):
         assert f'<figure id="{figure}">' in text
         assert "Fréchet distance" in text
         assert {path.suffix for path in folder.glob(f"{figure}.*")} == {".svg", ".png", ".csv"}
@@ -93,6 +94,7 @@ def test_a_page_of_one_run_says_what_was_run(runs, pages):
         "parameters": "2,865 in the consistency model, 3,705 in the head",
         "data": "Digits: 1,797 images of 8 x 8 pixels, 1 channel",
         "updates": "12 of 12, of 8 samples each: 0.0534 epochs",
+        "average": "of weights 0 updates old in the mean at the end, 1.0% of the run (ema: std 0.036)",
         "draw more with": f"equisct-sample {runs / 'tiny'}",
         "run.batch": "8",
     }
@@ -214,8 +216,8 @@ def asked_by_the_page(log):
 
 LIGHT, DARK = (), ("--blink-settings=preferredColorScheme=0",)
 SEEN = {
-    "images": {"charts": 4 + 2 + 1 + 3 + 3, "pictures": 4 + 4, "downloads": 5},
-    "several": {"charts": 4 + 1 + 2 + 1 + 4 + 3 + 2 * 2, "pictures": 2 * 4, "downloads": 8},
+    "images": {"charts": 4 + 2 + 1 + 3 + 3 + 3, "pictures": 4 + 4, "downloads": 6},
+    "several": {"charts": 4 + 1 + 2 + 1 + 4 + 3 + 3 + 2 * 2, "pictures": 2 * 4, "downloads": 9},
 }
 """Charts: training, ablation, losses by level, throughput, alignment, the loss and its terms over the updates, each
 coordinate of vectors. Pictures: data and three samplers; of images four of samples and the data nearest to them."""

@@ -29,14 +29,23 @@ from equisct.app.parts.recipe import build_optimiser, build_oracle, build_recipe
 from equisct.app.runs import loop, pictures, stored
 from equisct.app.runs.stored import load_run, load_teacher, weights_hash
 from equisct.app.settings import codec
-from equisct.app.settings.config import Head, Log, Noise, Optim, Parallel, Run, Sample, Torso
+from equisct.app.settings.config import Ema, Head, Log, Noise, Optim, Parallel, Run, Sample, Torso
 from equisct.app.settings.data import Mixture, Pairs
 from equisct.app.settings.method import Method
 from equisct.data import DataError, load_pairs, save_pairs
 from equisct.evaluation import lpips
 from equisct.model import ConsistencyModel, DenoisingModel, ScoreGuidedModel, WithTeacher
 from equisct.objectives import slots
-from equisct.train import ConstantDecay, RampedDecay, data_mesh, init_state, manifest, restarting, train_step
+from equisct.train import (
+    ConstantDecay,
+    PowerFunction,
+    RampedDecay,
+    data_mesh,
+    init_state,
+    manifest,
+    restarting,
+    train_step,
+)
 from equisct.train.reading import find_checkpoint, load_tree
 from equisct.train.weights import named_arrays, with_arrays
 from strategies import untyped
@@ -706,7 +715,8 @@ def test_edms_average_is_short_at_first_and_reaches_back_half_a_million_images()
     rule = build_recipe(dataclasses.replace(SMALL, ema=edm.ema), system, None).average
     assert rule == RampedDecay(0.99929, 0.05)
     np.testing.assert_allclose(0.5 ** (edm.run.batch / 500_000), 0.99929, atol=1e-5)
-    assert build_recipe(SMALL, system, None).average == ConstantDecay(SMALL.ema.decay)
+    for ema, expected in ((Ema(0.9), ConstantDecay(0.9)), (Ema(None, 0.05), PowerFunction.from_std(0.05))):
+        assert build_recipe(dataclasses.replace(SMALL, ema=ema), system, None).average == expected
 
 
 def test_the_papers_optimiser_and_average_at_both_ends():
@@ -720,7 +730,7 @@ def test_the_papers_optimiser_and_average_at_both_ends():
         np.testing.assert_allclose(
             untyped(update), -1e-4 * direction, rtol=rounding
         )  # optax rectifies in float32: 1 % off here
-    np.testing.assert_allclose(paper.ema.decay**9902, 0.5, rtol=1e-4)
+    np.testing.assert_allclose(untyped(paper.ema.decay) ** 9902, 0.5, rtol=1e-4)
 
 
 def test_the_preset_of_ect_samples_as_its_authors_do():

@@ -277,7 +277,8 @@ GROUPS: dict[type, dict[str, Field]] = {
         "clip": optional(positive()),
     },
     settings.Ema: {
-        "decay": fraction(),
+        "decay": optional(fraction()),
+        "std": real(0.001, 0.279, st.floats(-1e300, 0), st.floats(0.28, 1e300)),
         "ramp": real(0, 1e3, st.floats(-1e300, -1e-6)),
         "decays": several(fraction()),
         "stds": several(real(0.001, 0.279, st.floats(-1e300, 0), st.floats(0.28, 1e300))),
@@ -335,6 +336,10 @@ GROUPS: dict[type, dict[str, Field]] = {
         "n": whole(16),
         "metrics": several(choice("frechet", "wasserstein", "energy"), 1),
         "ref": optional(path()),
+        "of": Field(
+            st.sampled_from([("ema",), ("model",), ("model", "ema")]),
+            st.sampled_from([["average"], ["ema", "ema"], ["0.123"], ["ema", "current"], [""]]),
+        ),
     },
     data_settings.Digits: {},
     data_settings.CIFAR10: FLIP,
@@ -415,6 +420,7 @@ def _repaired(config: settings.Config) -> settings.Config:
         method = dataclasses.replace(method, augment=0.0)
     if None in (parallel.coordinator, parallel.processes, parallel.process) or not parallel.distributed:
         parallel = dataclasses.replace(parallel, coordinator=None, processes=None, process=None)
+    ema = dataclasses.replace(ema, **({"ramp": 0.0} if ema.decay is None else {"std": settings.Ema().std}))
     if not ema.stds:
         ema = dataclasses.replace(ema, snapshot_every=0)
     run = config.run

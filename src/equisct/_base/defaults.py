@@ -1,4 +1,4 @@
-"""Numbers that several places begin with, each from the paper that it stands in. Free of JAX."""
+"""Numbers that several places begin with, each from the paper that it stands in, and words. Free of JAX."""
 
 SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 80.0, 7.0
 """Ends and curvature of the grid of noise levels (Karras et al. 2022; Song et al. 2023)."""
@@ -23,3 +23,9 @@ HEAD_WEIGHT = 0.3
 """lambda_SH (Lee et al. 2024, Appendix B)."""
 EMA_DECAY = 0.9999
 """Share of the weights' average kept at each update."""
+EMA_STD = 0.036
+"""Width of an average that follows the length of the run, as a part of it: what 1 / (1 - 0.99993) updates, the paper's
+average (Lee et al. 2024), are of its 400,000."""
+
+AVERAGE, CURRENT = "ema", "model"
+"""What the average that samples are drawn with, and the current weights, are called in every command and file."""

@@ -45,6 +45,15 @@ def profile(average: AbstractAverage, steps: int) -> Float64[np.ndarray, " steps
     return np.diff(average.cumulative(np.arange(steps + 1), steps))
 
 
+def mean_age(average: AbstractAverage, steps: int) -> float:
+    """How far back the average after `steps` >= 1 updates reaches, in updates: `sum_i w_i (steps - i)`.
+
+    Of `ConstantDecay` in a long run that is `1 / (1 - decay)`, about; of `PowerFunction` `steps / (exponent + 2)`.
+    """
+    check_at_least("steps", steps, 1)
+    return float(average.cumulative(np.arange(1, steps), steps).sum())
+
+
 def coefficients(
     stored: Sequence[tuple[AbstractAverage, int]], target: AbstractAverage, steps: int
 ) -> Float64[np.ndarray, " stored"]:

@@ -135,7 +135,7 @@ def evaluate_model(options: ModelOptions) -> None:
         "run": options.run.name,
         "model": weights_hash(model),
         "weights": options.ema,
-        "average": stored.config.ema.decay,
+        "average": stored.config.ema.rule,
         "updates": stored.step,
         "sampler": sampler.name,
         "evaluations": evaluations(sampler, stored.shape),

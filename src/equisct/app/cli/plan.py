@@ -15,8 +15,10 @@ from ...data import Dataset
 from ...model import DenoisingModel, ScoreGuidedModel
 from ...train import compile_step
 from ...train.placement import place
+from ...train.posthoc import mean_age
 from ...train.state import state_by_shape
-from ..parts.recipe import build_recipe
+from ..parts.posterior import held_in_words
+from ..parts.recipe import build_average, build_recipe
 from ..runs.stored import load_teacher
 from ..settings.codec import to_json
 from ..settings.config import Config
@@ -44,6 +46,8 @@ def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> 
         "parameters": parameters_in_words(state.model),
         "length": f"{run.steps:,} updates of {run.batch:,} samples: {run.steps * run.batch / dataset.size:,.1f} epochs "
         f"of {dataset.size / run.batch:,.1f} updates",
+        "average": average_in_words(config),
+        "posterior": held_in_words(recipe.objective, mesh),
         "devices": f"{mesh.size} x {mesh.devices.flat[0].device_kind}, mesh {dict(mesh.shape)}, "
         f"{jax.process_count()} process(es)",
         "memory": f"per device {mebibytes(kept)} for state and batch, {mebibytes(taken)} "
@@ -51,8 +55,15 @@ def describe(config: Config, dataset: Dataset, mesh: Mesh, *, goes_on: bool) -> 
         "work": f"{costs.get('flops', float('nan')) / 1e9:,.2f} GFLOP per update and device",
         "folder": f"{run.dir} ({'goes on with the run there' if goes_on else 'new'})",
     }
-    told = "\n".join(f"{name + ':':12} {text}" for name, text in lines.items())
+    told = "\n".join(f"{name + ':':12} {text}" for name, text in lines.items() if text)
     return f"settings:\n{json.dumps(to_json(config), indent=2)}\n{told}"
+
+
+def average_in_words(config: Config) -> str:
+    """How far back the average reaches that samples are drawn with, at the end of the run."""
+    steps, rule = config.run.steps, config.ema.rule
+    back = mean_age(build_average(config.ema), steps)
+    return f"of weights {back:,.0f} updates old in the mean at the end, {back / steps:.1%} of the run (ema: {rule})"
 
 
 def parameters_in_words(model: Any) -> str:

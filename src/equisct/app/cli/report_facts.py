@@ -12,7 +12,7 @@ from ..report import RunRows
 from ..runs.folder import changes, read_config, read_status
 from ..settings.config import Config
 from .data import summary
-from .plan import parameters_in_words
+from .plan import average_in_words, parameters_in_words
 from .plugins import words_before
 from .report_models import Loaded
 
@@ -32,7 +32,8 @@ def facts(path: pathlib.Path, run: RunRows, loaded: Loaded | None) -> dict[str, 
         data = f"{data}: {summary(dataset.size, dataset.shape)}"
         updates += f": {done * batch / dataset.size:,.3g} epochs"
         found["parameters"] = parameters_in_words(loaded.stored.ema)
-    found |= {"data": data, "updates": updates, "time": _time(run), **_machine(path)}
+    found |= {"data": data, "updates": updates, "average": average_in_words(config)}
+    found |= {"time": _time(run), **_machine(path)}
     commands = path / "command.txt"
     if commands.is_file() and (lines := commands.read_text().splitlines()):
         found["command"] = lines[-1]

@@ -41,6 +41,7 @@ from ..tracking import read_rows, term_columns
 from .report import ReportOptions
 from .report_facts import facts
 from .report_models import Loaded, alignment_charts, load_models, samples_of, tell
+from .report_support import support_charts
 
 PROGRESS = 6
 """Pictures of a run's way, at most."""
@@ -245,6 +246,10 @@ def _of_models(
     if charts:
         words = "How alike the head's and the consistency model's answers are, of averaged weights without dropout."
         measured.append(Section("alignment", "Alignment of head and consistency model", words, charts))
+    charts = support_charts(groups, loaded)
+    if charts:
+        words = "Of the training set alone, whatever was trained on it."
+        measured.append(Section("data", "Noise and data", words, charts))
     parts: list[Any] = []
     for group in groups:
         run, label = group.runs[0], group.label if len(groups) > 1 else ""

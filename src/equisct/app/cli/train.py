@@ -198,13 +198,15 @@ def _note_on_scale(config: Config, dataset: Dataset) -> None:
 
 def _note_on_average(config: Config) -> None:
     """Says so where the average would still hold much of the random start at the end."""
-    begins_anew = getattr(config.method, "teacher", None) is None
-    left = config.ema.decay**config.run.steps if begins_anew and not config.ema.ramp else 0.0
+    begins_anew, ema = getattr(config.method, "teacher", None) is None, config.ema
+    if not begins_anew or ema.decay is None or ema.ramp:  # the last two are short at first
+        return
+    left = ema.decay**config.run.steps
     if left > 1 / 3:
-        decay = round(1 - 5 / max(config.run.steps, 10), 4)
         say(
-            f"note: after {config.run.steps:,} updates the average (--ema.decay {config.ema.decay:g}) still holds "
-            f"{left:.0%} of the random start; take --ema.decay {decay:g}, or draw with equisct-sample --weights model"
+            f"note: after {config.run.steps:,} updates the average (--ema.decay {ema.decay:g}) still holds {left:.0%} "
+            "of the random start; take --ema.decay None, which follows the length of the run, or draw with "
+            "equisct-sample --weights model"
         )
 
 

@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ..._base.batch import as_example
 from ...data import ArrayRecordSet, Dataset, ImageFolder
 from ...diagnostics import measure_support
+from ...objectives.velocity import ReferenceVelocity
 from ...oracle import Empirical
 from ..settings.config import Config
 
@@ -54,6 +55,23 @@ def divided(objective: T, mesh: Mesh | None) -> T:
         return placed[id(node.points)]
 
     return jax.tree.map(place, objective, is_leaf=lambda node: isinstance(node, Empirical))
+
+
+def held_in_words(objective: Any, mesh: Mesh) -> str:
+    """What an objective holds of the training set for its posterior mean, and what that costs; "" if it holds none."""
+    kinds = (Empirical, ReferenceVelocity)
+    nodes = jax.tree.leaves(objective, is_leaf=lambda node: isinstance(node, kinds))
+    found = [node for node in nodes if isinstance(node, kinds)]
+    if not found:
+        return ""
+    points = list({id(node.points): node.points for node in found}.values())
+    size = sum(each.nbytes // (1 if each.sharding.is_fully_replicated else mesh.size) for each in points)
+    seen = max(node.size if isinstance(node, ReferenceVelocity) else len(node.points) for node in found)
+    work = 4 * seen * points[0][0].size / 1e9
+    return (
+        f"{len(points[0]):,} samples in memory, {size / 2**20:,.1f} MiB per device (in the memory below); "
+        f"each mean over {seen:,} of them takes {work:,.2g} GFLOP per sample (not in the work below)"
+    )
 
 
 def describe_support(dataset: Dataset) -> str:

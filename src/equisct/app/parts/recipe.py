@@ -85,6 +85,8 @@ def _learning_rate(optim: Optim, lr: float, steps: int, restarts: tuple[int, ...
 
 def build_average(ema: Ema) -> AbstractAverage:
     """The average that sampling uses."""
+    if ema.decay is None:
+        return PowerFunction.from_std(ema.std)
     return RampedDecay(ema.decay, ema.ramp) if ema.ramp else ConstantDecay(ema.decay)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..._base.defaults import CURRENT
 from .chart import COLOURS, Chart, Line, Panel
 from .runs import Group, Row, RunRows, curve, differences, figure_names, last, shown_value
 
@@ -14,9 +15,19 @@ HIGHER_IS_BETTER = ("precision", "recall", "density", "coverage", "inception_sco
 LOWER_IS_BETTER = ("distance", "fid", "kid", "wasserstein")
 
 
+def weights_in(name: str) -> tuple[str, str]:
+    """Of a figure `[WEIGHTS/]SAMPLER/FIGURE` the weights in words ("" of the average), and `SAMPLER/FIGURE`."""
+    weights, _, rest = name.partition("/")
+    if "/" not in rest:
+        return "", name
+    return "current weights" if weights == CURRENT else f"average {weights}", rest
+
+
 def words_of(name: str) -> tuple[str, str]:
-    """A figure's name `SAMPLER/FIGURE` as two texts; an arrow says where better is."""
-    sampler, _, figure = name.rpartition("/")
+    """A figure's name `[WEIGHTS/]SAMPLER/FIGURE` as two texts; an arrow says where better is."""
+    weights, whose = weights_in(name)
+    sampler, _, figure = whose.rpartition("/")
+    sampler += f", {weights}" * bool(weights)
     words = figure.replace("_", " ").replace("frechet", "Fréchet")
     words = words.upper() if words in ("fid", "kid") else words
     if "error" in figure:
@@ -90,19 +101,36 @@ def training_chart(groups: Sequence[Group]) -> Chart:
         Panel("Gradient norm of the torso", "update", "norm", norms, yscale=_scale(norms), guides=guides),
         Panel("Its variance per stage", "update", "variance", variances, yscale=_scale(variances), guides=guides),
     ]
-    for name in figure_names(groups):
-        sampler, figure = words_of(name)
-        lines = _lines(groups, lambda run: run.evaluations, name)
-        scale = "linear" if any(each in name for each in HIGHER_IS_BETTER) else _scale(lines)
-        panels.append(Panel(f"{_titled(figure)}, {sampler}", "update", "", lines, yscale=scale))
+    panels += _figure_panels(groups)
     spread = " Bands are one standard deviation over the seeds." * any(len(group.runs) > 1 for group in groups)
     return _chart(
         "figure-2", "Training: gradient norm, its variance, and figures of the samples",
         "The norm of the gradient over the torso's parameters, averaged between rows, and its variance over the "
         "updates of each stage of the curriculum (the paper's Figure 2; N: points of its grid); figures of samples of "
-        f"the averaged weights from one fixed noise, with an arrow to where better is.{spread}",
+        "the averaged weights, where no others are named, from one fixed noise, with an arrow to where better is."
+        f"{spread}",
         panels,
     )  # fmt: skip
+
+
+def _figure_panels(groups: Sequence[Group]) -> list[Panel]:
+    """Of each sampler and figure; several weights of one group stand in one panel, those of several groups apart."""
+    names = figure_names(groups)
+    several = len({weights_in(name)[0] for name in names}) > 1
+    together = several and len(groups) == 1
+    panels: dict[str, list[Line]] = {}
+    for name in names:
+        lines = _lines(groups, lambda run: run.evaluations, name)
+        weights, rest = weights_in(name)
+        if together:
+            lines = [dataclasses.replace(line, label=weights or "average", colour=None) for line in lines]
+        panels.setdefault(rest if together else name, []).extend(lines)
+    found = []
+    for name, lines in panels.items():
+        sampler, figure = words_of(name)
+        scale = "linear" if any(each in name for each in HIGHER_IS_BETTER) else _scale(lines)
+        found.append(Panel(f"{_titled(figure)}, {sampler}", "update", "", tuple(lines), yscale=scale))
+    return found
 
 
 def _scale(lines: Sequence[Line]) -> Any:

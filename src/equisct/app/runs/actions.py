@@ -3,10 +3,13 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
-from ...train import Every, Moment, PowerFunction, save_snapshot
+from ..._base.defaults import AVERAGE, CURRENT
+from ...train import Every, Moment, PowerFunction, TrainState, save_snapshot
+from ..settings.config import Config
 from .evaluator import note_pipeline
 from .interrupt import Interrupted
 from .job import Running
@@ -77,9 +80,18 @@ def snapshot(run: Running, now: Moment) -> None:
 
 
 def evaluation(run: Running) -> Every:
-    """Samples of the average are measured; given up if the run is told to stop, and made up for when it goes on."""
+    """Samples of the weights in `eval.of` are measured.
+
+    Given up if the run is told to stop, and made up for when it goes on.
+    """
     config = run.job.config
     return Every(config.eval.every, lambda now: _evaluate(run, now), also=lambda step: step == config.run.steps)
+
+
+def weights_of(config: Config, state: TrainState) -> dict[str, Any]:
+    """All weights that a state holds, by the names that settings and files have for them."""
+    further = dict(zip(config.ema.kept, state.averages, strict=True))
+    return {AVERAGE: state.ema, CURRENT: state.model} | further
 
 
 def _evaluate(run: Running, now: Moment) -> None:
@@ -91,7 +103,9 @@ def _evaluate(run: Running, now: Moment) -> None:
         try:
             if job.leads:
                 note_pipeline(job.folder, evaluator.pipeline, warn=recorder.warn)
-            figures, rate = evaluator(now.state.ema, now.step, key=job.sample_key, between=run.interruption.check)
+            models = weights_of(job.config, now.state)
+            asked = {name: models[name] for name in job.config.eval.of}
+            figures, rate = evaluator(asked, now.step, key=job.sample_key, between=run.interruption.check)
         except ValueError as error:
             recorder.warn(f"evaluation after update {now.step:,}: {error}")
         else:
@@ -103,7 +117,7 @@ def draw(run: Running, now: Moment, *, final: bool = False) -> None:
     """Draws samples of average and weights; given up if the run is told to stop."""
     if not run.job.config.sample.n or run.interruption.told(now.step):
         return
-    models = on_this_process({"ema": now.state.ema, "model": now.state.model})
+    models = on_this_process({AVERAGE: now.state.ema, CURRENT: now.state.model})
     if run.job.leads:
         with contextlib.suppress(Interrupted), telling(f"drawing samples after update {now.step:,}") as found:
             found(", ".join(map(str, draw_sheet(run, models, now.step, final=final))))

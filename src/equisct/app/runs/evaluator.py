@@ -1,13 +1,15 @@
-"""Evaluation while training: figures of the average's samples, always from the same noise, by each of its samplers."""
+"""Evaluation while training: figures of samples, always from the same noise, by each of the method's samplers."""
 
+import itertools
 import json
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jax.sharding import Mesh
 
+from ..._base.defaults import AVERAGE
 from ...data import Dataset
 from ...evaluation import Reference, load_reference, measure
 from ...evaluation.features import check_shape
@@ -59,12 +61,14 @@ class Evaluator:
         }
 
     def __call__(
-        self, model: Any, step: int, *, key: Any, between: Callable[[], None]
+        self, models: Mapping[str, Any], step: int, *, key: Any, between: Callable[[], None]
     ) -> tuple[dict[str, float], float]:
-        """The figures, `SAMPLER/NAME`, and the samples per second from noise to features.
+        """The figures, and the samples per second from noise to features.
+
+        They are called `SAMPLER/NAME` of the average that samples are drawn with, `WEIGHTS/SAMPLER/NAME` of others.
 
         Args:
-            model: the averaged weights, on the mesh.
+            models: the weights to measure, on the mesh, by their names in `eval.of`.
             step: updates done.
             key: of the noise.
             between: called now and then; may raise to give up.
@@ -73,7 +77,7 @@ class Evaluator:
             ValueError: if samples are not finite, or a metric refuses them.
         """
         figures, seconds, drawn, asked = {}, 0.0, 0, self._asked
-        for sampler in self._samplers(step):
+        for (weights, model), sampler in itertools.product(models.items(), self._samplers(step)):
             begin = time.monotonic()
             found = draw_features(
                 sampler, model, self._shape, asked.n, self._placed, asked.quantise,
@@ -81,7 +85,8 @@ class Evaluator:
             )  # fmt: skip
             seconds, drawn = seconds + time.monotonic() - begin, drawn + asked.n
             measured = measure(found, self._against(), asked.metrics)
-            figures |= {f"{sampler.name}/{name}": value for name, value in measured.items()}
+            of = "" if weights == AVERAGE else f"{weights}/"
+            figures |= {f"{of}{sampler.name}/{name}": value for name, value in measured.items()}
         return figures, drawn / seconds
 
     def _against(self) -> Reference:

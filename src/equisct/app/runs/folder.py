@@ -32,6 +32,7 @@ FREE = (
     "log.",
     "sample.",
     "eval.every",
+    "eval.of",
     "eval.weights",
     "eval.ref",
     "method.teacher",

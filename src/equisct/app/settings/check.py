@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..._base.check import check_at_least, check_finite, check_fraction, check_positive, did_you_mean
+from ..._base.defaults import EMA_STD
 from ..tracking import WandB, secret_in
 from .config import Config, Ema, Head, Log, Noise, Parallel, Sample, Torso
 from .data import Pairs, check_data
@@ -43,7 +44,7 @@ def check(config: Config) -> None:
     _check_levels(config.noise, config.sample)
     _check_ema(config.ema)
     _check_parallel(config.parallel, config.run.batch)
-    check_eval(config.eval)
+    check_eval(config.eval, config.ema.kept)
     check_data(config.data, config.run.batch)
     if config.method.learns_pairs != isinstance(config.data, Pairs):
         found = f"{type(config.method).__name__} and {type(config.data).__name__}"
@@ -92,9 +93,14 @@ def _check_levels(noise: Noise, sample: Sample) -> None:
 
 
 def _check_ema(ema: Ema) -> None:
-    for std in ema.stds:
+    for name, std in (("std", ema.std), *(("stds", each) for each in ema.stds)):
         if not 0 < std < 0.28:
-            raise ValueError(f"ema.stds: expected relative widths in (0, 0.28), found {std}")
+            raise ValueError(f"ema.{name}: expected a relative width in (0, 0.28), found {std}")
+    if ema.decay is not None and ema.std != EMA_STD:
+        both = f"--ema.decay None --ema.std {ema.std:g}"
+        raise ValueError(f"ema.std: expected ema.decay None with it ({both}), found ema.decay {ema.decay:g}")
+    if ema.decay is None and ema.ramp:
+        raise ValueError(f"ema.ramp: expected 0 with ema.decay None, an average short at first, found {ema.ramp:g}")
     if ema.snapshot_every and not ema.stds:
         raise ValueError("ema.stds: expected at least one with ema.snapshot_every, such as 0.05 0.1, found none")
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import tyro
 
-from ..._base.defaults import EMA_DECAY, KARRAS_POINTS, RHO, SIGMA_DATA, SIGMA_MAX, SIGMA_MIN
+from ..._base.defaults import EMA_DECAY, EMA_STD, KARRAS_POINTS, RHO, SIGMA_DATA, SIGMA_MAX, SIGMA_MIN
 from .data import Data
 from .features import Eval
 from .method import Method
@@ -110,8 +110,12 @@ class Optim:
 class Ema:
     """Moving averages of the weights."""
 
-    decay: float = EMA_DECAY
-    """Share of the average kept at each update, in [0, 1); samples are drawn with this average."""
+    decay: float | None = EMA_DECAY
+    """Share of the average kept at each update, in [0, 1); samples are drawn with this average. None: an average that
+    follows the length of the run, by std."""
+    std: float = EMA_STD
+    """With decay None, the width of the average that samples are drawn with, in (0, 0.28): it reaches back about this
+    part of the updates done, however long the run (power-function shape)."""
     ramp: float = 0.0
     """Keep it short at first: a half-life of at most this share of the updates done, >= 0 (EDM: 0.05); 0: as long at
     once."""
@@ -121,6 +125,18 @@ class Ema:
     """Further averages of power-function shape, by their relative width in (0, 0.28), such as 0.05 0.1."""
     snapshot_every: int = 0
     """Updates between stored snapshots of those of power-function shape, for other widths later; 0 stores none."""
+
+    @property
+    def rule(self) -> str:
+        """The rule of the average that samples are drawn with, by its settings."""
+        if self.decay is None:
+            return f"std {self.std:g}"
+        return f"decay {self.decay:g}" + (f", ramp {self.ramp:g}" if self.ramp else "")
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """What the further averages are called, `decays` and then `stds`: by their numbers."""
+        return tuple(map(str, (*self.decays, *self.stds)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ import pathlib
 from typing import Literal
 
 from ..._base.check import check_at_least, did_you_mean
+from ..._base.defaults import AVERAGE, CURRENT
 
 Metric = Literal[
     "frechet",
@@ -46,16 +47,19 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Eval(Network):
-    """Evaluation while training: samples of the averaged weights, always from the same noise, against the data."""
+    """Evaluation while training: samples, always from the same noise, against the data."""
 
     every: int = 0
     """Updates between evaluations, the last at the end; 0 evaluates never."""
     n: int = 1_000
-    """Samples of each of the method's own samplers."""
+    """Samples of each of the weights by each of the method's own samplers."""
     metrics: tuple[Metric, ...] = ("frechet",)
     """Which figures; see docs/evaluation.md."""
     ref: pathlib.Path | None = None
     """File of equisct-eval stats to measure against; default the run's own data."""
+    of: tuple[str, ...] = (AVERAGE,)
+    """Whose samples: ema (the average), model (the current weights), or further averages by their numbers in ema.decays
+    and ema.stds, such as ema model 0.05; always from the same noise."""
 
 
 def check_network(group: str, asked: Network) -> None:
@@ -80,8 +84,8 @@ def check_name(group: str, features: str) -> None:
         )
 
 
-def check_eval(asked: Eval) -> None:
-    """Raises `ValueError`, naming the setting, at the first that is out of its range."""
+def check_eval(asked: Eval, kept: tuple[str, ...]) -> None:
+    """Raises `ValueError`, naming the setting, at the first that is out of its range; `kept` are further averages."""
     check_at_least("eval.every", asked.every, 0)
     check_at_least("eval.n", asked.n, 16)
     check_name("eval.", asked.features)
@@ -89,3 +93,10 @@ def check_eval(asked: Eval) -> None:
         check_network("eval.", asked)
         if not asked.metrics:
             raise ValueError("eval.metrics: expected one or more with eval.every, found none")
+    known = (AVERAGE, CURRENT, *kept)
+    if not asked.of or len(set(asked.of)) < len(asked.of) or not set(asked.of) <= set(known):
+        found = " ".join(asked.of) or "none"
+        raise ValueError(
+            f"eval.of: expected one or more of {', '.join(dict.fromkeys(known))}, each once, found {found} "
+            "(numbers are those of ema.decays and ema.stds)"
+        )
