@@ -22,10 +22,10 @@ from ..diffusion import perturb
 from ..distance import AbstractDistance, PseudoHuber
 from ..level_sampling import AbstractLevelLaw, AbstractLevels, LevelTable, LogNormal
 from ..losses import consistency_loss
-from ..model import ConsistencyModel, Readout, consistency_part
+from ..model import ConsistencyModel, consistency_part
 from ..preconditioning import BoundaryPreconditioning
 from ..weighting import AbstractWeighting, InverseGap
-from .readout import AbstractReadoutObjective, TorsoPass
+from .readout import AbstractReadoutObjective, TorsoPass, check_readout
 from .slots import Bootstrap, Coupling, Draw, Stepper, Velocity, draw_pairs, same_weights, straight_step
 from .terms import SampleLoss, Terms, bin_edges, collect_terms
 from .velocity import one_sample_velocity
@@ -81,10 +81,8 @@ class Consistency(AbstractReadoutObjective):
         """One sample's loss, `consistency`, and the student's pass at `x_t`."""
         t, fixed, told = draw.pair.t, cut(model), given(draw.condition)
         x_t = perturb(draw.x, draw.z, t)
-        student = consistency_part(model)(x_t, t, key=draw.keys.student, **told)
-        if not isinstance(student, Readout):
-            found = type(consistency_part(model)).__name__
-            raise TypeError(f"model: expected a ConsistencyModel, or a callable that returns a Readout, found {found}")
+        cm = consistency_part(model)
+        student = check_readout(cm(x_t, t, key=draw.keys.student, **told), cm)
         seen = TorsoPass(draw.x, x_t, t, student, draw.keys.head, draw.condition)
         field = self.velocity(fixed, draw, dataclasses.replace(seen, readout=cut(student)))
         x_r = cut(self.step(field, x_t, draw.pair))
