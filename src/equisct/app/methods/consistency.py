@@ -100,12 +100,7 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
         check_at_least("method.first", self.first, 1)
         check_at_least("method.last", self.last, self.first)
         check_positive("method.law_std", self.law_std)
-        if self.references is not None:
-            check_at_least("method.references", self.references, 1)
-            if self.velocity != "posterior":
-                raise ValueError(
-                    f"method.references: expected none with the velocity {self.velocity}, found {self.references}"
-                )
+        check_references(self.velocity, self.references)
         if self.heun and self.velocity == "sample":
             raise ValueError("method.heun: expected it off with the velocity sample, a straight line, found it on")
         stages, steps = math.log2(self.last // self.first) + 1, config.run.steps
@@ -159,13 +154,7 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
 
     def build_velocity(self, law: "Callable[[], Empirical]") -> "Velocity":
         """The velocity slot; `law` gives the training set, and raises `ValueError` where it is not in memory."""
-        from ...objectives.velocity import DenoiserVelocity, ReferenceVelocity, one_sample_velocity
-
-        if self.velocity == "sample":
-            return one_sample_velocity
-        if self.references is None:
-            return DenoiserVelocity(law().denoise)
-        return ReferenceVelocity(law().points, self.references)
+        return velocity_slot(self.velocity, self.references, law)
 
     def build_curriculum(self, config: Config) -> "Doubling":
         """The doubling curriculum, its period as configured or such that the run ends with its last stage."""
@@ -174,6 +163,26 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
         if self.period is None:
             return Doubling.from_total(config.run.steps, first=self.first, last=self.last)
         return Doubling(self.first, self.last, period=self.period)
+
+
+def check_references(source: Source, references: int | None) -> None:
+    """Raises `ValueError` unless the number of references fits the source of the velocity."""
+    if references is None:
+        return
+    check_at_least("method.references", references, 1)
+    if source != "posterior":
+        raise ValueError(f"method.references: expected none with the velocity {source}, found {references}")
+
+
+def velocity_slot(source: Source, references: int | None, law: "Callable[[], Empirical]") -> "Velocity":
+    """The velocity slot; `law` gives the training set, and raises `ValueError` where it is not in memory."""
+    from ...objectives.velocity import DenoiserVelocity, ReferenceVelocity, one_sample_velocity
+
+    if source == "sample":
+        return one_sample_velocity
+    if references is None:
+        return DenoiserVelocity(law().denoise)
+    return ReferenceVelocity(law().points, references)
 
 
 def head_weighting(name: HeadWeighting, config: Config) -> "AbstractLevelWeighting":
