@@ -359,6 +359,7 @@ WRONG_CALLS = {
     "solve_pf_ode": lambda: sct.solve_pf_ode(identity, X, TWO, 1.0),
     "descending_levels": lambda: sct.descending_levels(untyped(3)),
     "stratified": lambda: sct.stratified(untyped(2.5), key=KEY),
+    "trigflow_tangent": lambda: sct.trigflow_tangent(identity, X, Y, 1.0),
     "nn.conv2d": lambda: nn.conv2d(jnp.ones((4, 4, 3)), LAYERS_OF_A_STACK, padding=0),
     "nn.ddpmpp": lambda: nn.ddpmpp(width=untyped(8.5), key=KEY),
     "nn.ncsnpp": lambda: nn.ncsnpp(multipliers=untyped((1.5,)), key=KEY),

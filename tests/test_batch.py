@@ -210,6 +210,7 @@ METHODS = {
     "CD": lambda a, b: (sct.ConsistencyDistillation(denoise=denoising(b).denoise), consistency(a)),
     "CD of itself": lambda a, b: (OWN, both(a)),
     "ECT": lambda a, b: (sct.EasyConsistencyTuning(curriculum=CURRICULUM), consistency(a)),
+    "sCT": lambda a, b: (sct.ContinuousConsistency(warmup=0, tangent_c=None), consistency(a)),
     "PD": lambda a, b: (
         sct.ProgressiveDistillation.from_curriculum(HALVING), sct.WithTeacher(denoising(a), denoising(b))
     ),

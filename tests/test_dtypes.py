@@ -66,6 +66,10 @@ TRAINED = {
     "CD": lambda: (sct.ConsistencyDistillation(denoise=mixture().denoise), mlp_pair().cm, VECTORS, {}),
     "CT": lambda: taught(sct.OriginalConsistencyTraining(curriculum=ROOT), ROOT, mlp_pair().cm),
     "ECT": lambda: (sct.EasyConsistencyTuning(curriculum=CURRICULUM), mlp_pair().cm, VECTORS, {}),
+    "sCT": lambda: (
+        sct.ContinuousConsistency(),
+        sct.ConsistencyModel(mlp_pair().cm.torso, sct.TrigFlowPreconditioning(), nn.LogWeight(key=KEY)), VECTORS, {}
+    ),
     "PD": lambda: taught(
         sct.ProgressiveDistillation.from_curriculum(HALVING), HALVING, denoiser(nn.TorsoMLP(2, 8, depth=1, key=KEY))
     ),

@@ -12,6 +12,7 @@ from equisct.preconditioning import (
     BoundaryPreconditioning,
     EDMPreconditioning,
     Scalings,
+    TrigFlowPreconditioning,
     VPPreconditioning,
     VPStudentPreconditioning,
     precondition,
@@ -26,6 +27,8 @@ CATALOGUE = {
     "boundary, odd settings": BoundaryPreconditioning(sigma_data=0.3, sigma_min=0.0017),
     "edm": EDMPreconditioning(),
     "edm, odd settings": EDMPreconditioning(sigma_data=0.7),
+    "trigflow": TrigFlowPreconditioning(),
+    "trigflow, odd settings": TrigFlowPreconditioning(sigma_data=0.7),
 }
 JITTED = {name: jax.jit(preconditioning.scalings) for name, preconditioning in CATALOGUE.items()}
 
@@ -36,6 +39,9 @@ def reference(name, sigma):
     sd = preconditioning.sigma_data
     above = sigma - (preconditioning.sigma_min if isinstance(preconditioning, BoundaryPreconditioning) else 0.0)
     norm = np.sqrt(sigma**2 + sd**2)
+    if isinstance(preconditioning, TrigFlowPreconditioning):
+        angle = np.arctan(sigma / sd)
+        return [np.cos(angle) ** 2, -sd * np.sin(angle), np.cos(angle) / sd, angle]
     return [sd**2 / (above**2 + sd**2), sd * above / norm, 1 / norm, np.log(sigma) / 4]
 
 
@@ -143,6 +149,7 @@ LOUD = [
     (BoundaryPreconditioning(), 80.0, 0.5),
     (EDMPreconditioning(), 0.002, 0.002),
     (EDMPreconditioning(), 80.0, 0.5),
+    (TrigFlowPreconditioning(), 80.0, 0.5),
     (VPPreconditioning(), float(SCHEDULE.sigmas[0]), 0.01),
     (VPPreconditioning(), TOP, 157.4),
     (VPStudentPreconditioning(), TOP, 1.0),

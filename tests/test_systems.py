@@ -70,6 +70,7 @@ METHODS = {
     "DDPM": methods.DDPM(),
     "ScoreGuided": methods.ScoreGuidance(last=40),
     "ICT": methods.ICT(last=40),
+    "SCT": methods.SCT(),
     "CT": methods.CT(last=4),
     "CD of itself": methods.CD(points=6),
 }
@@ -200,6 +201,16 @@ WIRED = {
     "ICT": (
         methods.ICT("pseudo-huber-rms", 0.1, **LAWFUL, **STAGES),
         sct.ConsistencyTraining(curriculum=FOUR, distance=sct.PseudoHuberRMS(0.1), law=LAW, **GRID),
+    ),
+    "SCT": (
+        methods.SCT(**LAWFUL, tangent_c=0.2),
+        sct.ContinuousConsistency(
+            law=LAW, warmup=1, tangent_c=0.2, sigma_data=0.8, stratify=True, sigma_min=0.01, sigma_max=50.0
+        ),
+    ),
+    "SCT, its own warm-up": (
+        methods.SCT(warmup=7, tangent_c=None),
+        sct.ContinuousConsistency(warmup=7, tangent_c=None, sigma_data=0.8, sigma_min=0.01, sigma_max=50.0),
     ),
     "ScoreGuidance": (
         methods.ScoreGuidance("pseudo-huber", 0.1, **LAWFUL, **STAGES, head_weight=0.4),

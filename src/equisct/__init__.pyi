@@ -78,6 +78,8 @@ from .model import WithTeacher as WithTeacher
 from .model import in_precision as in_precision
 from .objectives.consistency import Consistency as Consistency
 from .objectives.consistency import ConsistencyTraining as ConsistencyTraining
+from .objectives.continuous import ContinuousConsistency as ContinuousConsistency
+from .objectives.continuous import trigflow_tangent as trigflow_tangent
 from .objectives.denoising import DDPMTraining as DDPMTraining
 from .objectives.denoising import Denoising as Denoising
 from .objectives.denoising import EDMTraining as EDMTraining
@@ -117,6 +119,7 @@ from .preconditioning import AbstractPreconditioning as AbstractPreconditioning
 from .preconditioning import BoundaryPreconditioning as BoundaryPreconditioning
 from .preconditioning import EDMPreconditioning as EDMPreconditioning
 from .preconditioning import Scalings as Scalings
+from .preconditioning import TrigFlowPreconditioning as TrigFlowPreconditioning
 from .preconditioning import VPPreconditioning as VPPreconditioning
 from .preconditioning import VPStudentPreconditioning as VPStudentPreconditioning
 from .preconditioning import precondition as precondition

@@ -21,6 +21,7 @@ from ._base.tree import cut
 from ._base.types import Key, Level, Sample
 from .diffusion import score_from_denoised
 from .nn.interface import HeadNetwork, Torso, TorsoOutput
+from .nn.log_weight import LogWeight
 from .nn.precision import Lowered
 from .preconditioning import AbstractPreconditioning, precondition
 
@@ -46,10 +47,13 @@ class ConsistencyModel(eqx.Module):
         torso: `(x, c_noise, *, key=None) -> TorsoOutput`, such as `nn.ncsnpp(...)` or a network of your own; it takes
             `condition` too if the batches have any.
         preconditioning: with `BoundaryPreconditioning` the endpoint at `sigma_min` is `x_t` itself, exactly.
+        log_weight: of the loss by level, trained with the torso by an objective that has such a weight
+            (`ContinuousConsistency`); no part of what the model answers. Without, the weight is 1.
     """
 
     torso: Torso
     preconditioning: AbstractPreconditioning
+    log_weight: LogWeight | None = None
 
     def __call__(self, x_t: Sample, sigma: Level, *, condition: PyTree = None, key: Key | None = None) -> Readout:
         scalings = self.preconditioning.scalings(_level_of(x_t, sigma))

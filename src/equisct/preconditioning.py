@@ -126,6 +126,39 @@ class EDMPreconditioning(AbstractPreconditioning):
         )
 
 
+class TrigFlowPreconditioning(AbstractPreconditioning):
+    """TrigFlow (Lu & Song 2024) in this library's coordinates, for networks whose output is TrigFlow's velocity.
+
+    TrigFlow's clock is an angle tau in [0, pi/2) with `tan(tau) = s / sd`, s `sigma` and sd `sigma_data`; its sample is
+    `cos(tau) x + sin(tau) sd z`, which is `cos(tau) x_t`. Its consistency function at that sample,
+
+        f = cos(tau) (cos(tau) x_t) - sin(tau) sd F(cos(tau) x_t / sd, tau),
+
+    becomes `c_skip = cos(tau)^2 = sd^2 / (s^2 + sd^2)`, `c_out = -sd sin(tau) = -sd s / sqrt(s^2 + sd^2)`,
+    `c_in = cos(tau) / sd = 1 / sqrt(s^2 + sd^2)`, `c_noise = tau = arctan(s / sd)`. So it is EDM's form with the other
+    sign of F and another clock for the network. The endpoint is `x_t` itself at level 0, not at a `sigma_min`.
+
+    Args:
+        sigma_data: standard deviation of the data, > 0.
+    """
+
+    sigma_data: float = SIGMA_DATA
+
+    def __check_init__(self) -> None:
+        check_positive("sigma_data", self.sigma_data)
+
+    def scalings(self, sigma: Level) -> Scalings:
+        """See the class."""
+        sigma = _checked(sigma)
+        norm = jnp.sqrt(sigma**2 + self.sigma_data**2)
+        return Scalings(
+            skip=self.sigma_data**2 / (sigma**2 + self.sigma_data**2),
+            out=-self.sigma_data * sigma / norm,
+            input=1 / norm,
+            noise=jnp.arctan(sigma / self.sigma_data),
+        )
+
+
 class VPPreconditioning(AbstractPreconditioning):
     """The form of DDPM, whose network predicts the noise of a variance-preserving sample at an integer time.
 

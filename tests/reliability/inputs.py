@@ -229,6 +229,16 @@ METHODS: dict[type, dict[str, Field]] = {
         "widening": real(0, 1e3, st.floats(-1e300, -1e-9)),
         "narrowing": real(0, 1e3, st.floats(-1e300, -1e-9)),
     },
+    methods.SCT: STRATIFY
+    | LAW
+    | {
+        "velocity": SOURCE,
+        "references": optional(whole(1)),
+        "warmup": optional(whole(0)),
+        "tangent_c": optional(positive()),
+        "learned_weight": switch(),
+        "preconditioning": choice("trigflow", "edm"),
+    },
     methods.CT: MATCHING
     | {"first": whole(1, 20), "last": whole(20, 2_000), "initial_decay": real(0.01, 0.99, st.floats(-1e300, 0))},
     methods.CD: MATCHING | HEAD | {"teacher": optional(path()), "points": whole(2), "solver": choice("heun", "euler")},

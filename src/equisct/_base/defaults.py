@@ -18,6 +18,10 @@ KARRAS_POINTS = 18
 """Levels of EDM's sampler and grid points of CD (Karras et al. 2022; Song et al. 2023)."""
 ECT_WIDENING, ECT_NARROWING = 8.0, 1.0
 """k and b of ECT's gap (Geng et al. 2024)."""
+SCT_LAW_MEAN, SCT_LAW_STD = -1.0, 1.4
+"""Of ln sigma in sCT's law of levels on CIFAR-10 (Lu & Song 2024)."""
+SCT_WARMUP, SCT_TANGENT_C = 10_000, 0.1
+"""Updates of sCT's tangent warm-up, and c of its tangent normalisation (Lu & Song 2024)."""
 
 HEAD_WEIGHT = 0.3
 """lambda_SH (Lee et al. 2024, Appendix B)."""

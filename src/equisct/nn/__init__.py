@@ -9,6 +9,7 @@ from .embedding import PositionalEmbedding as PositionalEmbedding
 from .interface import HeadNetwork as HeadNetwork
 from .interface import Torso as Torso
 from .interface import TorsoOutput as TorsoOutput
+from .log_weight import LogWeight as LogWeight
 from .mlp import HeadMLP as HeadMLP
 from .mlp import TorsoMLP as TorsoMLP
 from .precision import Lowered as Lowered

@@ -15,27 +15,26 @@ from jaxtyping import PyTree
 from .._base.batch import given
 from .._base.concrete import check_answer, concrete
 from .._base.defaults import RHO, SIGMA_MAX, SIGMA_MIN
-from .._base.explain import show
 from .._base.tree import cut
-from .._base.types import Examples, Key, Level, Sample, Step
+from .._base.types import Examples, Key, Step
 from ..curriculum import AbstractCurriculum
 from ..diffusion import perturb
 from ..distance import AbstractDistance, PseudoHuber
 from ..level_sampling import AbstractLevelLaw, AbstractLevels, LevelTable, LogNormal
 from ..losses import consistency_loss
-from ..model import ConsistencyModel, Readout, consistency_part
+from ..model import ConsistencyModel, consistency_part
 from ..preconditioning import BoundaryPreconditioning
 from ..weighting import AbstractWeighting, InverseGap
 from .border import warn_of_scale
-from .readout import AbstractReadoutObjective, TorsoPass
+from .readout import AbstractReadoutObjective, TorsoPass, check_readout
 from .slots import (
     Bootstrap,
     Coupling,
     Draw,
-    Field,
     Origin,
     Stepper,
     Velocity,
+    checked_field,
     draw_pairs,
     same_weights,
     straight_step,
@@ -106,12 +105,10 @@ class Consistency(AbstractReadoutObjective):
         if self.origin is not None:
             draw = dataclasses.replace(draw, x=cut(check_answer("origin", self.origin(fixed, draw), x)))
         x_t = perturb(draw.x, draw.z, t)
-        student = consistency_part(model)(x_t, t, key=draw.keys.student, **told)
-        if not isinstance(student, Readout):
-            found = type(consistency_part(model)).__name__
-            raise TypeError(f"model: expected a ConsistencyModel, or a callable that returns a Readout, found {found}")
+        cm = consistency_part(model)
+        student = check_readout(cm(x_t, t, key=draw.keys.student, **told), cm)
         seen = TorsoPass(x, x_t, t, student, draw.keys.head, draw.condition)
-        field = _checked(self.velocity(fixed, draw, dataclasses.replace(seen, readout=cut(student))))
+        field = checked_field(self.velocity(fixed, draw, dataclasses.replace(seen, readout=cut(student))))
         x_r = cut(check_answer("step", self.step(field, x_t, draw.pair), x_t))
         teacher = cut(self.bootstrap(fixed)(x_r, draw.pair.r, key=draw.keys.teacher, **told))
         loss = consistency_loss(student.endpoint, teacher.endpoint, self.weighting(draw.pair), self.distance)
@@ -120,18 +117,6 @@ class Consistency(AbstractReadoutObjective):
     def reduce(self, losses: dict[str, SampleLoss]) -> Terms:
         """The loss in its parts (here one)."""
         return collect_terms(losses, bin_edges(self.levels.sigma_min, self.levels.sigma_max))
-
-
-def _checked(field: object) -> Field:
-    """The field that a velocity gave, its answers held against the sample's shape."""
-    if not callable(field):
-        raise TypeError(f"velocity: expected to return a function (x_t, sigma) -> velocity, found {show(field)}")
-    found = field
-
-    def checked(x_t: Sample, sigma: Level) -> Sample:
-        return check_answer("velocity", found(x_t, sigma), x_t)
-
-    return checked
 
 
 def ConsistencyTraining(

@@ -27,6 +27,18 @@ class TorsoPass(eqx.Module):
     condition: Any = None
 
 
+def check_readout(found: PyTree, model: PyTree) -> Readout:
+    """What a consistency model answered, a `Readout`.
+
+    Raises:
+        TypeError: if it is none; names the model.
+    """
+    if not isinstance(found, Readout):
+        kind = type(model).__name__
+        raise TypeError(f"model: expected a ConsistencyModel, or a callable that returns a Readout, found {kind}")
+    return found
+
+
 class AbstractReadoutObjective(AbstractSplitObjective):
     """An objective whose loss needs a pass of the torso that a score head can read: `ScoreGuided` takes any."""
 

@@ -22,6 +22,7 @@ from jaxtyping import Float, PyTree
 from .._base.batch import as_example, given
 from .._base.check import check_share
 from .._base.concrete import check_answer
+from .._base.explain import show
 from .._base.random import draw_normal
 from .._base.types import Examples, Key, Level, Sample, Step
 from ..diffusion import euler_step, perturb
@@ -97,6 +98,22 @@ Where a draw has one, `condition` is an argument too.
 """
 
 Bootstrap: TypeAlias = Callable[[Any], Teacher]
+
+
+def checked_field(field: object) -> Field:
+    """The field that a velocity gave, its answers held against the sample's shape.
+
+    Raises:
+        TypeError: if it is no function.
+    """
+    if not callable(field):
+        raise TypeError(f"velocity: expected to return a function (x_t, sigma) -> velocity, found {show(field)}")
+    found = field
+
+    def checked(x_t: Sample, sigma: Level) -> Sample:
+        return check_answer("velocity", found(x_t, sigma), x_t)
+
+    return checked
 
 
 # --- bootstraps ---

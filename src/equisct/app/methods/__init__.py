@@ -17,3 +17,4 @@ from .ict import ICT as ICT
 from .kd import KD as KD
 from .pd import PD as PD
 from .score_guidance import ScoreGuidance as ScoreGuidance
+from .sct import SCT as SCT

@@ -103,12 +103,7 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
         check_at_least("method.first", self.first, 1)
         check_at_least("method.last", self.last, self.first)
         check_positive("method.law_std", self.law_std)
-        if self.references is not None:
-            check_at_least("method.references", self.references, 1)
-            if self.velocity != "posterior":
-                raise ValueError(
-                    f"method.references: expected none with the velocity {self.velocity}, found {self.references}"
-                )
+        check_references(self.velocity, self.references)
         if self.heun and self.velocity == "sample":
             raise ValueError("method.heun: expected it off with the velocity sample, a straight line, found it on")
         check_share("method.velocity_share", self.velocity_share)
@@ -171,27 +166,7 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
 
     def build_velocity(self, law: "Callable[[], Empirical]") -> "Velocity":
         """The velocity slot; `law` gives the training set, and raises `ValueError` where it is not in memory."""
-        from ...objectives.velocity import MixedVelocity, head_velocity, one_sample_velocity, teacher_head_velocity
-
-        of_head = {"head": head_velocity, "teacher-head": teacher_head_velocity}
-        if self.velocity == "sample":
-            return one_sample_velocity
-        found = of_head[self.velocity] if self.velocity in of_head else self._build_posterior(law())
-        if self.velocity_share == 1:
-            return found
-        return MixedVelocity(found, one_sample_velocity, self.velocity_share)
-
-    def _build_posterior(self, law: "Empirical") -> "Velocity":
-        from ...objectives.velocity import DenoiserVelocity, ReferenceVelocity
-
-        if self.references is None:
-            return DenoiserVelocity(law.denoise)
-        if self.references > len(law.points):
-            raise ValueError(
-                f"method.references: expected at most the training set's {len(law.points)} samples, found "
-                f"{self.references}"
-            )
-        return ReferenceVelocity(law.points, self.references)
+        return velocity_slot(self.velocity, self.velocity_share, self.references, law)
 
     def build_curriculum(self, config: Config) -> "AbstractCurriculum":
         """The doubling curriculum, its period as configured or such that the run ends with its last stage."""
@@ -200,6 +175,47 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
         if self.period is None:
             return Doubling.from_total(self.grid_steps(config), first=self.first, last=self.last)
         return Doubling(self.first, self.last, period=self.period)
+
+
+def check_references(source: HeadSource, references: int | None) -> None:
+    """Raises `ValueError` unless the number of references fits the source of the velocity."""
+    if references is None:
+        return
+    check_at_least("method.references", references, 1)
+    if source != "posterior":
+        raise ValueError(f"method.references: expected none with the velocity {source}, found {references}")
+
+
+def velocity_slot(
+    source: HeadSource, share: float, references: int | None, law: "Callable[[], Empirical]"
+) -> "Velocity":
+    """`share` of a source, the rest one sample's noise; `law` gives the training set.
+
+    Raises:
+        ValueError: if it is needed and not in memory, or smaller than the references.
+    """
+    from ...objectives.velocity import (
+        DenoiserVelocity,
+        MixedVelocity,
+        ReferenceVelocity,
+        head_velocity,
+        one_sample_velocity,
+        teacher_head_velocity,
+    )
+
+    def over_the_data() -> "Velocity":
+        if references is None:
+            return DenoiserVelocity(law().denoise)
+        size = len(law().points)
+        if references > size:
+            raise ValueError(
+                f"method.references: expected at most the training set's {size} samples, found {references}"
+            )
+        return ReferenceVelocity(law().points, references)
+
+    given = {"sample": one_sample_velocity, "head": head_velocity, "teacher-head": teacher_head_velocity}
+    found = over_the_data() if source == "posterior" else given[source]
+    return found if share == 1 or source == "sample" else MixedVelocity(found, one_sample_velocity, share)
 
 
 def head_weighting(name: HeadWeighting, config: Config) -> "AbstractLevelWeighting":
