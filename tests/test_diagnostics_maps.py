@@ -200,11 +200,11 @@ def test_the_residual_along_a_wrong_denoiser_is_the_jacobian_on_its_error():
 
 def test_the_pseudo_inverse_gives_the_score_that_the_map_still_knows():
     """A map that forgets one coordinate of an isotropic Gaussian: that part of the score is 0, the others exact."""
-    keeps = np.array([[1.0, 0.0], [1.0, 1.0]])
+    keeps = jnp.array([[1.0, 0.0], [1.0, 1.0]])
     x_t, t = jnp.asarray(MEAN + [[1.0, 2.0], [3.0, -4.0]]), 0.7
     found = sct.score_from_endpoint(lambda x_t, t: keeps * end(x_t, t), x_t, t)
     close(found, keeps * (MEAN - x_t) / (S**2 + t**2))
-    nearly = np.where(keeps == 0, 1e-4, 1.0)
+    nearly = jnp.where(keeps == 0, 1e-4, 1.0)
     close(sct.score_from_endpoint(lambda x_t, t: nearly * end(x_t, t), x_t, t), (MEAN - x_t) / (S**2 + t**2), rtol=1e-9)
     dropped = sct.score_from_endpoint(lambda x_t, t: nearly * end(x_t, t), x_t, t, rtol=1e-3)
     close(dropped, keeps * (MEAN - x_t) / (S**2 + t**2))

@@ -137,7 +137,7 @@ def test_an_exact_velocity_has_no_noise(x64):
     model = function_cm(lambda x_t, sigma, key: law.transport(x_t, sigma, SIGMA_MIN))
     objective = sct.ConsistencyTraining(curriculum=sct.Constant(2), distance=sct.SquaredL2())
     x_t, pair = jnp.array([0.1]), sct.LevelPair(*map(jnp.asarray, (0.5, 0.45, 0.05)))
-    draws = lambda x: Draw(x[None], (x_t - x) / 0.5, pair, Keys(KEY, KEY, KEY, KEY))
+    draws = lambda x: Draw(x[None], (x_t - x) / 0.5, pair, Keys.from_key(KEY, share_dropout=True))
     losses = lambda objective: jax.vmap(lambda x: objective.sample_loss(model, draws(x))[0]["consistency"].value)(
         jnp.array([-1.0, 0.0, 1.0])
     )

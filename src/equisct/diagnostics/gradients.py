@@ -73,7 +73,7 @@ class GradientStatistics(eqx.Module):
 class _Moments(NamedTuple):
     """Of some vectors: their number, their mean, and the sum of their squared distances from it."""
 
-    count: Array
+    number: Array
     mean: Array
     scatter: Array
 
@@ -84,15 +84,15 @@ class _Moments(NamedTuple):
 
     def merged(self, other: "_Moments") -> "_Moments":
         """Those of both (Chan et al. 1979)."""
-        count = self.count + other.count
-        shift, share = other.mean - self.mean, other.count / count
-        scatter = self.scatter + other.scatter + share * self.count * jnp.square(shift).sum()
-        return _Moments(count, self.mean + share * shift, scatter)
+        number = self.number + other.number
+        shift, share = other.mean - self.mean, other.number / number
+        scatter = self.scatter + other.scatter + share * self.number * jnp.square(shift).sum()
+        return _Moments(number, self.mean + share * shift, scatter)
 
     def estimates(self, size: int) -> tuple[Scalar, Scalar]:
         """`|E|^2` and the trace of one example's covariance, where each vector is a mean over `size` examples."""
-        trace = self.scatter / (self.count - 1)
-        return jnp.square(self.mean).sum() - trace / self.count, size * trace
+        trace = self.scatter / (self.number - 1)
+        return jnp.square(self.mean).sum() - trace / self.number, size * trace
 
 
 def _all(model: PyTree) -> PyTree:
@@ -136,7 +136,7 @@ def _of_batch(
     chunks = jax.tree.map(divide, batch), keys.reshape(-1, at_once)
     shapes = jax.eval_shape(vectors, *jax.tree.map(lambda leaf: leaf[0, 0], chunks))
     none = [_Moments.of(jnp.zeros((1, *shape.shape), shape.dtype)) for shape in shapes]
-    return jax.lax.scan(add, tuple(each._replace(count=0 * each.count) for each in none), chunks)[0]
+    return jax.lax.scan(add, tuple(each._replace(number=0 * each.number) for each in none), chunks)[0]
 
 
 def gradient_statistics(

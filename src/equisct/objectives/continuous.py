@@ -182,8 +182,8 @@ class ContinuousConsistency(AbstractReadoutObjective):
         change = (
             jnp.sqrt(t**2 + self.sigma_data**2) / (self.sigma_data * t) * (student.endpoint - cut(student.endpoint))
         )
-        known = isinstance(cm, ConsistencyModel) and cm.log_weight is not None
-        w = cm.log_weight(t) if known else jnp.zeros_like(t)
+        log_weight = cm.log_weight if isinstance(cm, ConsistencyModel) else None
+        w = jnp.zeros_like(t) if log_weight is None else log_weight(t)
         loss = jnp.exp(w) * jnp.mean(jnp.square(change + scaled)) - w  # F - cut(F) is -change
         return {"consistency": SampleLoss(loss, t), "tangent": SampleLoss(size, t)}, seen
 

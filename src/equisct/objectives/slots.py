@@ -108,7 +108,7 @@ def checked_field(field: object) -> Field:
     """
     if not callable(field):
         raise TypeError(f"velocity: expected to return a function (x_t, sigma) -> velocity, found {show(field)}")
-    found = field
+    found: Callable[..., Any] = field
 
     def checked(x_t: Sample, sigma: Level) -> Sample:
         return check_answer("velocity", found(x_t, sigma), x_t)
