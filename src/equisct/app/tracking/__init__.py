@@ -8,10 +8,10 @@ from .guarded import Guarded as Guarded
 from .json_lines import Events as Events
 from .json_lines import JsonLines as JsonLines
 from .json_lines import read_rows as read_rows
+from .moments import Moments as Moments
 from .protocol import Tracker as Tracker
 from .redaction import redact as redact
 from .redaction import secret_in as secret_in
-from .statistics import Moments as Moments
 from .statistics import StageMoments as StageMoments
 from .statistics import Update as Update
 from .statistics import Window as Window

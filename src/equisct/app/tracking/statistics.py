@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..._base.files import atomic_write
+from .moments import Moments, check_fields
 
 _ROW = ("step", "points", "loss", "gradient_norm", "gradient_norm_std", "skipped", "stage")
 
@@ -81,65 +82,6 @@ def term_columns(row: Mapping[str, Any]) -> list[str]:
     return [n for n in row if not (n in _ROW or n.endswith(others) or n.startswith("stage_"))]
 
 
-class Moments:
-    """Count, mean and variance of a stream of numbers, by Welford's updates (1962) in float64.
-
-    Numbers that are not finite are counted apart. Sound for magnitudes below 1e150, whose squares are finite.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.nonfinite = 0
-        self._mean = self._m2 = 0.0
-
-    def add(self, value: float) -> None:
-        """Takes one number in."""
-        if not math.isfinite(value):
-            self.nonfinite += 1
-            return
-        self.count += 1
-        deviation = float(value) - self._mean
-        self._mean += deviation / self.count
-        self._m2 += deviation * (float(value) - self._mean)
-
-    @property
-    def mean(self) -> float | None:
-        """The mean of the finite numbers, None if there is none."""
-        return self._mean if self.count else None
-
-    @property
-    def variance(self) -> float | None:
-        """Their variance as a population (divided by the count), None if there is none."""
-        return self._m2 / self.count if self.count else None
-
-    @property
-    def std(self) -> float | None:
-        """The root of the variance."""
-        return math.sqrt(self._m2 / self.count) if self.count else None
-
-    @property
-    def cv(self) -> float | None:
-        """The coefficient of variation, `std / |mean|`; None if there is no mean or it is 0."""
-        return math.sqrt(self._m2 / self.count) / abs(self._mean) if self.count and self._mean else None
-
-    def to_json(self) -> dict[str, Any]:
-        """The state, exactly."""
-        return {"count": self.count, "nonfinite": self.nonfinite, "mean": self._mean, "m2": self._m2}
-
-    @staticmethod
-    def from_json(state: Mapping[str, Any]) -> "Moments":
-        """The moments with a state that `to_json` gave.
-
-        Raises:
-            ValueError: if the fields are others.
-        """
-        _check_fields("moments", state, {"count", "nonfinite", "mean", "m2"})
-        moments = Moments()
-        moments.count, moments.nonfinite = state["count"], state["nonfinite"]
-        moments._mean, moments._m2 = state["mean"], state["m2"]
-        return moments
-
-
 class Window:
     """The updates since the last row. Take a new one after each row."""
 
@@ -201,7 +143,7 @@ class Window:
         Raises:
             ValueError: if the fields are others.
         """
-        _check_fields("window", state, {"skipped", "loss", "terms", "norms", "bins"})
+        check_fields("window", state, {"skipped", "loss", "terms", "norms", "bins"})
         window = Window()
         window._skipped, window._loss = state["skipped"], Moments.from_json(state["loss"])
         window._terms, window._norms = _from_json(state["terms"]), _from_json(state["norms"])
@@ -277,7 +219,7 @@ class StageMoments:
         """
         stages = StageMoments()
         for stage, entry in state.items():
-            _check_fields("stage", entry, {"points", "moments"})
+            check_fields("stage", entry, {"points", "moments"})
             stages._points[int(stage)] = entry["points"]
             stages._moments[int(stage)] = _from_json(entry["moments"])
         return stages
@@ -294,8 +236,3 @@ def _to_json(moments: Mapping[str, Moments]) -> dict[str, Any]:
 
 def _from_json(state: Mapping[str, Any]) -> dict[str, Moments]:
     return {name: Moments.from_json(each) for name, each in state.items()}
-
-
-def _check_fields(name: str, state: Mapping[str, Any], expected: set[str]) -> None:
-    if set(state) != expected:
-        raise ValueError(f"{name}: expected the fields {sorted(expected)}, found {sorted(state)}")
