@@ -34,7 +34,8 @@ def words(tmp_path_factory):
              "--run.steps", STEPS, "--run.save-every", "4", "--method.last", "20", "--log.every", "3",
              "--log.no-tensorboard", "--sample.n", "0")  # fmt: skip
     measured = ("--eval.every", EVERY, "--eval.n", N, "--eval.features", "pixels")
-    measured += ("--ema.stds", "0.1", "0.2", "--eval.of", "ema", "model", "0.2")
+    weights = ("--ema.std", "0.25", "--ema.stds", "0.1", "0.2", "--optim.lr", "0.02")  # so that all differ
+    measured += (*weights, "--eval.of", "ema", "model", "0.2")
     return ("npz", "--data.path", path, *small, *measured)
 
 
@@ -64,6 +65,8 @@ def test_figures_are_those_of_the_weights_samples_against_the_data(words, unbrok
         data = load_npz(words[2], "images").take(np.arange(64))
         key = jr.split(jr.key(stored.config.run.seed), 3)[2]
         system = stored.config.method.build(stored.config, stored.shape)
+        apart = np.diff(sorted(row[name] for name in names if "one-step" in name)) / row["one-step/frechet_distance"]
+        assert (apart > 100 * FLOAT32_ROUNDING).all(), "the weights are too alike to be told apart"
         for of, model in {"": stored.ema, "model/": stored.model, "0.2/": wide}.items():
             for sampler in system.samplers(row["step"]):
                 samples = draw_samples(sampler, model, stored.shape, N, key=key)

@@ -90,8 +90,8 @@ def test_in_words_it_says_where_two_samples_stand_and_how_much_of_training_that_
 VELOCITIES = {
     "This run follows the noise of one sample; --method.velocity posterior would follow the mean.": ICT,
     "This run follows this mean (method.velocity posterior).": methods.ICT(velocity="posterior"),
-    "This run follows the mean over 64 of the samples (method.references), which takes less.": methods.ICT(
-        velocity="posterior", references=64
+    "This run follows the mean over 50 of the samples (method.references), which takes less.": methods.ICT(
+        velocity="posterior", references=50
     ),
 }
 
