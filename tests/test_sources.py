@@ -134,12 +134,12 @@ MAP = function_cm(lambda x, sigma, key: TRUTH.transport(x, sigma, 0.002))
 
 def origins(share, x):
     """What the exact flow map makes of a batch, and the draws."""
-    made = sct.ConsistencyTraining(curriculum=sct.Constant(11), origin=sct.GeneratedOrigin(share))
+    made, origin = sct.ConsistencyTraining(curriculum=sct.Constant(11)), sct.GeneratedOrigin(share)
 
     @jax.jit
     def of(x):
         draws = made.draw(x, 0, key=KEY)
-        return jax.vmap(lambda draw: made.origin(MAP, draw))(draws), draws
+        return jax.vmap(lambda draw: origin(MAP, draw))(draws), draws
 
     return of(x)
 
@@ -182,7 +182,7 @@ def test_both_ends_of_the_pair_are_noised_from_what_was_generated():
     identity = function_cm(lambda x, sigma, key: x)
     draws = objective.draw(BATCH, 0, key=KEY)
     losses, seen = jax.vmap(lambda draw: objective.sample_loss(identity, draw))(draws)
-    t, gap = draws.pair.t[:, None], draws.pair.gap[:, None]
+    t, gap = (np.asarray(each)[:, None] for each in (draws.pair.t, draws.pair.gap))
     np.testing.assert_allclose(seen.x_t, 7 + t * draws.z, rtol=FLOAT32_ROUNDING)
     np.testing.assert_array_equal(seen.x, BATCH)
     np.testing.assert_allclose(

@@ -6,6 +6,7 @@ five slots are `levels`, `velocity`, `step`, `bootstrap`, and `distance` with `w
 
 import dataclasses
 import warnings
+from typing import cast
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -126,7 +127,7 @@ def _checked(field: object) -> Field:
     """The field that a velocity gave, its answers held against the sample's shape."""
     if not callable(field):
         raise TypeError(f"velocity: expected to return a function (x_t, sigma) -> velocity, found {show(field)}")
-    found = field
+    found = cast(Field, field)
 
     def checked(x_t: Sample, sigma: Level) -> Sample:
         return check_answer("velocity", found(x_t, sigma), x_t)

@@ -1,6 +1,6 @@
 """Parts of a loss that count by the number of the update: denoise first, the head late or early, any ramp."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ class ScaledParts(AbstractSplitObjective):
     """
 
     base: AbstractSplitObjective
-    factors: dict[str, Callable[[Step], Level]]
+    factors: Mapping[str, Callable[[Step], Level]]
 
     def check(self, model: PyTree) -> None:
         """As the base objective does."""
