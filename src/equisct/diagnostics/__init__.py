@@ -7,7 +7,7 @@ from .alignment import Alignment as Alignment
 from .alignment import measure_alignment as measure_alignment
 from .gradients import GradientStatistics as GradientStatistics
 from .gradients import gradient_statistics as gradient_statistics
-from .noise_law import noise_law as noise_law
+from .noise import noise_law as noise_law
 from .population import PopulationOptimum as PopulationOptimum
 from .population import population_optimum as population_optimum
 from .support import Support as Support

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from .._base.check import check_at_least
 from .._base.concrete import as_array, check_array, concrete, in_line
-from .._base.types import Levels, Scalar
+from .._base.types import Level, Levels, Scalar
 from ..discretization import LevelPair
 from ..distance import AbstractDistance, SquaredL2
 from ..model import Readout
@@ -55,15 +55,15 @@ class _Scale(eqx.Module):
         variance = jnp.sum(weights * (jnp.broadcast_to(law.std, modes) ** 2 + (law.means - mean) ** 2))
         return _Scale(mean * law.rotation[0, 0], variance)
 
-    def point(self, y: Array, sigma: Scalar) -> Array:
+    def point(self, y: Array, sigma: Level) -> Array:
         return self.mean + y * jnp.sqrt(self.variance + sigma**2)
 
-    def node(self, x_t: Array, sigma: Scalar) -> Array:
+    def node(self, x_t: Array, sigma: Level) -> Array:
         return (x_t - self.mean) / jnp.sqrt(self.variance + sigma**2)
 
 
 def _posterior(
-    law: ProductMixture, x_t: Scalar, sigma: Scalar, quadrature: int
+    law: ProductMixture, x_t: Scalar, sigma: Level, quadrature: int
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     """Points and weights of a rule for means over `x` given `x_t`: Gauss-Hermite in each mode."""
     nodes, rule = np.polynomial.hermite_e.hermegauss(quadrature)
