@@ -72,36 +72,36 @@ def test_signal_and_noise_are_those_of_the_gradients_of_the_parts(parts, at_once
 
 
 def test_both_forms_are_without_bias_and_two_halves_are_the_two_products():
-    """Means over 300 repetitions on fresh batches, against the exact numbers, within five standard errors."""
+    """Means over 120 repetitions on fresh batches, against the exact numbers, within five standard errors."""
     mean, spread = np.array([1.0, 0.5]), 0.5
     model = two()
     signal = sum(np.square(np.asarray(own) - mean).sum() for own in (model.a, model.b))
     noise = 2 * (2 * spread**2) + 2 * spread**2 * (1 + 4)
-    rng, batch = np.random.default_rng(1), np.zeros((6, 2), np.float32)
+    rng = np.random.default_rng(1)
+    batch = np.zeros(0)
     for parts in (None, 2):
         rows = []
-        for repetition in range(300):
-            batch = rng.normal(mean, spread, size=(6, 2)).astype(np.float32)
+        for repetition in range(120):
+            batch = rng.normal(mean, spread, size=(12, 2)).astype(np.float32)
             found = sct.gradient_statistics(noisy, model, [batch], parts=parts, key=jr.fold_in(KEY, repetition))
             rows.append((found.square_norm, found.covariance_trace))
         rows = np.array(rows, np.float64)
         error = rows.std(0, ddof=1) / np.sqrt(len(rows))
         assert (np.abs(rows.mean(0) - (signal, noise)) < 5 * error).all(), (parts, rows.mean(0), error)
         assert (error < 0.1 * np.array([signal, noise])).all(), "too rough to tell"
-    halves, keys = np.split(batch, 2), jr.split(jr.fold_in(jr.fold_in(KEY, 299), 0), 2)
+    halves, keys = np.split(batch, 2), jr.split(jr.fold_in(jr.fold_in(KEY, 119), 0), 2)
     a, b = (
         np.concatenate(jax.tree.leaves(jax.grad(lambda m: noisy(m, jnp.asarray(half), 0, key=key)[0])(model)))  # noqa: B023  (called at once)
         for half, key in zip(halves, keys, strict=True)
     )
-    np.testing.assert_allclose(rows[-1], (a @ b, 3 * np.square(a - b).sum() / 2), rtol=FLOAT32_CANCELLING)
+    np.testing.assert_allclose(rows[-1], (a @ b, 6 * np.square(a - b).sum() / 2), rtol=FLOAT32_CANCELLING)
 
 
 def test_a_reference_has_the_same_parts_and_keys():
     shifted = functools.partial(noisy, shift=3.0)
     found = sct.gradient_statistics(shifted, two(), BATCHES, reference=noisy, key=KEY)
-    assert found.bias_square is not None
-    assert found.bias_trace is not None
-    np.testing.assert_allclose([found.bias_square, found.bias_trace], [4 * 9.0, 0], atol=FLOAT32_CANCELLING)
+    bias = untyped((found.bias_square, found.bias_trace))
+    np.testing.assert_allclose(bias, (4 * 9.0, 0), atol=FLOAT32_CANCELLING)
     assert float(found.covariance_trace) > 1
 
 
@@ -172,7 +172,7 @@ def test_one_batch_instead_of_several_is_refused(one):
 # --- in training ---
 
 
-@pytest.mark.parametrize(("count", "parts"), [(2, False), (4, True)])
+@pytest.mark.parametrize(("count", "parts"), [(4, True)])
 def test_microbatches_tell_signal_and_noise_over_the_torso(count, parts, x64):
     """In float64: microbatch m is samples m, m + count, ..."""
     del x64
@@ -195,15 +195,10 @@ def test_microbatches_tell_signal_and_noise_over_the_torso(count, parts, x64):
 
 def test_an_update_reports_the_noise_of_two_microbatches_and_none_of_one():
     recipe = Recipe(sct.ConsistencyTraining(curriculum=CURRICULUM), optax.sgd(1e-3), microbatches=2)
-    reports = [
-        train_step(recipe, init_state(recipe, mlp_pair().cm, mesh=mesh), BATCHES[0], KEY)[1]
-        for mesh in (None, data_mesh(2))
-    ]
-    alone, divided = (untyped(report.noise) for report in reports)
-    assert float(alone.noise) > 0
-    np.testing.assert_allclose(divided.noise, alone.noise, rtol=FLOAT32_CANCELLING)
-    found = update_from_report(reports[0])
-    assert (found.terms["gradient_signal"], found.terms["gradient_noise"]) == (float(alone.signal), float(alone.noise))
+    _, report = train_step(recipe, init_state(recipe, mlp_pair().cm, mesh=data_mesh(2)), BATCHES[0], KEY)
+    noise, found = untyped(report.noise), update_from_report(report)
+    assert float(noise.noise) > 0
+    assert (found.terms["gradient_signal"], found.terms["gradient_noise"]) == (float(noise.signal), float(noise.noise))
     assert sorted(found.terms) == ["consistency", "gradient_noise", "gradient_signal"]
     recipe = dataclasses.replace(recipe, microbatches=1)
     step = lambda: train_step(recipe, init_state(recipe, mlp_pair().cm), BATCHES[0], KEY)[1]
@@ -250,28 +245,24 @@ def consistency(velocity=sct.one_sample_velocity, **slots):
     return dataclasses.replace(objective, velocity=velocity, **slots)
 
 
-def gradients(objective, model, points, x_t, gap):
-    """The gradient for each sample that may be behind `x_t` at level `T`, one per row."""
-    pair = sct.LevelPair(jnp.asarray(T), jnp.asarray(T - gap), jnp.asarray(gap))
+@eqx.filter_jit
+def gradients(objective, model, points, x_t, pair):
+    """The gradient for each sample that may be behind `x_t` at the pair's level, one per row."""
 
-    @eqx.filter_jit
-    def of(objective, model, points, x_t, pair):
-        def one(x):
-            draw = Draw(x, (x_t - x) / T, pair, Keys.from_key(KEY, share_dropout=True))
-            loss = lambda model: objective.sample_loss(model, draw)[0]["consistency"].value
-            return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(eqx.filter_grad(loss)(model))])
+    def one(x):
+        draw = Draw(x, (x_t - x) / pair.t, pair, Keys.from_key(KEY, share_dropout=True))
+        loss = lambda model: objective.sample_loss(model, draw)[0]["consistency"].value
+        return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(eqx.filter_grad(loss)(model))])
 
-        return jax.vmap(one)(points)
-
-    return of(objective, model, points, x_t, pair)
+    return jax.vmap(one)(points)
 
 
 def relative_bias(gap, **slots):
     """How far the posterior's mean of the one-sample gradients is from that under the posterior mean's velocity."""
     law, x_t, posterior = law_at()
-    model = consistency_model()
-    one_by_one = gradients(consistency(**slots), model, law.points, x_t, gap)
-    calm = gradients(consistency(sct.DenoiserVelocity(law.denoise), **slots), model, law.points, x_t, gap)
+    model, pair = consistency_model(), sct.LevelPair(*map(jnp.asarray, (T, T - gap, gap)))
+    one_by_one = gradients(consistency(**slots), model, law.points, x_t, pair)
+    calm = gradients(consistency(sct.DenoiserVelocity(law.denoise), **slots), model, law.points, x_t, pair)
     assert float(jnp.abs(one_by_one - one_by_one[:1]).max()) > 0.1 * float(jnp.abs(calm).max()), "no noise: blind"
     return float(jnp.linalg.norm(posterior @ one_by_one - calm[0]) / jnp.linalg.norm(calm[0]))
 

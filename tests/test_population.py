@@ -93,6 +93,26 @@ def test_one_step_is_denoising_whose_optimum_is_the_posterior_mean(x64):
     np.testing.assert_allclose(found.rms, np.sqrt((density * squares).sum() / density.sum()), rtol=FLOAT64_ROUNDING)
 
 
+def test_two_steps_are_the_mean_of_a_chain_that_draws_the_data_anew(x64):
+    """`f_2(x_t) = E f_1(x_r)`, `f_1` the posterior mean's map: by sums over a fine line in place of the quadrature."""
+    del x64
+    bottom, middle, top = 0.002, 0.05, 0.15
+    found = sct.population_optimum(law(), [bottom, middle, top], nodes=2001, quadrature=33)
+    at = np.abs(found.x_t) < 1
+    x_t, x = np.asarray(found.x_t)[at][::20, None], np.linspace(-2, 2, 4001)
+    prior = np.exp(-np.square(x[:, None] - np.linspace(-1, 1, 5)) / (2 * 0.1**2)).sum(1)
+
+    def mean(of, x_t, sigma):
+        weights = prior * np.exp(-np.square(x_t - x) / (2 * sigma**2))
+        return (weights * of).sum(1) / weights.sum(1)
+
+    line = np.linspace(-3, 3, 3001)
+    one = bottom / middle * line + (1 - bottom / middle) * mean(x, line[:, None], middle)
+    x_r = middle / top * x_t + (1 - middle / top) * x
+    expected = mean(np.interp(x_r, line, one), x_t, top)
+    np.testing.assert_allclose(np.asarray(found.endpoint)[at][::20], expected, atol=1e-5)
+
+
 def test_a_median_is_the_optimum_of_the_absolute_distance(x64):
     """Of one mode the posterior is symmetric, so median and mean agree; of two unequal ones they do not."""
     del x64

@@ -14,7 +14,7 @@ from .flow_map import measure_flow_map as measure_flow_map
 from .flow_map import measure_self_consistency as measure_self_consistency
 from .gradients import GradientStatistics as GradientStatistics
 from .gradients import gradient_statistics as gradient_statistics
-from .noise_law import noise_law as noise_law
+from .noise import noise_law as noise_law
 from .population import PopulationOptimum as PopulationOptimum
 from .population import population_optimum as population_optimum
 from .residual import EndpointScore as EndpointScore

@@ -5,7 +5,6 @@ Notation: `g` is the gradient of one example, `E g` the mean over fresh examples
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -32,9 +31,9 @@ class GradientStatistics(eqx.Module):
     Compare `signal_to_noise` and `critical_batch`, never the first four numbers across the stages of a curriculum or
     across weightings: a weight `1 / (t - r)` grows with every finer grid and takes all of them with it.
 
-    `square_norm` and `bias_square` scatter by up to `sqrt(2) / examples` times their covariance trace: they tell
-    something where `examples` is many times `critical_batch`. `covariance_trace` is known to `sqrt(2 / (parts - 1))` of
-    itself or better.
+    Small values of `square_norm` and `bias_square` scatter by up to `sqrt(2) / examples` times their covariance trace:
+    they tell something where `examples` is many times `critical_batch`. `covariance_trace` is known to about
+    `sqrt(2 / (parts - 1))` of itself or better.
 
     Attributes:
         square_norm: `|E g|^2`.
@@ -70,7 +69,7 @@ class GradientStatistics(eqx.Module):
         return jnp.where(self.square_norm > 0, found, jnp.inf)
 
 
-class _Moments(NamedTuple):
+class _Moments(eqx.Module):
     """Of some vectors: their number, their mean, and the sum of their squared distances from it."""
 
     number: Array
@@ -135,8 +134,8 @@ def _of_batch(
 
     chunks = jax.tree.map(divide, batch), keys.reshape(-1, at_once)
     shapes = jax.eval_shape(vectors, *jax.tree.map(lambda leaf: leaf[0, 0], chunks))
-    none = [_Moments.of(jnp.zeros((1, *shape.shape), shape.dtype)) for shape in shapes]
-    return jax.lax.scan(add, tuple(each._replace(number=0 * each.number) for each in none), chunks)[0]
+    zero = lambda shape: _Moments(*(jnp.zeros(of, shape.dtype) for of in ((), shape.shape, ())))
+    return jax.lax.scan(add, tuple(map(zero, shapes)), chunks)[0]
 
 
 def gradient_statistics(
