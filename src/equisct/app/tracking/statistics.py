@@ -48,10 +48,7 @@ class Update:
 
 
 def update_from_report(report: Any) -> Update:
-    """An `Update` from a `train.StepReport`, for which it waits; what it takes of the terms, `named_terms` says.
-
-    What the microbatches tell of the gradient's noise goes with the terms, as `gradient_signal` and `gradient_noise`.
-    """
+    """An `Update` from a `train.StepReport`, for which it waits; its terms are `named_terms`, and the gradient's noise."""
     import jax  # noqa: PLC0415  (this package is free of it until there is a report)
 
     from ...objectives.terms import named_terms  # noqa: PLC0415  (imports JAX)
