@@ -157,7 +157,7 @@ def test_distillation_of_the_models_own_head_is_that_of_the_head_given_from_outs
         lambda x, sigma, key: TRUTH.transport(x, sigma, 0.002), lambda x, sigma: TRUTH.denoise(x, sigma)
     )
     own, given_one = (ConsistencyDistillation(denoise=d, distance=L1()) for d in (None, TRUTH.denoise))
-    guided = dataclasses.replace(ScoreGuidedTraining(curriculum=Constant(18), head_weight=0.0), base=own)
+    guided = dataclasses.replace(ScoreGuidedTraining(curriculum=Constant(18)), base=own)
     assert isinstance(guided, ScoreGuided)
     _, terms = guided(pair, DATA[:64], 0, key=KEY)
     expected, _ = given_one(pair.cm, DATA[:64], 0, key=KEY)

@@ -332,6 +332,7 @@ REFUSED = {
         methods.ScoreGuidance(denoise_first=0.2, head_weight=0),
         "head_weight: .* method.denoise_f",
     ),
+    "no weight, CD": (methods.CD(head_weight=0), "head_weight: expected > 0 without a method.teacher"),
     "late head": (methods.ScoreGuidance(velocity="head", head_from=0.5), "velocity: expected sample or posterior"),
     "early head": (methods.ScoreGuidance(velocity="teacher-head", head_until=0.5), "velocity: expected sample or"),
     "decay": (methods.ScoreGuidance(velocity="head", teacher_decay=0.5), "teacher_decay: expected none with the velo"),

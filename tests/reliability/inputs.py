@@ -422,6 +422,8 @@ def _repaired(config: settings.Config) -> settings.Config:
         method = dataclasses.replace(method, velocity_share=1.0, heun=False)
     if getattr(method, "velocity", "posterior") != "posterior":
         method = dataclasses.replace(method, references=None)
+    if isinstance(method, methods.CD) and method.teacher is None:
+        method = dataclasses.replace(method, head_weight=1.0)
     if isinstance(method, methods.ScoreGuidance):
         method = _repaired_head(method, config)
     if getattr(method, "augment", 0) and getattr(method, "target", "sample") != "sample":

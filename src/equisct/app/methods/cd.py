@@ -32,6 +32,10 @@ class CD(AbstractConsistency):
         AbstractConsistency.check(self, config)
         check_at_least("method.points", self.points, 2)
         check_at_least("method.head_weight", self.head_weight, 0)
+        if self.teacher is None and self.head_weight == 0:
+            raise ValueError(
+                "method.head_weight: expected > 0 without a method.teacher, whose place the head has, found 0"
+            )
 
     def build(self, config: Config, shape: tuple[int, ...]) -> System:
         from ...curriculum import Constant
