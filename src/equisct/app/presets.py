@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from .methods import CD, CT, DDPM, ECT, EDM, ICT, KD, PD, ScoreGuidance
+from .methods import CD, CT, DDPM, ECT, EDM, ICT, KD, PD, SCT, ScoreGuidance
 from .settings.config import Config, Ema, Head, Log, Noise, Optim, Run, Sample, Torso
 from .settings.data import CIFAR10, IDX, ArrayRecord, Digits, ImageFiles, Mixture, Npz, Pairs
 from .settings.features import Eval
@@ -48,6 +48,8 @@ TOY = Config(
     sample=Sample(n=1024),
     eval=Eval(features="pixels", metrics=("wasserstein",)),
 )
+
+TOY_SCT = dataclasses.replace(TOY, preset="toy-sct", method=SCT(law_mean=0.0, stratify=True))
 
 CIFAR = Config(
     preset="cifar10",
@@ -169,6 +171,7 @@ NPZ = dataclasses.replace(
 PRESETS: dict[str, tuple[str, Config]] = {
     "digits": ("Real 8x8 digits, nothing to download: minutes on a laptop, readable one-step samples.", DIGITS),
     "toy": ("A 2-D mixture with a closed-form flow map; prints how far the model is from it. Minutes.", TOY),
+    "toy-sct": ("The same mixture by continuous-time consistency training, sCT. Minutes.", TOY_SCT),
     "tiny": ("A dozen updates of a toy network on the digits, to see that all runs: a minute, mostly compiling.", TINY),
     "cifar10": ("The paper's run as its authors released it: 56M + 26M parameters, 410M images.", CIFAR),
     "cifar10-literal": (

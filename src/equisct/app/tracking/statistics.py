@@ -48,7 +48,7 @@ class Update:
 
 
 def update_from_report(report: Any) -> Update:
-    """An `Update` from a `train.StepReport`, for which it waits; its terms are `named_terms`, and the gradient's noise."""
+    """An `Update` from a `train.StepReport`, for which it waits: `named_terms`, and the noise of the gradient."""
     import jax  # noqa: PLC0415  (this package is free of it until there is a report)
 
     from ...objectives.terms import named_terms  # noqa: PLC0415  (imports JAX)
