@@ -145,6 +145,8 @@ def test_a_constant_map_is_self_consistent_and_fails_at_the_boundary():
     found = measured(sct.measure_self_consistency, lambda x_t, t: MEAN + 0 * x_t, sigma_min=EPS)
     close([found.rms, found.median], 0)
     close(found.boundary_rms, np.sqrt(SIZE * (S**2 + EPS**2)), rtol=FIVE_ERRORS)
+    exact = measured(sct.measure_self_consistency, end, sigma_min=EPS)
+    close([exact.rms, exact.boundary_rms], 0)
 
 
 def test_with_all_of_the_path_self_consistency_and_boundary_bound_the_error():
@@ -165,8 +167,6 @@ def test_the_exact_map_solves_equations_5_and_6():
     assert np.max(found.rms) < 1e-8
     score = measured(sct.measure_endpoint_score, product_end, law=law, head=law.denoise, samples=40)
     assert np.max([score.truth_rms, score.head_rms]) < 1e-8
-    kept = measured(sct.measure_self_consistency, product_end, law=law, sigma_min=EPS, samples=40)
-    assert np.max([kept.rms, kept.boundary_rms]) < 1e-8
 
 
 def test_the_residual_of_the_identity_is_the_velocity():
@@ -284,7 +284,6 @@ def test_probes_estimate_the_divergence():
 
 
 def test_the_exact_pair_has_no_excess_alignment():
-    assert np.min(measured(sct.measure_excess_alignment, denoised, end, sigma_min=EPS).cosine) > -1e-9
     for value in jax.tree.leaves(measured(sct.measure_excess_alignment, denoised, end, sigma_min=EPS))[1:]:
         close(value, 0)
 

@@ -62,9 +62,11 @@ def score_from_endpoint(endpoint: Denoiser, x_t: Sample, sigma: Level, *, rtol: 
             "flow_residual for larger samples, which needs one product with it"
         )
     t = jnp.asarray(sigma, x_t.dtype)
-    _, by_level = jax.jvp(lambda t: endpoint(x_t, t), (t,), (jnp.ones_like(t),))
-    jacobian = jax.jacfwd(lambda x_t: endpoint(x_t, t))(x_t).reshape(x_t.size, x_t.size)
-    inverse = jnp.linalg.pinv(jacobian, rtol=rtol)
+    _, along = jax.linearize(endpoint, x_t, t)
+    by_level = along(jnp.zeros_like(x_t), jnp.ones_like(t))
+    directions = jnp.eye(x_t.size, dtype=x_t.dtype).reshape(-1, *x_t.shape)
+    columns = jax.vmap(lambda v: along(v, jnp.zeros_like(t)))(directions)
+    inverse = jnp.linalg.pinv(columns.reshape(x_t.size, x_t.size).T, rtol=rtol)
     return jnp.matmul(inverse, by_level.reshape(-1), precision="highest").reshape(x_t.shape) / t
 
 
