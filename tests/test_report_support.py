@@ -132,6 +132,9 @@ def test_costs_of_a_run_are_those_of_what_its_objective_holds():
     said = held_in_words(dict(own), mesh)
     assert said.startswith("1,000 samples in memory, 0.7 MiB per device")  # once, though held by two
     assert "each mean over 1,000 of them takes 0.00077 GFLOP" in said
+    assert "the work below" not in said
+    many = held_in_words({"velocity": Empirical(jnp.zeros((5000, 2)).at[0].set(1.0))}, mesh)
+    assert many.endswith("per sample (the work below counts 4,096 of them)")
     few = held_in_words(ReferenceVelocity(points, 50), mesh)
     assert "each mean over 50 of them takes 3.8e-05 GFLOP" in few
     assert held_in_words({"velocity": None}, mesh) == ""

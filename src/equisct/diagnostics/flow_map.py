@@ -4,6 +4,7 @@ Notation: `Phi_{t->r}` is the exact flow map, `f(x_t, t)` the endpoint, which sh
 """
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
@@ -17,7 +18,7 @@ from ..diffusion import perturb
 from ..oracle import AbstractOracle
 from ._points import exact_end, lengths, over_levels, rms_and_median
 
-Basin = Callable[[Array], Array]
+Basin: TypeAlias = Callable[[Array], Array]
 """`sample -> label`: which mode a clean sample belongs to, one whole number or several."""
 
 

@@ -13,6 +13,7 @@ from ...data import ArrayRecordSet, Dataset, ImageFolder
 from ...diagnostics import measure_support
 from ...objectives.velocity import ReferenceVelocity
 from ...oracle import Empirical
+from ...oracle.empirical import BLOCK
 from ..settings.config import Config
 
 T = TypeVar("T")
@@ -68,9 +69,10 @@ def held_in_words(objective: Any, mesh: Mesh) -> str:
     size = sum(each.nbytes // (1 if each.sharding.is_fully_replicated else mesh.size) for each in points)
     seen = max(node.size if isinstance(node, ReferenceVelocity) else len(node.points) for node in found)
     work = 4 * seen * points[0][0].size / 1e9
+    counted = f" (the work below counts {BLOCK:,} of them)" if seen > BLOCK else ""  # XLA counts a loop's body once
     return (
         f"{len(points[0]):,} samples in memory, {size / 2**20:,.1f} MiB per device (in the memory below); "
-        f"each mean over {seen:,} of them takes {work:,.2g} GFLOP per sample (not in the work below)"
+        f"each mean over {seen:,} of them takes {work:,.2g} GFLOP per sample{counted}"
     )
 
 
