@@ -7,7 +7,8 @@ Stages 1 to 4 of the doubling grid (N = 10 to 80) are trained with the head's gr
 trunk then goes on to stages 5 to 8 (N = 160 to 1280) with it and without it. All branches of a seed share batches,
 levels and noise, those of a trunk their weights too. With the velocity `posterior` only the branches that never change
 are trained. The design, its power and its rules stand in docs/science.md, and were written before the runs; `--write`
-puts the tables there. The command can be stopped and given again: finished runs are kept in the folder.
+puts the tables there. The command can be stopped and given again: a finished branch leaves a note of its figures in the
+folder. Those of the page lie in benchmarks/results/branching: with this as the folder, nothing is trained.
 """
 
 import argparse
@@ -18,7 +19,6 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from branching_noise import Frozen
 from branching_runs import GUIDE, SAMPLES, Design, Trunk
 from pool import on_every_core
 from reproduction import Effect, spread
@@ -136,9 +136,6 @@ def main() -> None:
         measured[trunk] = figures
         told = ", ".join(f"{late} {each['average/one-step']['frechet_distance']:.2f}" for late, each in figures.items())
         print(f"seed {trunk.seed}, head early {trunk.early}, late: {told}", file=sys.stderr, flush=True)
-    frozen = [Frozen(trunk, late) for trunk in trunks for late in trunk.late]
-    for at, figures in on_every_core(frozen):
-        measured[at.trunk][at.late]["noise"] = figures
     cells = CELLS if crossed else [WHOLE, NEVER]
     found = {(early, late): [measured[t][late] for t in trunks if t.early == early] for early, late in cells}
     about = (

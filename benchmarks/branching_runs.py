@@ -10,7 +10,7 @@ from reproduction_runs import CENTRE
 from table_runs import quietly
 
 STAGES, EVALUATIONS = 8, 3
-SAMPLES = 10_000
+SAMPLES, BATCHES = 10_000, 64
 LENGTHS = (0.05, 0.10)
 """Relative standard deviations of the further averages."""
 
@@ -63,25 +63,30 @@ class Trunk:
         return self.place / f"{self.design.name}-{self.early}-{late}-{self.seed}"
 
     def __call__(self) -> dict[str, dict[str, dict[str, float]]]:
-        """The figures of the branches, which share their trunk to the bit; finished ones are kept."""
-        found = {late: self.folder(late) for late in self.late}
-        if not all(_finished(folder) for folder in found.values()):
-            self._train(self.folder(), self.early, self.design.updates // 2)
-        for late, folder in found.items():
-            if not _finished(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-                shutil.copytree(self.folder(), folder)
-                change = ("--run.resume", "must", "--run.allow-change", "head.guide", "run.steps")
-                self._train(folder, late, self.design.updates, *change)
-        return {late: measure(folder) for late, folder in found.items()}
+        """The figures of the branches, which share their trunk to the bit; from their notes where there are any."""
+        return {late: self._branch(late) for late in self.late}
+
+    def _branch(self, late: str) -> dict[str, dict[str, float]]:
+        folder = self.folder(late)
+        note = folder.with_name(f"{folder.name}.json")
+        if note.is_file():
+            return json.loads(note.read_text())
+        if not _finished(folder):
+            if not _finished(self.folder()):
+                self._train(self.folder(), self.early, self.design.updates // 2)
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(self.folder(), folder)
+            change = ("--run.resume", "must", "--run.allow-change", "head.guide", "run.steps")
+            self._train(folder, late, self.design.updates, *change)
+        found = measure(folder) | {"noise": measure_noise(folder)}
+        note.write_text(json.dumps(found, indent=1) + "\n")
+        return found
 
     def _train(self, folder: pathlib.Path, guided: str, steps: int, *more: str) -> None:
         from equisct.app.cli import train
 
-        if not more and _finished(folder):
-            return
         if not more:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
         words = ("digits", *self.design.words(self.seed), GUIDE[guided], "--run.steps", str(steps))
         quietly(train.main, *words, "--run.dir", str(folder), *more)
 
@@ -95,11 +100,8 @@ def measure(folder: pathlib.Path) -> dict[str, dict[str, float]]:
     """The figures of a branch's samples, by weights and sampler, each the mean over the last stage's checkpoints.
 
     The average of 3.6 % of the run and the current weights are measured at each of them, the other averages at the
-    last. Kept in the folder.
+    last.
     """
-    note = folder / "measured.json"
-    if note.is_file():
-        return json.loads(note.read_text())
     import jax.random as jr
     import numpy as np
 
@@ -132,12 +134,10 @@ def measure(folder: pathlib.Path) -> dict[str, dict[str, float]]:
                 )
                 figures = compare(drawn, reference, ("frechet", "precision-recall", "memorised"))
                 found.setdefault(f"{weights}/{sampler.name}", []).append({n: float(v) for n, v in figures.items()})
-    means = {
+    return {
         name: {each: float(np.mean([figures[each] for figures in rows])) for each in rows[0]}
         for name, rows in found.items()
     }
-    note.write_text(json.dumps(means, indent=1))
-    return means
 
 
 def further_averages(folder: pathlib.Path, step: int) -> dict[str, Any]:
@@ -153,3 +153,31 @@ def further_averages(folder: pathlib.Path, step: int) -> dict[str, Any]:
     like = eqx.filter_eval_shape(config.method.build(config, shape_of(stored.notes)).model, jr.key(0))
     loaded = load_tree(stored, {"averages": (like,) * len(LENGTHS)}, partial=True)["averages"]
     return {f"{std:.2f}": average for std, average in zip(LENGTHS, loaded, strict=True)}
+
+
+def measure_noise(folder: pathlib.Path) -> dict[str, float]:
+    """The noise of the torso's gradient of the consistency loss alone, at the frozen weights of a branch's end.
+
+    Over fresh batches of the run's size, the same for every branch: `trace` of the covariance between batches, `signal`
+    the squared norm of the mean, `critical` the batch at which the two are of one size.
+    """
+    import jax
+    import jax.random as jr
+    import numpy as np
+
+    import equisct as sct
+    from equisct.app.parts.data import load_data
+    from equisct.app.runs.stored import load_run
+    from equisct.model import consistency_part
+
+    stored = load_run(folder)
+    config = stored.config
+    size, dataset = config.run.batch, load_data(config.data, seed=config.run.seed)
+    guided: Any = config.method.build(config, stored.shape).objective(None, dataset)
+    rows = np.random.default_rng(0).integers(0, dataset.size, (BATCHES, size))
+    found = sct.gradient_statistics(
+        guided.base, stored.model, map(dataset.take, rows), parts=2, step=config.run.steps - 1,
+        where=lambda model: consistency_part(model).torso, key=jr.key(0),
+    )  # fmt: skip
+    trace, signal, critical = jax.device_get((found.covariance_trace, found.square_norm, found.critical_batch))
+    return {"trace": float(trace) / size, "signal": float(signal), "critical": float(critical)}
