@@ -9,7 +9,7 @@ from equisct.app import presets
 from equisct.app.cli import train
 from equisct.app.methods import ScoreGuidance
 from equisct.app.settings import codec
-from equisct.app.settings.config import Config, Log, Run, Sample
+from equisct.app.settings.config import Config, Ema, Log, Run, Sample
 from equisct.app.settings.features import Eval
 from table_runs import quietly
 
@@ -49,6 +49,7 @@ def configuration(arm: Arm, updates: int, seed: int) -> Config:
     return dataclasses.replace(
         base,
         preset=f"reproduction-{arm.name}",
+        ema=Ema(0.999),
         head=dataclasses.replace(base.head, guide=arm.weight > 0),
         method=dataclasses.replace(method, head_weight=arm.weight or CENTRE.weight, c=arm.c),
         run=Run(steps=updates, batch=base.run.batch, seed=seed, save_every=updates),

@@ -353,29 +353,6 @@ def test_it_trains_with_weight_and_head_and_everything_is_averaged_and_saved(tmp
     assert eqx.tree_equal(loaded, state.ema)
 
 
-def test_a_short_training_lowers_the_error_of_the_flow_map():
-    """Under the exact velocity, on two modes on a line; from the endpoint of an untrained network, x_t scaled."""
-    truth = sct.oracle.ProductMixture(jnp.array([-1.0, 1.0]), 0.3, jnp.eye(1))
-    form, key = sct.TrigFlowPreconditioning(1.0), jr.key(0)
-    model = sct.ConsistencyModel(nn.TorsoMLP(1, 32, depth=2, key=key), form, nn.LogWeight(16, key=key))
-    objective = sct.ContinuousConsistency(
-        law=sct.LogNormal(0.0, 1.4), velocity=sct.DenoiserVelocity(truth.denoise), warmup=200, sigma_data=1.0,
-        stratify=True,
-    )  # fmt: skip
-    recipe = train.Recipe(objective, optax.adam(2e-3), train.ConstantDecay(0.98))
-    state = train.init_state(recipe, model)
-    sample = jax.jit(jax.vmap(lambda key: truth.sample(key=key)))
-    x_t = 80 * jnp.linspace(-2, 2, 200)[:, None]
-    exact = jax.vmap(lambda x: truth.transport(x, 80.0, 0.0))(x_t)
-    error = lambda model: float(
-        jnp.sqrt(jnp.mean(jnp.square(jax.vmap(lambda x: model.endpoint(x, 80.0))(x_t) - exact)))
-    )
-    begun = error(model)
-    for step in range(800):
-        state, _ = train.train_step(recipe, state, sample(jr.split(jr.fold_in(key, step), 128)), jr.key(step))
-    assert error(state.ema) < 0.2 * begun
-
-
 # --- wrong settings ---
 
 
