@@ -418,7 +418,7 @@ def _repaired(config: settings.Config) -> settings.Config:
     method, parallel, ema = untyped(config.method), config.parallel, config.ema
     if getattr(method, "distance", None) in ("squared-l2", "l1") and hasattr(method, "c"):
         method = dataclasses.replace(method, c=None)
-    if getattr(method, "velocity", "") == "sample":
+    if isinstance(method, methods.AbstractDoubling) and method.velocity == "sample":
         method = dataclasses.replace(method, velocity_share=1.0, heun=False)
     if getattr(method, "velocity", "posterior") != "posterior":
         method = dataclasses.replace(method, references=None)
