@@ -210,6 +210,14 @@ def test_the_pseudo_inverse_gives_the_score_that_the_map_still_knows():
     close(dropped, keeps * (MEAN - x_t) / (S**2 + t**2))
 
 
+def test_a_sheared_exact_map_implies_the_exact_score():
+    """Its Jacobian is not symmetric, as those of the exact maps here are: a transposed one would be seen."""
+    shear = jnp.asarray(np.eye(SIZE) + np.triu(np.ones((SIZE, SIZE)), 1))
+    x_t, t = jnp.asarray(MEAN + [[1.0, 2.0], [3.0, -4.0]]), 0.7
+    found = sct.score_from_endpoint(lambda x_t, t: (shear @ end(x_t, t).reshape(-1)).reshape(2, 2), x_t, t)
+    close(found, (MEAN - x_t) / (S**2 + t**2), rtol=1e-9)
+
+
 def test_the_implied_score_is_measured_in_units_of_the_noise():
     """The exact map of another Gaussian, of std 2 S: its score is known, and so are both differences."""
     other = Gaussian(jnp.asarray(MEAN), 2 * S)
