@@ -353,6 +353,47 @@ def test_it_trains_with_weight_and_head_and_everything_is_averaged_and_saved(tmp
     assert eqx.tree_equal(loaded, state.ema)
 
 
+def test_training_under_the_exact_velocity_finds_the_flow_map():
+    """On two modes on a line, at every level from 0.5 to 80; an untrained network's endpoint is off by about 1 there.
+
+    Without the learned weight, which undoes the normalisation as the tangent vanishes (docs/methods.md).
+    """
+    truth, steps = sct.oracle.ProductMixture(jnp.array([-1.0, 1.0]), 0.3, jnp.eye(1)), 800
+    torso = nn.TorsoMLP(1, 32, depth=2, fourier_scale=0.2, key=KEY)
+    model = sct.ConsistencyModel(torso, sct.TrigFlowPreconditioning(1.0))
+    objective = sct.ContinuousConsistency(
+        law=sct.LogNormal(0.0, 1.4), velocity=sct.DenoiserVelocity(truth.denoise), warmup=100, sigma_data=1.0,
+        stratify=True,
+    )  # fmt: skip
+    optimizer = optax.adam(optax.cosine_decay_schedule(2e-3, steps))
+    weights, rest = eqx.partition(model, eqx.is_inexact_array)
+
+    def loss(weights, step):
+        key = jr.fold_in(KEY, step)
+        batch = jax.vmap(lambda key: truth.sample(key=key))(jr.split(key, 64))
+        return objective(eqx.combine(weights, rest), batch, step, key=key)[0]
+
+    def update(carry, step):
+        weights, moments = carry
+        updates, moments = optimizer.update(jax.grad(loss)(weights, step), moments, weights)
+        return (optax.apply_updates(weights, updates), moments), None
+
+    @jax.jit
+    def error(weights, sigma):
+        """Root mean square over two standard deviations to both sides."""
+        x_t = jnp.hypot(sigma, 1.04) * jnp.linspace(-2, 2, 200)[:, None]
+        end = jax.vmap(lambda x: eqx.combine(weights, rest).endpoint(x, sigma))(x_t)
+        return jnp.sqrt(jnp.mean(jnp.square(end - jax.vmap(lambda x: truth.transport(x, sigma, 0.0))(x_t))))
+
+    begun = [error(weights, sigma) for sigma in (0.5, 5.0, 80.0)]
+    weights, _ = jax.jit(lambda carry: jax.lax.scan(update, carry, jnp.arange(steps))[0])(
+        (weights, optimizer.init(weights))
+    )
+    ended = [error(weights, sigma) for sigma in (0.5, 5.0, 80.0)]
+    assert min(begun[1:]) > 0.9
+    assert max(ended) < 0.1, ended
+
+
 # --- wrong settings ---
 
 

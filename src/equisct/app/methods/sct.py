@@ -33,7 +33,8 @@ class SCT(Method):
     tangent_c: float | None = SCT_TANGENT_C
     """Constant of the tangent's normalisation, in data units; None: not normalised."""
     learned_weight: bool = True
-    """Train a weight of the noise levels with the network."""
+    """Train a weight of the noise levels with the network (as published). Better without where the tangent can vanish:
+    under an exact velocity, and in few dimensions."""
     preconditioning: Literal["trigflow", "edm"] = "trigflow"
     """Form of the model: TrigFlow's (as published), or EDM's, whose network is told ln(sigma) / 4, not an angle."""
 
