@@ -20,10 +20,10 @@ import numpy as np
 from scipy import stats
 
 from branching_runs import GUIDE, SAMPLES, Design, Trunk
+from pages import write_between_marks
 from pool import on_every_core
 from reproduction import Effect, spread
 
-PAGE = pathlib.Path(__file__).parent.parent / "docs" / "science.md"
 CELLS = [(early, late) for early in GUIDE for late in GUIDE]
 WHOLE, NEVER = ("on", "on"), ("off", "off")
 
@@ -146,10 +146,7 @@ def main() -> None:
     lines = [about, "", *([*verdicts(found), ""] if crossed else []), *table(found)]
     print("\n".join(lines))
     if asked.write:
-        marks = [f"<!-- branching, {asked.velocity}, {asked.width}: {end} -->" for end in ("begin", "end")]
-        text = PAGE.read_text()
-        begin, end = text.index(marks[0]) + len(marks[0]), text.index(marks[1])
-        PAGE.write_text(f"{text[:begin]}\n" + "\n".join(lines) + f"\n{text[end:]}")
+        write_between_marks("science.md", f"branching, {asked.velocity}, {asked.width}", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -10,23 +10,15 @@ puts the table into docs/methods.md.
 
 import argparse
 import dataclasses
-import functools
-import pathlib
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import optax
 
 import equisct as sct
 from equisct import nn
+from known_maps import LEVELS, LINE, PLANE, errors, points, trained
+from pages import write_between_marks
 from reproduction import spread
-
-PAGE = pathlib.Path(__file__).parent.parent / "docs" / "methods.md"
-RATE, DECAY = 2e-3, 0.98
-LEVELS = (0.2, 1.0, 5.0, 80.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +35,7 @@ class Arm:
 class Place:
     """Data whose flow map is known, the network and the runs on it, and the ways of training that are compared."""
 
-    modes: tuple[float, ...]
-    std: float
+    truth: sct.oracle.ProductMixture
     size: int
     sigma_data: float
     width: int
@@ -54,16 +45,9 @@ class Place:
     updates: int
     arms: dict[str, Arm]
 
-    @functools.cached_property
-    def truth(self) -> sct.oracle.ProductMixture:
-        """The data's law; that of the plane is turned by 30 degrees."""
-        sine, cosine = np.sin(np.deg2rad(30)), np.cos(np.deg2rad(30))
-        turned = jnp.eye(1) if self.size == 1 else jnp.array([[cosine, -sine], [sine, cosine]])
-        return sct.oracle.ProductMixture(jnp.array(self.modes), self.std, turned)
-
 
 PLACES = {
-    "plane": Place((-1.0, 0.0, 1.0), 0.15, 2, 0.8, 64, 3, 2.0, 256, 3_000, {
+    "plane": Place(PLANE, 2, 0.8, 64, 3, 2.0, 256, 3_000, {
         "exact velocity, no learned weight, Fourier scale 0.2": Arm(),
         "the same, `tangent_c` 1": Arm(tangent_c=1.0),
         "the same, tangent not normalised": Arm(tangent_c=None),
@@ -73,7 +57,7 @@ PLACES = {
         "one-sample noise, `tangent_c` 5": Arm(exact=False, tangent_c=5.0),
         "one-sample noise, learned weight": Arm(exact=False, learned_weight=True),
     }),
-    "line": Place((-1.0, 1.0), 0.3, 1, 1.0, 32, 2, 1.4, 128, 16_000, {
+    "line": Place(LINE, 1, 1.0, 32, 2, 1.4, 128, 16_000, {
         "exact velocity": Arm(),
         "one-sample noise": Arm(exact=False),
         "one-sample noise, `tangent_c` 5": Arm(exact=False, tangent_c=5.0),
@@ -92,36 +76,7 @@ def train(place: Place, arm: Arm, seed: int, updates: int) -> sct.ConsistencyMod
         sigma_data=place.sigma_data, stratify=True,
         velocity=sct.DenoiserVelocity(truth.denoise) if arm.exact else sct.one_sample_velocity,
     )  # fmt: skip
-    optimizer = optax.adam(optax.cosine_decay_schedule(RATE, updates))
-    weights, rest = eqx.partition(model, eqx.is_inexact_array)
-
-    def loss(weights, step):
-        data, draws = jr.split(jr.fold_in(key, step))
-        batch = jax.vmap(lambda key: truth.sample(key=key))(jr.split(data, place.batch))
-        return objective(eqx.combine(weights, rest), batch, step, key=draws)[0]
-
-    def update(carry, step):
-        weights, average, moments = carry
-        change, moments = optimizer.update(jax.grad(loss)(weights, step), moments, weights)
-        weights = optax.apply_updates(weights, change)
-        return (weights, optax.incremental_update(weights, average, 1 - DECAY), moments), None
-
-    run = jax.jit(lambda carry: jax.lax.scan(update, carry, jnp.arange(updates))[0])
-    return eqx.combine(run((weights, weights, optimizer.init(weights)))[1], rest)
-
-
-def paths(place: Place, sigma: float) -> tuple[jax.Array, jax.Array]:
-    """1,000 noised samples, and the ends of their paths."""
-    draw = lambda key: place.truth.sample(key=key) + sigma * jr.normal(jr.fold_in(key, 1), (place.size,))
-    x_t = jax.vmap(draw)(jr.split(jr.key(0), 1_000))
-    return x_t, jax.jit(jax.vmap(lambda x: place.truth.transport(x, sigma, 0.0)))(x_t)
-
-
-@eqx.filter_jit
-def error(model: sct.ConsistencyModel, x_t: jax.Array, sigma: jax.Array, ends: jax.Array) -> jax.Array:
-    """Root mean square of the endpoint's error."""
-    found = jax.vmap(lambda x: model.endpoint(x, sigma))(x_t)
-    return jnp.sqrt(jnp.mean(jnp.sum(jnp.square(found - ends), axis=-1)))
+    return trained(objective, model, lambda key: points(truth, place.batch, key=key), updates=updates, key=key)
 
 
 def main() -> None:
@@ -132,20 +87,16 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
     place = PLACES[asked.on]
-    updates, known = asked.updates or place.updates, [paths(place, sigma) for sigma in LEVELS]
+    updates = asked.updates or place.updates
     about = f"{updates:,} updates of {place.batch}, {asked.seeds} seeds"
     lines = [f"| {about} | " + " | ".join(f"{s:g}" for s in LEVELS) + " |", "|---" * (len(LEVELS) + 1) + "|"]
     for name, arm in place.arms.items():
-        models = [train(place, arm, seed, updates) for seed in range(asked.seeds)]
-        of = lambda sigma, x_t, ends, models=models: [float(error(m, x_t, jnp.float32(sigma), ends)) for m in models]
-        cells = [spread(np.array(of(sigma, *each)), 3) for sigma, each in zip(LEVELS, known, strict=True)]
+        found = [errors(place.truth, train(place, arm, seed, updates)) for seed in range(asked.seeds)]
+        cells = [spread(each, 3) for each in np.array(found).T]
         lines.append(f"| {name} | {' | '.join(cells)} |")
         print(lines[-1], flush=True)
     if asked.write:
-        text = PAGE.read_text()
-        marks = [f"<!-- continuous, {asked.on}: {end} -->" for end in ("begin", "end")]
-        begin, end = text.index(marks[0]) + len(marks[0]), text.index(marks[1])
-        PAGE.write_text(f"{text[:begin]}\n" + "\n".join(lines) + f"\n{text[end:]}")
+        write_between_marks("methods.md", f"continuous, {asked.on}", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -28,13 +28,12 @@ from equisct.app.presets import PRESETS
 from equisct.app.settings.config import Config
 from equisct.evaluation.lpips import FILES, lpips_shapes
 from equisct.train import init_state, train_step
+from pages import write_between_marks
 
 SHAPE = (3, 32, 32)
 PEAK, SHARE = 989e12, 0.3
 """An H100's dense bfloat16 arithmetic per second (its maker's figure), and the share of it assumed to be reached."""
 
-PAGE = pathlib.Path(__file__).parent.parent / "docs" / "methods.md"
-BEGIN, END = "<!-- costs: begin -->", "<!-- costs: end -->"
 SAMPLES = 8
 """Samples in the batch that is traced; arithmetic grows in proportion but for the optimiser's part."""
 
@@ -115,9 +114,7 @@ def main() -> None:
     text = table(options.preset or names)
     print(text)
     if options.write:
-        page = PAGE.read_text()
-        before, _, rest = page.partition(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+        write_between_marks("methods.md", "costs", text)
 
 
 if __name__ == "__main__":

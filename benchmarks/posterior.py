@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from pages import write_between_marks
 from pool import on_every_core
 from posterior_runs import ARMS, SAMPLES, SETTINGS, WEIGHTS, Measured
 from reproduction import Effect, spread
-
-PAGE = pathlib.Path(__file__).parent.parent / "docs" / "science.md"
 
 
 def table(found: dict[str, list[dict[str, Any]]], about: str) -> str:
@@ -75,10 +74,7 @@ def main() -> None:
     shown = table({arm: [results[task] for task in tasks if task.arm == arm] for arm in asked.arms}, about)
     print(shown)
     if asked.write:
-        text = PAGE.read_text()
-        marks = [f"<!-- posterior, {asked.setting}: {end} -->" for end in ("begin", "end")]
-        begin, end = text.index(marks[0]) + len(marks[0]), text.index(marks[1])
-        PAGE.write_text(f"{text[:begin]}\n{shown}\n{text[end:]}")
+        write_between_marks("science.md", f"posterior, {asked.setting}", shown)
 
 
 if __name__ == "__main__":

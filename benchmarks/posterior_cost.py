@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import math
 import os
-import pathlib
 import time
 
 import jax
@@ -22,9 +21,8 @@ from jax import Array
 
 from costs import flops
 from equisct.oracle import Empirical
+from pages import write_between_marks
 
-PAGE = pathlib.Path(__file__).parent.parent / "docs" / "science.md"
-BEGIN, END = "<!-- posterior cost: begin -->", "<!-- posterior cost: end -->"
 BATCH, TRIED, FITS = 64, 3, 4 * 2**30
 """Samples at once, times that the mean is taken of them, and bytes of a set that is measured here."""
 SAMPLES = 8
@@ -127,9 +125,7 @@ def main() -> None:
     text = table(options.set or list(SETS))
     print(text)
     if options.write:
-        page = PAGE.read_text()
-        before, _, rest = page.partition(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+        write_between_marks("science.md", "posterior cost", text)
 
 
 if __name__ == "__main__":

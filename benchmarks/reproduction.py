@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from pages import write_between_marks
 from pool import on_every_core
 from reproduction_runs import ARMS, BY_CONSTANT, BY_WEIGHT, CENTRE, PLAIN, SAMPLES, Arm, Training
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
-BEGIN, END = "<!-- reproduction: begin -->", "<!-- reproduction: end -->"
 ONE, TWO = "one-step/frechet_distance", "two-step/frechet_distance"
 LEVELS, POINTS = 41, 1_024
 
@@ -233,9 +233,7 @@ def main() -> None:
     print(text)
     if options.write:
         draw(runs, DOCS / "images")
-        path = DOCS / "reproduction.md"
-        before, _, rest = path.read_text().partition(BEGIN)
-        path.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+        write_between_marks("reproduction.md", "reproduction", text)
 
 
 def page(found: Results, alignment: dict[str, np.ndarray], updates: int, seeds: int) -> Iterator[str]:

@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from pages import write_between_marks
 from pool import on_every_core
 from table_runs import ROWS, SAMPLES, TEACHERS, Row, classifier, exact_points, measured
 
-PAGE = pathlib.Path(__file__).parent.parent / "docs" / "table-1.md"
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 WHOLE_BUDGET = 120
 """Minutes on two cores for which the updates below are chosen; another budget scales them."""
 
@@ -140,9 +139,7 @@ def main() -> None:
         sys.exit("stopped; the same command goes on with what is finished")
     print(text)
     if options.write:
-        page = PAGE.read_text()
-        before, _, rest = page.partition(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+        write_between_marks("table-1.md", "table", text)
 
 
 if __name__ == "__main__":
