@@ -28,12 +28,14 @@ ARMS = {
 WEIGHTS = {"average": "ema", "current": "model"}
 
 Words = tuple[str, ...]
+Against = tuple[Words, Words]
+"""Words of equisct-eval: what samples are held against, and the training set, of which they may be copies."""
 
 
 # --- data sets made for it ---
 
 
-def half_of_the_digits(seed: int, place: pathlib.Path) -> tuple[Words, Words]:
+def half_of_the_digits(seed: int, place: pathlib.Path) -> tuple[Words, Against]:
     """The digits in two random halves: what to train on, and the features of the other half to measure against."""
     from equisct.data import load_digits
 
@@ -43,7 +45,7 @@ def half_of_the_digits(seed: int, place: pathlib.Path) -> tuple[Words, Words]:
     return _written(halves, f"half-{seed}", "digits", place)
 
 
-def small_fashion(seed: int, place: pathlib.Path) -> tuple[Words, Words]:
+def small_fashion(seed: int, place: pathlib.Path) -> tuple[Words, Against]:
     """10,000 training images of Fashion-MNIST at 14x14, and its test set in pixels to measure against.
 
     `EQUISCT_FASHION_MNIST` says where the four IDX files are.
@@ -60,21 +62,24 @@ def small_fashion(seed: int, place: pathlib.Path) -> tuple[Words, Words]:
     return _written(smaller, f"fashion-{seed}", "pixels", place)
 
 
-def _written(sets: list[np.ndarray], name: str, features: str, place: pathlib.Path) -> tuple[Words, Words]:
-    """The first set as training data, the second as the reference in these features."""
+def _written(sets: list[np.ndarray], name: str, features: str, place: pathlib.Path) -> tuple[Words, Against]:
+    """The first set of images in [-1, 1] as training data, the second as the reference in these features."""
     from equisct.app.cli import evaluate
 
     paths = [place / f"{name}-{part}.npz" for part in ("train", "held-out", "reference")]
     for path, images in zip(paths, sets, strict=False):
-        np.savez(path, images=images.astype(np.float32))
+        levels = np.round(127.5 * np.moveaxis(images, 1, -1) + 127.5)
+        np.savez(path, images=levels.astype(np.uint8))
     quietly(evaluate.main, "stats", str(paths[1]), "--features", features, "--out", str(paths[2]))
-    return ("npz", "--data.path", str(paths[0])), ("--ref", str(paths[2]), "--features", features)
+    own = ("--features", features)
+    return ("npz", "--data.path", str(paths[0])), (("--ref", str(paths[2]), *own), own)
 
 
-def all_digits(seed: int, place: pathlib.Path) -> tuple[Words, Words]:
+def all_digits(seed: int, place: pathlib.Path) -> tuple[Words, Against]:
     """The preset as it is, measured against its own data."""
     del seed, place
-    return ("digits",), ("--features", "digits")
+    own = ("--features", "digits")
+    return ("digits",), (own, own)
 
 
 # --- settings ---
@@ -93,7 +98,7 @@ class Setting:
 
     about: str
     updates: int
-    data: Callable[[int, pathlib.Path], tuple[Words, Words]] = all_digits
+    data: Callable[[int, pathlib.Path], tuple[Words, Against]] = all_digits
     words: Words = ()
 
 
@@ -140,10 +145,13 @@ class Measured:
         quiet = ("--log.no-tensorboard", "--run.no-report", "--run.dir", str(folder))
         quietly(train.main, *begin, *ARMS[self.arm], *setting.words, *words, *quiet)
         found: dict[str, Any] = {}
+        others, own = against
         for name, weights in WEIGHTS.items():
-            out = folder / f"{weights}.json"
-            asked = ("--metrics", "frechet", "precision-recall", "memorised", "--ema", weights, *against)
-            quietly(evaluate.main, "model", str(folder), "--n", str(SAMPLES), *asked, "--out", str(out))
-            found[name] = json.loads(out.read_text())["figures"]
+            found[name] = {}
+            for asked, metrics in ((others, ("frechet", "precision-recall")), (own, ("memorised",))):
+                out = folder / f"{weights}-{metrics[0]}.json"
+                words = ("--n", str(SAMPLES), "--metrics", *metrics, "--ema", weights, *asked, "--out", str(out))
+                quietly(evaluate.main, "model", str(folder), *words)
+                found[name] |= json.loads(out.read_text())["figures"]
         note.write_text(json.dumps(found))
         return found
