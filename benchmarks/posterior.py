@@ -6,7 +6,8 @@ Every arm is trained once per seed, one run on each core at a time; the runs of 
 levels and noise. Each is measured by 5,000 one-step samples of its average and of its current weights. The settings
 (posterior_runs.py): `digits`, the preset; `half`, trained on one half of them and held against the other; `long`, ten
 times the updates; `wide`, width 32; `fashion`, Fashion-MNIST at 14x14. The command can be stopped and given again:
-finished runs are kept in the folder. What was expected, and what would refute it, stands in docs/science.md; `--write`
+finished runs are kept in the folder, their figures in notes; some lie in benchmarks/results/posterior, and with this as
+the folder they are not trained again. What was expected, and what would refute it, stands in docs/science.md; `--write`
 puts the setting's table there.
 """
 
