@@ -2,10 +2,10 @@
 
 python benchmarks/continuous.py [--on plane|line] [--updates N] [--seeds N] [--write]
 
-On the `plane`, the mixture of the preset `toy-sct` with its network and law, every aid; on the `line`, two modes and a
-small network, long runs under the exact velocity and under one-sample noise. Each run is one compiled loop on one core.
-Shown is the root-mean-square error of the endpoint at four levels, by the average of decay 0.98 at the end; `--write`
-puts the table into docs/methods.md.
+On the `plane`, the mixture and the network of the preset `toy-sct` (half its batch, a wider law), every aid; on the
+`line`, two modes and a small network, long runs under the exact velocity and under one-sample noise. Each run is one
+compiled loop on one core. Shown is the root-mean-square error of the endpoint at four levels, by the average of decay
+0.98 at the end; `--write` puts the table into docs/methods.md.
 """
 
 import argparse
