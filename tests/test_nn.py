@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 
 from catalogue import in_float64
 from equisct import count, trainable
-from equisct.nn import EmbeddingEntry, FourierEmbedding, HeadMLP, HeadUNet, TorsoMLP, ddpm, ddpmpp, ncsnpp
+from equisct.nn import (
+    ClassEmbedding,
+    EmbeddingEntry,
+    FourierEmbedding,
+    HeadMLP,
+    HeadUNet,
+    TorsoMLP,
+    ddpm,
+    ddpmpp,
+    ncsnpp,
+)
 from equisct.nn.blocks import Attention, ConvResample, ResidualBlock
 from equisct.nn.layers import GroupNorm, LayerNorm, dropout, xavier
 from equisct.nn.resampling import BOX, FIR, downsample, upsample
@@ -25,6 +35,10 @@ SIZES = {
     "DDPM": (lambda key: ddpm(dropout=0.1, key=key), 35_746_307),
     "consistency model": (lambda key: ncsnpp(dropout=0.3, key=key), 56_395_523),
     "ddpm++ 4 blocks": (lambda key: ddpmpp(key=key), 55_732_739),
+    "ddpm++ with EDM's labels of ten classes and of augmentation": (
+        lambda key: ddpmpp(augment_labels=9, condition=ClassEmbedding(10), condition_dropout=0.1, key=key),
+        55_735_299,
+    ),
     "ddpm++ 8 blocks": (lambda key: ddpmpp(blocks=8, key=key), 96_947_715),
     "ncsn++ 8 blocks (iCT-deep)": (lambda key: ncsnpp(blocks=8, key=key), 97_610_499),
     "ddpm++ 1 block": (lambda key: ddpmpp(blocks=1, key=key), 24_821_507),

@@ -56,6 +56,10 @@ from .distance import PseudoHuber as PseudoHuber
 from .distance import PseudoHuberNorm as PseudoHuberNorm
 from .distance import PseudoHuberRMS as PseudoHuberRMS
 from .distance import SquaredL2 as SquaredL2
+from .guidance import Conditioned as Conditioned
+from .guidance import Guided as Guided
+from .guidance import classifier_guided as classifier_guided
+from .guidance import guided as guided
 from .level_sampling import AbstractLevelLaw as AbstractLevelLaw
 from .level_sampling import AbstractLevels as AbstractLevels
 from .level_sampling import AbstractSingleLevel as AbstractSingleLevel

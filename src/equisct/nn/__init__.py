@@ -4,6 +4,9 @@ from ._conv import conv2d as conv2d
 from .architectures import ddpm as ddpm
 from .architectures import ddpmpp as ddpmpp
 from .architectures import ncsnpp as ncsnpp
+from .condition import ClassEmbedding as ClassEmbedding
+from .condition import Embedder as Embedder
+from .condition import VectorEmbedding as VectorEmbedding
 from .embedding import FourierEmbedding as FourierEmbedding
 from .embedding import PositionalEmbedding as PositionalEmbedding
 from .interface import HeadNetwork as HeadNetwork

@@ -1,11 +1,14 @@
 """The U-Nets of the paper's Table 1 as settings of `UNetBody`; exact parameter counts are asserted in the tests.
 
-NCSN++ and DDPM++ as Karras et al. (2022, Table 7) train them on CIFAR-10, and the network of DDPM itself.
+NCSN++ and DDPM++ as Karras et al. (2022, Table 7) train them on CIFAR-10, and the network of DDPM itself. Each takes an
+embedder of conditions, such as `nn.ClassEmbedding(10)`, whose vector enters the noise embedding as EDM's classes do,
+and `condition_dropout`, the share of the samples that train as if they had none.
 """
 
 import jax.random as jr
 
 from .._base.types import Key
+from .condition import Embedder
 from .embedding import FourierEmbedding, Mapping, PositionalEmbedding
 from .resampling import BOX, FIR
 from .unet import SongUNet, UNetBody
@@ -24,6 +27,8 @@ def ncsnpp(
     tap_before_norm: bool = False,
     tap_after_silu: bool = False,
     augment_labels: int = 0,
+    condition: Embedder | None = None,
+    condition_dropout: float = 0.0,
     remat: bool = False,
     key: Key,
 ) -> SongUNet:
@@ -34,7 +39,8 @@ def ncsnpp(
     """
     embedding_key, mapping_key, body_key = jr.split(key, 3)
     embedding = FourierEmbedding(2 * width, scale=fourier_scale, key=embedding_key)
-    mapping = Mapping(embedding, 2 * width, 4 * width, augment_labels=augment_labels, key=mapping_key)
+    told = {"augment_labels": augment_labels, "condition": condition, "condition_dropout": condition_dropout}
+    mapping = Mapping(embedding, 2 * width, 4 * width, **told, key=mapping_key)
     body = UNetBody(
         channels, channels, resolution=resolution, width=width, multipliers=multipliers, blocks=blocks,
         attention=attention, embedding_width=4 * width, dropout=dropout, taps=FIR, pyramid=True, remat=remat,
@@ -56,6 +62,8 @@ def ddpmpp(
     tap_before_norm: bool = False,
     tap_after_silu: bool = False,
     augment_labels: int = 0,
+    condition: Embedder | None = None,
+    condition_dropout: float = 0.0,
     remat: bool = False,
     key: Key,
 ) -> SongUNet:
@@ -65,7 +73,8 @@ def ddpmpp(
     `augment_labels` is how many numbers about augmentation do.
     """
     mapping_key, body_key = jr.split(key)
-    mapping = Mapping(PositionalEmbedding(width), width, 4 * width, augment_labels=augment_labels, key=mapping_key)
+    told = {"augment_labels": augment_labels, "condition": condition, "condition_dropout": condition_dropout}
+    mapping = Mapping(PositionalEmbedding(width), width, 4 * width, **told, key=mapping_key)
     body = UNetBody(
         channels_in or channels, channels, resolution=resolution, width=width, multipliers=multipliers, blocks=blocks,
         attention=attention, embedding_width=4 * width, dropout=dropout, taps=BOX, pyramid=False, remat=remat,
@@ -85,6 +94,8 @@ def ddpm(
     dropout: float = 0.0,
     tap_before_norm: bool = False,
     tap_after_silu: bool = False,
+    condition: Embedder | None = None,
+    condition_dropout: float = 0.0,
     remat: bool = False,
     key: Key,
 ) -> SongUNet:
@@ -94,7 +105,8 @@ def ddpm(
     0 to 999, as `VPPreconditioning` gives it.
     """
     mapping_key, body_key = jr.split(key)
-    mapping = Mapping(PositionalEmbedding(width), width, 4 * width, key=mapping_key)
+    told = {"condition": condition, "condition_dropout": condition_dropout}
+    mapping = Mapping(PositionalEmbedding(width), width, 4 * width, **told, key=mapping_key)
     body = UNetBody(
         channels, channels, resolution=resolution, width=width, multipliers=multipliers, blocks=blocks,
         attention=attention, embedding_width=4 * width, dropout=dropout, taps=BOX, pyramid=False, plain=True,

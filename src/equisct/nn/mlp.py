@@ -5,10 +5,11 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from .._base.tree import count, in_short
 from .._base.types import Key, Level, Sample
+from .condition import Embedder
 from .embedding import FourierEmbedding, Mapping
 from .interface import TorsoOutput, check_axes
 from .layers import SMALL, LayerNorm, Linear
@@ -43,7 +44,17 @@ class _Trunk(eqx.Module):
 
 
 class TorsoMLP(eqx.Module):
-    """A torso for vectors of `size` numbers: `(x, c_noise, *, key=None) -> TorsoOutput`, no dropout.
+    """A torso for vectors of `size` numbers: `(x, c_noise, *, condition=None, key=None) -> TorsoOutput`, no dropout.
+
+    A condition's vector is added to the noise embedding, as in the U-Nets, and stands beside `x` at the entry too.
+
+    Args:
+        size: numbers of a sample.
+        width: of the hidden layers and the noise embedding.
+        depth: residual layers.
+        fourier_scale: standard deviation of the Fourier frequencies of the noise embedding.
+        condition: embedder of conditions, such as `nn.VectorEmbedding(4)`; without, the torso takes none.
+        condition_dropout: share of the samples that train as if they had none, in [0, 1).
 
     Raises:
         ValueError: when called on a vector of another size.
@@ -54,21 +65,34 @@ class TorsoMLP(eqx.Module):
     trunk: _Trunk
     out: Linear
 
-    def __init__(self, size: int, width: int = 64, *, depth: int = 3, fourier_scale: float = 1.0, key: Key):
+    def __init__(
+        self,
+        size: int,
+        width: int = 64,
+        *,
+        depth: int = 3,
+        fourier_scale: float = 1.0,
+        condition: Embedder | None = None,
+        condition_dropout: float = 0.0,
+        key: Key,
+    ):
         embedding_key, mapping_key, trunk_key, out_key = jr.split(key, 4)
         embedding = FourierEmbedding(width, scale=fourier_scale, key=embedding_key)
-        self.mapping = Mapping(embedding, width, width, key=mapping_key)
-        self.trunk = _Trunk(size, width, depth, key=trunk_key)
+        told = {"condition": condition, "condition_dropout": condition_dropout}
+        self.mapping = Mapping(embedding, width, width, **told, key=mapping_key)
+        self.trunk = _Trunk(size + self.mapping.condition_size, width, depth, key=trunk_key)
         self.out = Linear(width, size, gain=SMALL, key=out_key)
 
     def __pdoc__(self, **settings: object) -> object:
         """Printed in one line; its parts print whole, `print(torso.trunk)`."""
         return in_short(self, f"size {self.out.bias.size}, {count(self):,} parameters")
 
-    def __call__(self, x: Sample, c_noise: Level, *, key: Key | None = None) -> TorsoOutput:
+    def __call__(self, x: Sample, c_noise: Level, *, condition: PyTree = None, key: Key | None = None) -> TorsoOutput:
         _check_size("x", x, self.out.bias.size)
-        embedding = self.mapping(c_noise)
-        features = self.trunk(x, jax.nn.silu(embedding))
+        vector = self.mapping.vector(condition, key=key)
+        embedding = self.mapping(c_noise, None, vector)
+        entering = x if vector is None else jnp.concatenate([x, vector.astype(x.dtype)])
+        features = self.trunk(entering, jax.nn.silu(embedding))
         return TorsoOutput(raw=self.out(features), features=features, embedding=embedding)
 
 

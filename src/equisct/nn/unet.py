@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from .._base.check import check_fraction
 from .._base.tree import count, in_short
@@ -182,9 +182,10 @@ class UNetBody(eqx.Module):
 class SongUNet(eqx.Module):
     """A whole U-Net on one channel-first image; a torso, or by itself a denoiser's raw network.
 
-    Call it as `(x, c_noise, *, augment_labels=None, key=None) -> TorsoOutput`, `x` of shape `(c_in, resolution,
-    resolution)` with unit variance, `c_noise = ln(sigma) / 4`. While training, `key` is for dropout, `augment_labels`
-    of an augmentation, where the network was built for so many. `features` are the last features after the final norm
+    Call it as `(x, c_noise, *, condition=None, augment_labels=None, key=None) -> TorsoOutput`, `x` of shape `(c_in,
+    resolution, resolution)` with unit variance, `c_noise = ln(sigma) / 4`, `condition` for the embedder that the
+    network was built with. While training, `key` is for dropout, the condition's too, `augment_labels` of an
+    augmentation, where the network was built for so many. `features` are the last features after the final norm
     and SiLU (`tap_before_norm`: before them), `embedding` the noise embedding before its last SiLU (`tap_after_silu`:
     after it).
 
@@ -203,11 +204,12 @@ class SongUNet(eqx.Module):
         x: Sample,
         c_noise: Level,
         *,
+        condition: PyTree = None,
         augment_labels: Float[Array, " augment_labels"] | None = None,
         key: Key | None = None,
     ) -> TorsoOutput:
         self._check_image(x.shape)
-        embedding = self.mapping(c_noise, augment_labels)
+        embedding = self.mapping(c_noise, augment_labels, self.mapping.vector(condition, key=key))
         e = jax.nn.silu(embedding)
         last = self.body.last_features(x.transpose(1, 2, 0), e, key=key)
         activated = self.body.activate(last)

@@ -7,5 +7,6 @@ from .abstract import AbstractOracle as AbstractOracle
 from .abstract import AbstractTransportOracle as AbstractTransportOracle
 from .empirical import Empirical as Empirical
 from .gaussian import Gaussian as Gaussian
+from .labelled import Labelled as Labelled
 from .mixture import GaussianMixture as GaussianMixture
 from .product import ProductMixture as ProductMixture
