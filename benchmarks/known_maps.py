@@ -1,7 +1,7 @@
 """Short runs where the flow map is known: one compiled loop on one core, and how far the model's endpoint is off."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -12,6 +12,7 @@ import optax
 
 import equisct as sct
 
+T = TypeVar("T")
 RATE, DECAY = 2e-3, 0.98
 LEVELS = (0.2, 1.0, 5.0, 80.0)
 _SINE, _COSINE = np.sin(np.deg2rad(30)), np.cos(np.deg2rad(30))
@@ -25,12 +26,12 @@ LINE = sct.oracle.ProductMixture(jnp.array([-1.0, 1.0]), 0.3, jnp.eye(1))
 
 def trained(
     objective: Callable[..., Any],
-    model: sct.ConsistencyModel,
+    model: T,
     draw: Callable[[Any], Any],
     *,
     updates: int,
     key: Any,
-) -> sct.ConsistencyModel:
+) -> T:
     """The average of decay 0.98 after a run of Adam, its rate falling to 0 by a cosine; `draw(key)` is a batch."""
     optimizer = optax.adam(optax.cosine_decay_schedule(RATE, updates))
     weights, rest = eqx.partition(model, eqx.is_inexact_array)

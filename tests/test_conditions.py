@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -220,3 +221,117 @@ def test_the_posterior_mean_of_a_class_is_that_of_its_samples_alone():
                 law.denoise(X, sigma, condition=c), alone.denoise(X, sigma), rtol=1e-5, atol=1e-6
             )
         np.testing.assert_array_equal(law.denoise(X, sigma), law.law.denoise(X, sigma))
+
+
+# --- guidance inside training ---
+
+RING = sct.oracle.GaussianMixture.ring(modes=4, std=0.2)
+OWN = [sct.oracle.GaussianMixture(RING.means[2 * c : 2 * c + 2], 0.2) for c in range(2)]
+
+
+def by_class(x_t, sigma, *, condition=None):
+    """The posterior mean under one of two classes of two modes each, or under none."""
+    if condition is None:
+        return RING.denoise(x_t, sigma)
+    return jnp.where(condition == 0, *(law.denoise(x_t, sigma) for law in OWN))
+
+
+EMBEDDER = nn.GuidanceEmbedding(nn.ClassEmbedding(2), 1.0, 3.0)
+GUIDED = sct.ScoreGuidedModel(
+    sct.ConsistencyModel(larger(nn.TorsoMLP(2, 8, depth=1, condition=EMBEDDER, key=KEY)), BOUNDARY),
+    sct.ScoreHead(eqx.tree_at(lambda h: h.out.weight, nn.HeadMLP(2, 8, depth=1, key=KEY), replace_fn=lambda w: 1e5 * w),
+                  BOUNDARY),
+)  # fmt: skip
+GRID = sct.Constant(11)
+BATCH = sct.Example(jr.normal(KEY, (64, 2)), jnp.arange(64) % 2)
+
+
+def step_ends(objective, batch=BATCH):
+    """The draws of a batch, and what the velocity says at every sample's own `x_t`."""
+    draws = objective.draw(batch, 0, key=KEY)
+
+    def at(draw):
+        x_t = sct.perturb(draw.x, draw.z, draw.pair.t)
+        readout = GUIDED.cm(x_t, draw.pair.t, condition=draw.condition)
+        seen = sct.TorsoPass(draw.x, x_t, draw.pair.t, readout, draw.keys.head, draw.condition)
+        return x_t, objective.base.base.velocity(GUIDED, draw, seen)(x_t, draw.pair.t)
+
+    return draws, *jax.vmap(at)(draws)
+
+
+@pytest.mark.parametrize("source", ["exact", "head"])
+def test_the_small_step_follows_the_guided_velocity_of_each_samples_class_and_scale(source):
+    """Held against `guided` of the two denoisers, sample by sample; a scale of 0 is the velocity of no condition."""
+    velocity = sct.DenoiserVelocity(by_class) if source == "exact" else sct.head_velocity
+    denoise = by_class if source == "exact" else GUIDED.denoise
+    base = sct.ScoreGuidedTraining(curriculum=GRID, velocity=sct.GuidedVelocity(velocity), distance=sct.SquaredL2())
+    draws, x_t, found = step_ends(sct.RandomScales(base, 1.0, 3.0, null=0.25))
+    told = draws.condition
+    np.testing.assert_array_equal(told.condition, BATCH.condition)
+    assert 0 < (told.scale == 0).sum() < 40
+    assert (told.scale[told.scale > 0] >= 1).all()
+    assert (told.scale <= 3).all()
+
+    def expected(x_t, t, c, scale):
+        condition = c if source == "exact" else sct.GuidedCondition(c, scale)
+        own, none = denoise(x_t, t, condition=condition), denoise(x_t, t)
+        return sct.pf_drift(sct.guided(lambda *_: own, lambda *_: none, scale)(x_t, t), x_t, t)
+
+    wanted = jax.vmap(expected)(x_t, draws.pair.t, told.condition, told.scale)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    free = jax.vmap(lambda x_t, t: sct.pf_drift(denoise(x_t, t), x_t, t))(x_t, draws.pair.t)
+    without = np.asarray(told.scale == 0)
+    np.testing.assert_allclose(found[without], free[without], rtol=1e-4, atol=1e-5)
+    assert not np.allclose(found[~without], free[~without], rtol=1e-2)
+
+
+def test_a_model_is_told_condition_and_scale_and_a_scale_of_0_is_no_condition():
+    at = lambda condition: np.asarray(GUIDED.endpoint(X, 1.0, condition=condition))
+    assert not np.array_equal(at(sct.GuidedCondition(1, 1.0)), at(sct.GuidedCondition(1, 3.0)))
+    np.testing.assert_array_equal(at(sct.GuidedCondition(1, 1.0)), at(1))
+    np.testing.assert_array_equal(at(sct.GuidedCondition(1, 0.0)), at(None))
+    with pytest.warns(UserWarning, match=r"scale: expected 0 or a number in \[1, 3\], .* found 5"):
+        at(sct.GuidedCondition(1, 5.0))
+
+
+def test_guided_training_is_one_objective_of_the_library():
+    """It trains through the loop, and its parts have gradients."""
+    from equisct import train  # noqa: PLC0415  (its libraries are slow to import)
+
+    base = sct.ScoreGuidedTraining(
+        curriculum=GRID, velocity=sct.GuidedVelocity(sct.head_velocity), distance=sct.SquaredL2(), head_weight=1.0
+    )
+    recipe = train.Recipe(sct.RandomScales(base), optax.adam(1e-3))
+    after, report = train.train_step(recipe, train.init_state(recipe, GUIDED), BATCH, KEY)
+    assert set(report.terms.parts) == {"consistency", "denoising"}
+    matrices = [untyped(model).cm.torso.mapping.conditioning.linear.weight for model in (after.model, GUIDED)]
+    moved = matrices[0] - matrices[1]
+    assert (np.abs(moved).sum(1) > 0).all()
+
+
+WRONG = {
+    "one sample's noise": (
+        lambda: sct.GuidedVelocity(sct.one_sample_velocity), ValueError, "velocity: expected a denoiser's"
+    ),
+    "no scales": (
+        lambda: sct.ConsistencyTraining(curriculum=GRID, velocity=sct.GuidedVelocity(sct.head_velocity))(
+            GUIDED, BATCH, 0, key=KEY
+        ),
+        TypeError,
+        "condition: expected a GuidedCondition; put RandomScales around the objective, found int32 ()",
+    ),
+    "no condition": (
+        lambda: sct.RandomScales(sct.ConsistencyTraining(curriculum=GRID))(GUIDED, BATCH.x, 0, key=KEY),
+        ValueError,
+        "batch: expected an Example(x, condition), found float32 (64, 2)",
+    ),
+    "a share of all": (lambda: sct.RandomScales(sct.EDMTraining(), null=1.0), ValueError, "null: expected a number in"),
+    "an empty range": (lambda: sct.RandomScales(sct.EDMTraining(), 2.0, 1.0), ValueError, "high: expected a finite"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_guidance_that_cannot_be_is_refused(name):
+    call, error, message = WRONG[name]
+    with pytest.raises(error, match=re.escape(message)):
+        call()

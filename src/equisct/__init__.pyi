@@ -5,6 +5,7 @@ from . import oracle as oracle
 from . import samplers as samplers
 from . import train as train
 from ._base.batch import Example as Example
+from ._base.batch import GuidedCondition as GuidedCondition
 from ._base.batch import Pair as Pair
 from ._base.tree import Frozen as Frozen
 from ._base.tree import count as count
@@ -89,6 +90,8 @@ from .objectives.denoising import Denoising as Denoising
 from .objectives.denoising import EDMTraining as EDMTraining
 from .objectives.distillation import ConsistencyDistillation as ConsistencyDistillation
 from .objectives.easy_tuning import EasyConsistencyTuning as EasyConsistencyTuning
+from .objectives.guided import GuidedVelocity as GuidedVelocity
+from .objectives.guided import RandomScales as RandomScales
 from .objectives.knowledge import KnowledgeDistillation as KnowledgeDistillation
 from .objectives.original_consistency import OriginalConsistencyTraining as OriginalConsistencyTraining
 from .objectives.progressive import ProgressiveDistillation as ProgressiveDistillation

@@ -18,6 +18,18 @@ class Example(NamedTuple):
     condition: Any = None
 
 
+class GuidedCondition(NamedTuple):
+    """A condition and how strongly it guides, of a network that is told both (`nn.GuidanceEmbedding`).
+
+    Attributes:
+        condition: as in an `Example`.
+        scale: 1 is the condition's own law, more exaggerates it, 0 is no condition at all.
+    """
+
+    condition: Any
+    scale: Any
+
+
 class Pair(NamedTuple):
     """Unit Gaussian noise and the sample that was made of it: what knowledge distillation learns from.
 

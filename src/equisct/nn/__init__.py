@@ -6,6 +6,7 @@ from .architectures import ddpmpp as ddpmpp
 from .architectures import ncsnpp as ncsnpp
 from .condition import ClassEmbedding as ClassEmbedding
 from .condition import Embedder as Embedder
+from .condition import GuidanceEmbedding as GuidanceEmbedding
 from .condition import VectorEmbedding as VectorEmbedding
 from .embedding import FourierEmbedding as FourierEmbedding
 from .embedding import PositionalEmbedding as PositionalEmbedding

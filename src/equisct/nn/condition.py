@@ -6,6 +6,7 @@ An embedder is a callable `condition -> vector` with a `size`, that vector's len
 """
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Any, Protocol
 
 import equinox as eqx
@@ -15,7 +16,8 @@ import jax.random as jr
 from jax import Array
 from jaxtyping import Float, PyTree
 
-from .._base.check import check_at_least, check_fraction
+from .._base.batch import GuidedCondition
+from .._base.check import check_at_least, check_fraction, check_positive
 from .._base.concrete import check_answer, concrete
 from .._base.explain import show
 from .._base.types import Key
@@ -86,6 +88,47 @@ class VectorEmbedding(eqx.Module):
         if shape != (self.size,) or not jnp.issubdtype(condition.dtype, jnp.floating):
             raise ValueError(f"condition: expected a float array of shape ({self.size},), found {show(condition)}")
         return jnp.asarray(condition)
+
+
+class GuidanceEmbedding(eqx.Module):
+    """A `GuidedCondition`: the vector of its condition by another embedder, and the logarithm of its scale.
+
+    A scale of 0 is no condition: all zeros, as where a condition is dropped. A condition without a scale has scale 1.
+    Warns of a known scale outside the range that the network is trained for.
+
+    Args:
+        embedder: of the condition.
+        low: least scale in training, > 0.
+        high: greatest scale in training.
+    """
+
+    embedder: Embedder
+    low: float = eqx.field(static=True, default=1.0)
+    high: float = eqx.field(static=True, default=4.0)
+
+    def __check_init__(self) -> None:
+        check_range(self.low, self.high)
+
+    @property
+    def size(self) -> int:
+        """That of the other embedder, and one for the scale."""
+        return self.embedder.size + 1
+
+    def __call__(self, condition: PyTree) -> Float[Array, " size"]:
+        told = condition if isinstance(condition, GuidedCondition) else GuidedCondition(condition, 1.0)
+        scale, found = jnp.asarray(told.scale, jnp.float32), concrete(told.scale)
+        if found is not None and found != 0 and not self.low <= found <= self.high:
+            expected = f"0 or a number in [{self.low:g}, {self.high:g}], which the network is trained for"
+            warnings.warn(f"scale: expected {expected}, found {found:g}", stacklevel=2)
+        guides = scale > 0
+        vector = jnp.append(self.embedder(told.condition), jnp.log(jnp.where(guides, scale, 1)))
+        return jnp.where(guides, vector, 0)
+
+
+def check_range(low: float, high: float) -> None:
+    """Raises `ValueError` unless 0 < low <= high, both finite."""
+    check_positive("low", low)
+    check_at_least("high", high, low)
 
 
 class Conditioning(eqx.Module):
