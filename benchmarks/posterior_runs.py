@@ -20,7 +20,7 @@ ARMS = {
     "iCT, posterior velocity": (*ALONE, *EXACT),
     "iCT + SH": (),
     "iCT + SH, posterior velocity and target": (*EXACT, "--method.target", "posterior"),
-    "iCT, posterior velocity, Heun": (*ALONE, *EXACT, "--method.heun"),
+    "iCT, posterior velocity, Heun": (*ALONE, *EXACT, "--method.heun-steps", "1"),
     "iCT, posterior over 64 references": (*ALONE, *EXACT, "--method.references", "64"),
     "iCT, posterior over 512 references": (*ALONE, *EXACT, "--method.references", "512"),
 }

@@ -244,7 +244,7 @@ def test_methods_hold_their_training_set_mirrored_where_batches_are_and_divided_
     np.savez(tmp_path / "images.npz", images=images)
     dataset = load_npz(tmp_path / "images.npz")
     seen = dataset.take(np.arange(7))
-    made = velocity_of(methods.ICT(velocity="posterior", heun=True), dataset, devices=2)
+    made = velocity_of(methods.ICT(velocity="posterior", heun_steps=1), dataset, devices=2)
     law = made.velocity.denoise.__self__
     np.testing.assert_array_equal(law.points, seen)
     assert made.step is sct.heun_correction
@@ -271,7 +271,7 @@ def test_what_a_posterior_cannot_do_is_refused_before_the_run(tmp_path):
     for method, flag in (
         (methods.ICT(references=4), "references"),
         (methods.ICT(velocity="posterior", references=0), "references"),
-        (methods.ICT(heun=True), "heun"),
+        (methods.ICT(heun_steps=2), "heun_steps"),
         (methods.EDM(augment=0.1, target="posterior"), "target"),
     ):
         with pytest.raises(ValueError, match=rf"^method\.{flag}: "):

@@ -198,6 +198,30 @@ def test_a_heun_step_to_level_0_is_an_euler_step():
         np.testing.assert_allclose(found, expected, atol=FLOAT32_ROUNDING)
 
 
+def test_several_heun_steps_quarter_the_error_when_they_are_doubled(x64):
+    """From level 80 to the data in one pair, against the closed-form flow map; one of them is `heun_correction`."""
+    del x64
+    law = sct.oracle.ProductMixture(jnp.array([-1.0, 0.5]), 0.3, jnp.eye(2))
+    x_t = 80 * jr.normal(KEY, (200, 2))
+    exact = jax.vmap(lambda x: law.transport(x, 80.0, 0.002))(x_t)
+    field = lambda x, sigma: sct.pf_drift(law.denoise(x, sigma), x, sigma)
+    pair = sct.LevelPair.from_levels(80.0, 0.002)
+
+    def error(step):
+        return float(jnp.sqrt(jnp.square(jax.vmap(lambda x: step(field, x, pair))(x_t) - exact).sum(1).mean()))
+
+    errors = [error(sct.HeunSteps(count)) for count in (20, 40)]
+    assert errors[1] < 0.01, errors
+    assert 0.2 < errors[1] / errors[0] < 0.3, errors
+    np.testing.assert_array_equal(sct.HeunSteps(1)(field, x_t[0], pair), sct.heun_correction(field, x_t[0], pair))
+    assert error(sct.HeunSteps(1)) > 0.1  # what the others take away
+    ends = sct.HeunSteps(3)(lambda x, sigma: x / sigma, X_T, sct.LevelPair.from_levels(2.0, 0.0))
+    np.testing.assert_allclose(ends, 0 * X_T, atol=FLOAT32_ROUNDING)
+    for wrong in (lambda: sct.HeunSteps(0), lambda: sct.HeunSteps(2, rho=0.0)):
+        with pytest.raises(ValueError, match="(count|rho): expected a finite number"):
+            wrong()
+
+
 # --- parts by update ---
 
 
@@ -304,7 +328,7 @@ def recipe_of(method: Any, dataset: Any = None) -> Any:
 def test_flags_choose_source_share_schedule_and_ratio():
     plain = recipe_of(methods.ScoreGuidance())
     assert (type(plain.objective), plain.teacher_share, plain.gradient_ratios) == (sct.ScoreGuided, None, {})
-    own = recipe_of(methods.ScoreGuidance(velocity="head", heun=True))
+    own = recipe_of(methods.ScoreGuidance(velocity="head", heun_steps=1))
     assert own.objective.base.velocity is sct.head_velocity
     mixed = recipe_of(methods.ScoreGuidance(velocity="teacher-head", velocity_share=0.25, teacher_decay=0.9))
     velocity = mixed.objective.base.velocity

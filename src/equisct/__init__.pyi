@@ -90,6 +90,7 @@ from .objectives.denoising import Denoising as Denoising
 from .objectives.denoising import EDMTraining as EDMTraining
 from .objectives.distillation import ConsistencyDistillation as ConsistencyDistillation
 from .objectives.easy_tuning import EasyConsistencyTuning as EasyConsistencyTuning
+from .objectives.guided import AtScale as AtScale
 from .objectives.guided import GuidedVelocity as GuidedVelocity
 from .objectives.guided import RandomScales as RandomScales
 from .objectives.knowledge import KnowledgeDistillation as KnowledgeDistillation
@@ -101,6 +102,7 @@ from .objectives.scaled import ScaledParts as ScaledParts
 from .objectives.score_guided import ScoreGuided as ScoreGuided
 from .objectives.score_guided import ScoreGuidedTraining as ScoreGuidedTraining
 from .objectives.slots import GeneratedOrigin as GeneratedOrigin
+from .objectives.slots import HeunSteps as HeunSteps
 from .objectives.slots import heun_correction as heun_correction
 from .objectives.slots import optimal_transport as optimal_transport
 from .objectives.slots import same_weights as same_weights

@@ -193,6 +193,7 @@ NET = {
     "dropout": fraction(),
 }
 FLIP = {"path": path(), "flip": switch()}
+CLASSES = {"condition": choice("none", "classes")}
 PROJECT = st.sampled_from(["", "a/b", "a\\b", "../up", "a#b", "a?b", "a%b", "a:b", "x" * 200, "a\nb"])
 
 STRATIFY = {"stratify": switch()}
@@ -205,7 +206,7 @@ MATCHING = STRATIFY | {
 LAW = {"law_mean": real(-5, 5), "law_std": positive()}
 SOURCE = choice("sample", "posterior")
 SHARE = real(0, 1, st.floats(-1e300, -1e-9), st.floats(1.001, 1e300))
-SMALL_STEP = {"velocity": SOURCE, "velocity_share": SHARE, "references": optional(whole(1)), "heun": switch()}
+SMALL_STEP = {"velocity": SOURCE, "velocity_share": SHARE, "references": optional(whole(1)), "heun_steps": whole(0, 8)}
 GRID = {"first": whole(1, 20), "last": whole(20, 2_000), "period": optional(whole(1))}
 DOUBLING = MATCHING | LAW | GRID | SMALL_STEP
 OWN_HEAD = {
@@ -260,6 +261,9 @@ GROUPS: dict[type, dict[str, Field]] = {
         "architecture": choice("ncsnpp", "ddpmpp", "ddpm"),
         "fourier_scale": positive(),
         "tap_before_norm": switch(),
+        "condition": whole(0),
+        "condition_dropout": fraction(),
+        "guidance": real(1, 1e3, st.floats(-1e300, 0.999)),
     },
     settings.Head: NET
     | {
@@ -351,10 +355,10 @@ GROUPS: dict[type, dict[str, Field]] = {
             st.sampled_from([["average"], ["ema", "ema"], ["0.123"], ["ema", "current"], [""]]),
         ),
     },
-    data_settings.Digits: {},
-    data_settings.CIFAR10: FLIP,
-    data_settings.IDX: FLIP,
-    data_settings.Npz: FLIP | {"array": text()},
+    data_settings.Digits: CLASSES,
+    data_settings.CIFAR10: FLIP | CLASSES,
+    data_settings.IDX: FLIP | CLASSES,
+    data_settings.Npz: FLIP | {"array": text(), "condition": choice("none", "classes", "vector")},
     data_settings.ImageFiles: FLIP
     | {
         "size": optional(whole(1)),
@@ -413,14 +417,22 @@ def _repaired_head(method: methods.ScoreGuidance, config: settings.Config) -> me
     return method if enough else dataclasses.replace(method, denoise_first=0.0)
 
 
+def _repaired_torso(config: settings.Config, method: Any) -> settings.Torso:
+    """Told a condition where there is one, and a scale of guidance where something can be guided."""
+    told, torso = getattr(config.data, "condition", "none") != "none", config.torso
+    can = told and method.guides and method.velocity != "sample" and method.velocity_share == 1
+    return dataclasses.replace(torso, condition=torso.condition if told else 0, guidance=torso.guidance if can else 1.0)
+
+
 def _repaired(config: settings.Config) -> settings.Config:
     """The same, with what rules over several fields ask for."""
     method, parallel, ema = untyped(config.method), config.parallel, config.ema
     if getattr(method, "distance", None) in ("squared-l2", "l1") and hasattr(method, "c"):
         method = dataclasses.replace(method, c=None)
     if isinstance(method, methods.AbstractDoubling) and method.velocity == "sample":
-        method = dataclasses.replace(method, velocity_share=1.0, heun=False)
-    if getattr(method, "velocity", "posterior") != "posterior":
+        method = dataclasses.replace(method, velocity_share=1.0, heun_steps=0)
+    told = getattr(config.data, "condition", "none") != "none"
+    if getattr(method, "velocity", "posterior") != "posterior" or (told and method.guides):
         method = dataclasses.replace(method, references=None)
     if isinstance(method, methods.CD) and method.teacher is None:
         method = dataclasses.replace(method, head_weight=1.0)
@@ -438,7 +450,8 @@ def _repaired(config: settings.Config) -> settings.Config:
     run = config.run
     if isinstance(config.data, data_settings.Mixture):
         run = dataclasses.replace(run, batch=min(run.batch, config.data.samples))
-    return dataclasses.replace(config, method=method, parallel=parallel, ema=ema, run=run)
+    torso = _repaired_torso(config, method)
+    return dataclasses.replace(config, method=method, torso=torso, parallel=parallel, ema=ema, run=run)
 
 
 def configs() -> st.SearchStrategy[settings.Config]:

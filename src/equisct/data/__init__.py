@@ -5,8 +5,10 @@ Notation: `images` are uint8, channel last, 0 to 255 (outside); `x` is float32, 
 
 from .array_records import ArrayRecordSet as ArrayRecordSet
 from .array_records import write_array_record as write_array_record
+from .arrays import load_conditions as load_conditions
 from .arrays import load_npz as load_npz
 from .cifar10 import load_cifar10 as load_cifar10
+from .conditional import ConditionalSet as ConditionalSet
 from .digits import load_digits as load_digits
 from .errors import DataError as DataError
 from .folder import ImageFolder as ImageFolder

@@ -11,10 +11,11 @@ from ._picture_files import named_as_picture
 from .errors import DataError, describe
 from .records import ImageSet, VectorSet, check_images, check_labels, check_points, flat_hint
 
-LABELS = "labels"
+LABELS, CONDITION = "labels", "condition"
 ACCEPTED = """an .npz file as written by numpy.savez, with either
-  images: uint8 (n, h, w, c) or (n, h, w), values 0 to 255, and if you like labels: integers (n,)
-  or vectors: float32 (n, d)"""
+  images: uint8 (n, h, w, c) or (n, h, w), values 0 to 255
+  or vectors: float32 (n, d)
+and if you like labels: integers (n,), or condition: float32 (n, d)"""
 EXAMPLE = 'numpy.savez("mine.npz", images=images), then load_npz("mine.npz")'
 
 
@@ -22,9 +23,9 @@ def load_npz(path: FilePath, key: str | None = None) -> ImageSet | VectorSet:
     """An array of an `.npz` file: images if its numbers are uint8, vectors if they are float32 of rank 2.
 
     It is that named `key`; without one, `images`, else `arr_0`, which has no name of its own, else the only one beside
-    `labels`.
+    `labels` and `condition`.
 
-    Images are (n, h, w, c) or, if grey, (n, h, w); the array `labels`, if there is one, is read with them.
+    Images are (n, h, w, c) or, if grey, (n, h, w); the array `labels`, if there is one, is read with the samples.
 
     Raises:
         DataError: Nothing usable is there, or the array is neither.
@@ -33,7 +34,7 @@ def load_npz(path: FilePath, key: str | None = None) -> ImageSet | VectorSet:
     name = place.name.split(".")[0]
     with refused(place, ACCEPTED, EXAMPLE), place.open("rb") as stream, zipfile.ZipFile(stream) as archive:
         members = npz_members(archive)
-        others = [member for member in members if member != LABELS and member.isidentifier()]
+        others = [member for member in members if member not in (LABELS, CONDITION) and member.isidentifier()]
         usual = [name for name in ("images", "arr_0") if name in members]
         key = key or (others[0] if len(others) == 1 else (usual or ["images"])[0])
         where = f"{place}[{key!r}]"
@@ -41,10 +42,12 @@ def load_npz(path: FilePath, key: str | None = None) -> ImageSet | VectorSet:
             found = f"no array {key!r}, but {printable(list(members))}"
             raise DataError(place, found, ACCEPTED, _advice(archive, members, place.name))
         array = read_array(archive, members, key, place)
-        if array.dtype.kind == "f" and array.ndim == 2:
-            check_points(where, array)
-            return VectorSet(array, name)
         labels = read_array(archive, members, LABELS, place) if LABELS in members else None
+    if labels is not None:
+        labels = labels.astype(np.int64) if labels.dtype.kind in "ui" else labels
+    if array.dtype.kind == "f" and array.ndim == 2:
+        check_points(where, array)
+        return VectorSet(array, name, labels)
     if array.dtype == np.uint8 and array.ndim == 3 and array.shape[-1] not in (1, 3, 4):
         array = array[..., None]
     if array.dtype == np.uint8 and array.size and array.max() <= 1:
@@ -52,9 +55,23 @@ def load_npz(path: FilePath, key: str | None = None) -> ImageSet | VectorSet:
         raise DataError(where, f"a {describe(array)}", "values 0 to 255; these would all be black", hint)
     check_images(where, array)
     if labels is not None:
-        labels = labels.astype(np.int64) if labels.dtype.kind in "ui" else labels
         check_labels(f"{place}[{LABELS!r}]", labels, len(array))
     return ImageSet(array, name, labels)
+
+
+def load_conditions(path: FilePath) -> np.ndarray:
+    """The array `condition` of an `.npz` file: what each of its samples is made under.
+
+    Raises:
+        DataError: There is none, or it cannot be read.
+    """
+    place = existing(path, ACCEPTED, EXAMPLE)
+    with refused(place, ACCEPTED, EXAMPLE), place.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+        members = npz_members(archive)
+        if CONDITION not in members:
+            expected = "an array condition, float32 (n, d), one row for each sample"
+            raise DataError(place, f"no array {CONDITION!r}, but {printable(list(members))}", expected)
+        return read_array(archive, members, CONDITION, place)
 
 
 def npz_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

@@ -90,6 +90,7 @@ class VectorSet:
     Attributes:
         points: The vectors, float32 (n, d): at least one, all numbers finite.
         name: What to call the set in logs.
+        labels: One class number per vector, int64 (n,), if there are any.
 
     Raises:
         DataError: One of these does not hold.
@@ -97,12 +98,15 @@ class VectorSet:
 
     points: np.ndarray
     name: str
+    labels: np.ndarray | None = None
 
     def __repr__(self) -> str:
         return in_brief(self)
 
     def __post_init__(self):
         check_points(f"{self.name}: points", self.points)
+        if self.labels is not None:
+            check_labels(f"{self.name}: labels", self.labels, len(self.points))
 
     @property
     def size(self) -> int:
@@ -180,9 +184,9 @@ def _dtype_hint(images: np.ndarray) -> str:
 
 
 def check_labels(where: str, labels: np.ndarray, size: int) -> None:
-    """Raises `DataError` unless these are labels of `size` images."""
+    """Raises `DataError` unless these are labels of `size` samples."""
     if labels.dtype != np.int64 or labels.shape != (size,) or labels.min() < 0:
-        expected = f"an int64 array of shape ({size},), one class number >= 0 for each image"
+        expected = f"an int64 array of shape ({size},), one class number >= 0 for each sample"
         raise DataError(where, f"a {describe(labels)}", expected)
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from .._base.types import Sample
 
@@ -34,10 +34,14 @@ class FeatureNetwork(eqx.Module):
 
 
 class Extracted(NamedTuple):
-    """What a network says of samples: features float32 (n, d), and probabilities (n, classes) or None."""
+    """What a network says of samples: features float32 (n, d), and probabilities (n, classes) or None.
+
+    `wanted` is the class that each sample was drawn under, where it was under one.
+    """
 
     features: Float[np.ndarray, "n d"]
     probabilities: Float[np.ndarray, "n classes"] | None
+    wanted: Int[np.ndarray, " n"] | None = None
 
 
 def pixels() -> FeatureNetwork:

@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from .._base.check import is_refusal
 from .features import Extracted
 from .frechet import frechet_at_infinity, frechet_distance
@@ -32,6 +34,13 @@ def _kernel(found: Extracted, reference: Reference) -> dict[str, float]:
     return {"kernel_distance": estimate.value, "kernel_distance_error": estimate.standard_error}
 
 
+def _agreed(found: Extracted) -> dict[str, float]:
+    if found.probabilities is None or found.wanted is None:
+        lacks = "a network with classes" if found.probabilities is None else "samples drawn under classes"
+        raise ValueError(f"metrics: expected {lacks} for the agreement, found none")
+    return {"agreement": float(np.mean(found.probabilities.argmax(1) == found.wanted))}
+
+
 METRICS: dict[str, Callable[[Extracted, Reference], dict[str, float]]] = {
     "frechet": lambda s, r: {"frechet_distance": frechet_distance(r.features, s.features)},
     "frechet-infinity": lambda s, r: {"frechet_distance_at_infinity": frechet_at_infinity(r.features, s.features)},
@@ -40,6 +49,7 @@ METRICS: dict[str, Callable[[Extracted, Reference], dict[str, float]]] = {
     "density-coverage": lambda s, r: density_coverage(r.features, s.features)._asdict(),
     "memorised": lambda s, r: {"memorised_share": memorised_share(nearest(r.features, s.features))},
     "inception-score": lambda s, r: _scored(s),
+    "agreement": lambda s, r: _agreed(s),
     "wasserstein": lambda s, r: {"sliced_wasserstein": sliced_wasserstein(r.features, s.features)},
     "energy": lambda s, r: {"energy_distance": energy_distance(r.features, s.features)},
 }

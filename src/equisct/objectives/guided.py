@@ -6,6 +6,7 @@ then samples in one step at any scale that it was trained for (a network with `n
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -17,7 +18,7 @@ from jaxtyping import PyTree
 from .._base.batch import GuidedCondition
 from .._base.check import check_fraction
 from .._base.explain import show
-from .._base.types import Batch, Key, Level, Sample, Step
+from .._base.types import Batch, Denoiser, Key, Level, Sample, Step
 from ..nn.condition import check_range
 from .readout import TorsoPass
 from .slots import Draw, Field, Velocity
@@ -67,6 +68,23 @@ class GuidedVelocity(eqx.Module):
             return away + told.scale * (own(x_t, sigma) - away)
 
         return field
+
+
+class AtScale(eqx.Module):
+    """A denoiser under a `GuidedCondition`: under its condition, or under none where the scale is 0.
+
+    What a score head learns beside a `GuidedVelocity`, as the `target` of `ScoreGuidedTraining`: not the guided mean.
+
+    Args:
+        denoise: posterior mean that takes `condition` or none, such as `oracle.Labelled(law, labels).denoise`.
+    """
+
+    denoise: Denoiser
+
+    def __call__(self, x_t: Sample, sigma: Level, *, condition: GuidedCondition) -> Array:
+        ask: Callable[..., Array] = self.denoise
+        own, none = ask(x_t, sigma, condition=condition.condition), ask(x_t, sigma)
+        return jnp.where(condition.scale > 0, own, none)
 
 
 class RandomScales(AbstractSplitObjective):

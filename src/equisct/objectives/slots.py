@@ -9,6 +9,7 @@ noise is added, `velocity(model, draw, student) -> field` where the small step's
 slots and of what they return.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -20,8 +21,9 @@ from jax import Array
 from jaxtyping import Float, PyTree
 
 from .._base.batch import as_example, given
-from .._base.check import check_share
+from .._base.check import check_at_least, check_positive, check_share
 from .._base.concrete import check_answer
+from .._base.defaults import RHO
 from .._base.explain import show
 from .._base.random import draw_normal
 from .._base.types import Examples, Key, Level, Sample, Step
@@ -199,3 +201,29 @@ def heun_correction(field: Field, x_t: Sample, pair: LevelPair) -> Sample:
     ends = jnp.asarray(pair.r) == 0
     at_r = field(euler_step(x_t, at_t, pair.t, pair.r), jnp.where(ends, pair.t, pair.r))
     return euler_step(x_t, jnp.where(ends, at_t, (at_t + at_r) / 2), pair.t, pair.r)
+
+
+class HeunSteps(eqx.Module):
+    """`count` Heun steps from `t` to `r` instead of one, at levels evenly spaced in `sigma^(1 / rho)`.
+
+    For velocities that are exact or cheap, such as the posterior mean over a data set: with a few of them the grid's
+    own error is gone, so that it may be coarse: fewer levels to train, fewer bootstraps from data to noise.
+
+    Args:
+        count: of steps, >= 1, each of two evaluations.
+        rho: curvature of the levels between.
+    """
+
+    count: int = eqx.field(static=True)
+    rho: float = RHO
+
+    def __check_init__(self) -> None:
+        check_at_least("count", self.count, 1)
+        check_positive("rho", self.rho)
+
+    def __call__(self, field: Field, x_t: Sample, pair: LevelPair) -> Sample:
+        top, bottom = (jnp.asarray(level) ** (1 / self.rho) for level in (pair.t, pair.r))
+        between = [(top + i / self.count * (bottom - top)) ** self.rho for i in range(1, self.count)]
+        for t, r in itertools.pairwise([pair.t, *between, pair.r]):
+            x_t = heun_correction(field, x_t, LevelPair.from_levels(t, r))
+        return x_t

@@ -32,6 +32,11 @@ class Labelled(eqx.Module):
         if self.labels.shape != expected:
             raise ValueError(f"labels: expected shape {expected}, one for each point, found {self.labels.shape}")
 
+    @property
+    def points(self) -> Float[Array, "n *shape"]:
+        """The samples of all classes."""
+        return self.law.points
+
     def denoise(
         self, x_t: Float[Array, "*shape"], sigma: Level, *, condition: Int[Array, ""] | int | None = None
     ) -> Float[Array, "*shape"]:

@@ -110,7 +110,7 @@ def parse(arguments: Sequence[str] | None = None) -> Asked:
         check_at_least("n", asked.n, 2)
         if not asked.seeds or min(asked.seeds) < 0 or len(set(asked.seeds)) < len(asked.seeds):
             raise ValueError(f"seeds: expected one or more different numbers >= 0, found {asked.seeds}")
-        check_walk(asked.sampler, asked.steps, asked.levels)
+        check_walk(asked)
         check_run("run", asked.run)
     if isinstance(asked, ImagesOptions) and asked.ref is None:
         raise ValueError("ref: expected a file of equisct-eval stats, found none")

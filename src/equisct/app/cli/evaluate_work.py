@@ -23,12 +23,14 @@ from ...evaluation.features import check_shape
 from ...evaluation.measure import warnings_of
 from ...train import data_mesh
 from ...train.placement import place
+from ..parts.condition_size import NONE, kind_of
+from ..parts.conditions import conditions_of_data
 from ..parts.data import load_data
 from ..parts.features import draw_features, evaluations, name_of, network_of, open_samples, reference_of, see_all
 from ..runs.stored import load_run, weights_hash
 from ..settings.features import Network
 from .evaluate import CompareOptions, ImagesOptions, Measuring, ModelOptions, StatsOptions
-from .sample_work import choose_sampler
+from .sample_work import choose_sampler, with_guidance
 
 FORMAT = "equisct-eval-1"
 
@@ -116,11 +118,14 @@ def evaluate_model(options: ModelOptions) -> None:
     """`equisct-eval model`."""
     stored = load_run(options.run, options.step)
     sampler = choose_sampler(options, stored)
+    load = lambda: load_data(stored.config.data, seed=stored.config.run.seed, prefix="equisct-train's --data.")
+    told = conditions_of_data(load()) if kind_of(stored.config) != NONE else None
+    told = with_guidance(told, options, stored, sampler)
     if options.ref:
         reference = load_reference(options.ref)
         network = _network_against(reference, options, stored.shape)
     else:
-        dataset = load_data(stored.config.data, seed=stored.config.run.seed, prefix="equisct-train's --data.")
+        dataset = load()
         asked = stored.config.eval if options.features == "auto" and stored.config.eval.every else options
         network = network_of(asked, name_of(dataset), stored.shape)
         reference = reference_of(dataset, network)
@@ -128,9 +133,12 @@ def evaluate_model(options: ModelOptions) -> None:
     model, network = place((stored.ema if options.ema == "ema" else stored.model, network), mesh)
     begin = time.monotonic()
     found = [
-        draw_features(sampler, model, stored.shape, options.n, network, options.quantise, key=jr.key(seed), mesh=mesh)
+        draw_features(
+            sampler, model, stored.shape, options.n, network, options.quantise,
+            key=jr.key(seed), mesh=mesh, conditions=told,
+        )
         for seed in options.seeds
-    ]
+    ]  # fmt: skip
     made = {
         "run": options.run.name,
         "model": weights_hash(model),
@@ -138,6 +146,7 @@ def evaluate_model(options: ModelOptions) -> None:
         "average": stored.config.ema.rule,
         "updates": stored.step,
         "sampler": sampler.name,
+        "guidance": options.guidance or 1.0,
         "evaluations": evaluations(sampler, stored.shape),
         "seeds": list(options.seeds),
     }

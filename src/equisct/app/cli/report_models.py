@@ -17,6 +17,7 @@ from ...discretization import karras_grid
 from ...model import ScoreGuidedModel
 from ...oracle import Empirical
 from ...samplers import Ancestral
+from ..parts.conditions import conditions_to_show
 from ..parts.data import load_data, some_of
 from ..parts.recipe import build_oracle
 from ..parts.sampling import draw_samples
@@ -202,7 +203,8 @@ def samples_of(found: Loaded, name: str, label: str) -> list[Gallery | Chart]:
     are_images = len(shape) == 3
     n = (SHOWN if max(shape) <= LARGE else FEW) if are_images else POINTS
     tell(f"drawing {n:,} samples of {name} by {', '.join(sampler.name for sampler in samplers)}")
-    drawn = {each.name: draw_samples(each, stored.ema, shape, n, key=jr.key(1)) for each in samplers}
+    told = conditions_to_show(config, found.dataset, n)
+    drawn = {each.name: draw_samples(each, stored.ema, shape, n, key=jr.key(1), conditions=told) for each in samplers}
     data, of = some_of(found.dataset, n), f" ({label})" if label else ""
     pictures = [
         Picture(png(image), f"{_counted(title, data, n)}{of}.", f"{_counted(title, data, n)}.")

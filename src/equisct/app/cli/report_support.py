@@ -11,6 +11,7 @@ import numpy as np
 from ...data import PairSet
 from ...diagnostics import Support, measure_support
 from ...level_sampling import LogNormal
+from ...oracle import Labelled
 from ..parts.posterior import training_posterior
 from ..report import Chart, Group, Line, Panel
 from .report_models import Loaded, tell
@@ -89,8 +90,9 @@ def _measure(found: Loaded) -> Support | None:
         return None
     try:
         law = training_posterior(config, dataset)
-    except ValueError:  # read from disk
+    except ValueError:  # read from disk, or each sample under a condition of its own
         return None
+    law = law.law if isinstance(law, Labelled) else law
     levels = jnp.geomspace(config.noise.sigma_min, config.noise.sigma_max, LEVELS)
     samples = min(max(WORK // (4 * numbers * LEVELS), LEAST), DRAWN)
     return measure_support(law, levels, samples=samples, key=jr.key(0))

@@ -23,6 +23,7 @@ DESCRIPTION = """Draw samples from a run of equisct-train, for example
   equisct-sample runs/digits
   equisct-sample runs/digits --sampler two-step --n 100 --out two.png
   equisct-sample runs/digits --sampler multistep --levels 0.9 0.3 --out samples.npz
+  equisct-sample runs/digits-classes --condition 7 --guidance 2
 """
 
 HEUN_STEPS, DDIM_STEPS = KARRAS_POINTS, 50
@@ -42,6 +43,9 @@ class SamplerChoice:
     """Noise levels after the first, descending, for multistep; for two-step, one in place of the run's own."""
     steps: int | None = None
     """Steps of heun, which takes twice that minus one evaluations, and of euler (18), or of ddim (50)."""
+    guidance: float | None = None
+    """How strongly the condition guides, >= 0: of a run with torso.guidance the scale that the model is told, at most
+    that; of any other by Heun's or Euler's method, away from no condition. 1 is none; default 1."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,9 @@ class Options(SamplerChoice):
     """Updates done at the checkpoint to load; default the newest that is whole."""
     out: pathlib.Path = pathlib.Path("samples.png")
     """File to write: .png for a picture, .npz for the array `samples` (float32, data units)."""
+    condition: tuple[float, ...] = ()
+    """What to draw under, of a run that was told conditions: classes, of each as many samples; or the numbers of one
+    vector. Default: every class."""
     pairs: bool = False
     """Write the noise `z` and a hash of the weights too: what knowledge distillation learns from (.npz only)."""
 
@@ -77,7 +84,7 @@ def check(options: Options) -> None:
     """Raises `ValueError`, naming the option, at the first that is out of its range."""
     check_at_least("n", options.n, 1)
     check_at_least("seed", options.seed, 0)
-    check_walk(options.sampler, options.steps, options.levels)
+    check_walk(options)
     if options.step is not None:
         check_at_least("step", options.step, 0)
     if options.std is not None and not 0 < options.std < 0.28:
@@ -89,8 +96,11 @@ def check(options: Options) -> None:
     check_run("run", options.run)
 
 
-def check_walk(sampler: str | None, steps: int | None, levels: tuple[float, ...]) -> None:
-    """Raises `ValueError` unless these steps and levels are some that the sampler takes."""
+def check_walk(options: SamplerChoice) -> None:
+    """Raises `ValueError` unless these steps and levels are some that the sampler takes, and the guidance is one."""
+    sampler, steps, levels = options.sampler, options.steps, options.levels
+    if options.guidance is not None:
+        check_at_least("guidance", options.guidance, 0)
     if steps is not None:
         check_at_least("steps", steps, 2 if sampler == "heun" else 1)
         if sampler not in ("heun", "euler", "ddim"):

@@ -11,6 +11,7 @@ import numpy as np
 from ..._base.batch import as_example
 from ..._base.files import as_path
 from ...data import DataError, Dataset
+from ..parts.condition_size import with_size
 from ..parts.data import fingerprint, load_data, open_loader
 from ..presets import DIGITS, PRESETS
 from ..runs.exits import STOPPED, refusing_wrong_input, stopping_cleanly
@@ -121,6 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found = f"{config.run.batch}, more than the data's {dataset.size:,} samples"
             raise DataError("run.batch", found, f"at most {dataset.size}", "choose a smaller batch")
         open_loader(dataset, config).close()
+        config = with_size(config, dataset)
         check_trackers(config.log)
         folder, stored = choose_folder(config)
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=folder))

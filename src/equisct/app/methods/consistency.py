@@ -6,7 +6,7 @@ import functools
 import math
 import pathlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..._base.check import check_at_least, check_positive, check_share
 from ..._base.defaults import FIRST_INTERVALS, ICT_LAW_MEAN, ICT_LAW_STD, LAST_INTERVALS
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from ...distance import AbstractDistance
     from ...model import ConsistencyModel
     from ...objectives.slots import Velocity
-    from ...oracle import Empirical
+    from ...oracle import Empirical, Labelled
     from ...weighting import AbstractLevelWeighting
+
+    Law = Empirical | Labelled
 
 Source = Literal["sample", "posterior"]
 HeadSource = Literal["sample", "posterior", "head", "teacher-head"]
@@ -91,8 +93,10 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
     """Share of that velocity in the small step, in [0, 1]; the rest is the noise of this one sample."""
     references: int | None = None
     """With the velocity posterior: over the sample and random others, this many in all; default the whole set."""
-    heun: bool = False
-    """The small step is Heun's instead of Euler's: two evaluations of the velocity."""
+    heun_steps: int = 0
+    """Heun steps that the small step is made of, each of two evaluations of the velocity; 0: one Euler step."""
+
+    guides: ClassVar[bool] = True
 
     @property
     def is_laid_out(self) -> bool:
@@ -104,12 +108,24 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
         check_at_least("method.last", self.last, self.first)
         check_positive("method.law_std", self.law_std)
         check_references(self.velocity, self.references)
-        if self.heun and self.velocity == "sample":
-            raise ValueError("method.heun: expected it off with the velocity sample, a straight line, found it on")
+        check_at_least("method.heun_steps", self.heun_steps, 0)
+        if self.heun_steps and self.velocity == "sample":
+            expected = "0 with the velocity sample, a straight line"
+            raise ValueError(f"method.heun_steps: expected {expected}, found {self.heun_steps}")
         check_share("method.velocity_share", self.velocity_share)
         if self.velocity == "sample" and self.velocity_share != 1:
             expected = "1 with the velocity sample, which the rest is anyhow"
             raise ValueError(f"method.velocity_share: expected {expected}, found {self.velocity_share}")
+        if config.torso.guidance > 1 and (self.velocity == "sample" or self.velocity_share != 1):
+            raise ValueError(
+                "torso.guidance: expected 1 with one sample's noise in the velocity, which cannot be guided, found "
+                f"{config.torso.guidance:g} with the velocity {self.velocity} and its share {self.velocity_share:g}"
+            )
+        if self.references is not None and getattr(config.data, "condition", "none") != "none":
+            raise ValueError(
+                f"method.references: expected none with data.condition, whose classes they would mix up, found "
+                f"{self.references}"
+            )
         stages, steps = math.log2(self.last // self.first) + 1, self.grid_steps(config)
         if self.period is not None:
             check_at_least("method.period", self.period, 1)
@@ -129,7 +145,7 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
         shape: tuple[int, ...],
         model: Callable[..., Any],
         objective: Callable[..., Any],
-        own: "Callable[[Callable[[], Empirical]], dict[str, Any]]",
+        own: "Callable[[Callable[[], Law]], dict[str, Any]]",
     ) -> System:
         """What trains `model(config, shape, key=...)` by an `objective` on this grid, and samples by jumps.
 
@@ -137,25 +153,30 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
         `own(law)` says, where `law()` is the training set as a distribution.
         """
         from ...level_sampling import LogNormal
-        from ...objectives.slots import heun_correction, straight_step
+        from ...objectives.guided import GuidedVelocity, RandomScales
+        from ...objectives.slots import HeunSteps, heun_correction, straight_step
         from ..parts.posterior import training_posterior
         from ..parts.sampling import jumps
 
-        curriculum = self.build_curriculum(config)
+        curriculum, torso = self.build_curriculum(config), config.torso
+        guided = torso.guidance > 1
+        step = {0: straight_step, 1: heun_correction}.get(self.heun_steps) or HeunSteps(self.heun_steps)
 
         def build_objective(teacher: Any, dataset: Any) -> Any:
             law = functools.cache(lambda: training_posterior(config, dataset))  # once in memory, whoever asks
-            return objective(
+            velocity = self.build_velocity(law)
+            built = objective(
                 curriculum=curriculum,
                 distance=self.build_distance(shape),
                 law=LogNormal(mean=self.law_mean, std=self.law_std),
-                velocity=self.build_velocity(law),
-                step=heun_correction if self.heun else straight_step,
+                velocity=GuidedVelocity(velocity) if guided else velocity,
+                step=step,
                 stratify=self.stratify,
                 sigma_min=config.noise.sigma_min,
                 sigma_max=config.noise.sigma_max,
                 **own(law),
             )
+            return RandomScales(built, 1.0, torso.guidance, null=torso.condition_dropout) if guided else built
 
         return System(
             model=lambda key: model(config, shape, key=key),
@@ -164,7 +185,7 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
             curriculum=curriculum,
         )
 
-    def build_velocity(self, law: "Callable[[], Empirical]") -> "Velocity":
+    def build_velocity(self, law: "Callable[[], Law]") -> "Velocity":
         """The velocity slot; `law` gives the training set, and raises `ValueError` where it is not in memory."""
         return velocity_slot(self.velocity, self.velocity_share, self.references, law)
 
@@ -186,9 +207,7 @@ def check_references(source: HeadSource, references: int | None) -> None:
         raise ValueError(f"method.references: expected none with the velocity {source}, found {references}")
 
 
-def velocity_slot(
-    source: HeadSource, share: float, references: int | None, law: "Callable[[], Empirical]"
-) -> "Velocity":
+def velocity_slot(source: HeadSource, share: float, references: int | None, law: "Callable[[], Law]") -> "Velocity":
     """`share` of a source, the rest one sample's noise; `law` gives the training set.
 
     Raises:
@@ -206,12 +225,12 @@ def velocity_slot(
     def over_the_data() -> "Velocity":
         if references is None:
             return DenoiserVelocity(law().denoise)
-        size = len(law().points)
-        if references > size:
+        points = law().points
+        if references > len(points):
             raise ValueError(
-                f"method.references: expected at most the training set's {size} samples, found {references}"
+                f"method.references: expected at most the training set's {len(points)} samples, found {references}"
             )
-        return ReferenceVelocity(law().points, references)
+        return ReferenceVelocity(points, references)
 
     given = {"sample": one_sample_velocity, "head": head_velocity, "teacher-head": teacher_head_velocity}
     found = over_the_data() if source == "posterior" else given[source]

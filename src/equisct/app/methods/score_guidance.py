@@ -109,7 +109,7 @@ class ScoreGuidance(AbstractDoubling):
             "head_weight": self.head_weight,
             "head_weighting": weighting,
             "rho": config.noise.rho,
-            "target": law().denoise if self.target == "posterior" else None,
+            "target": self._target(config, law) if self.target == "posterior" else None,
         }
 
         def objective(**settings: Any) -> Any:
@@ -122,6 +122,11 @@ class ScoreGuidance(AbstractDoubling):
             teacher_share=self._teacher_share() if self.velocity == "teacher-head" else None,
             gradient_ratios={} if self.head_ratio is None else {"denoising": self.head_ratio},
         )
+
+    def _target(self, config: Config, law: Callable[[], Any]) -> Any:
+        from ...objectives.guided import AtScale
+
+        return AtScale(law().denoise) if config.torso.guidance > 1 else law().denoise
 
     def _update_at(self, share: float, config: Config) -> int:
         return round(share * config.run.steps)

@@ -16,6 +16,7 @@ import numpy as np
 from ..._base.batch import as_example
 from ...data import (
     ArrayRecordSet,
+    ConditionalSet,
     DataError,
     Dataset,
     GrainLoader,
@@ -25,6 +26,7 @@ from ...data import (
     PairSet,
     VectorSet,
     load_cifar10,
+    load_conditions,
     load_digits,
     load_idx,
     load_npz,
@@ -61,6 +63,20 @@ def load_data(data: Data, *, seed: int, prefix: str = "--data.") -> Dataset:
 
 
 def _load(data: Data, seed: int) -> Dataset:
+    asked, dataset = getattr(data, "condition", "none"), _load_samples(data, seed)
+    if asked == "none":
+        return dataset
+    if asked == "vector":
+        assert isinstance(data, Npz)
+        return ConditionalSet(dataset, load_conditions(data.path))
+    labels = getattr(dataset, "labels", None)
+    if labels is None:
+        expected = "labels, the class of each sample, with --data.condition classes"
+        raise DataError(getattr(data, "path", "data"), "samples alone", expected, "take --data.condition none")
+    return ConditionalSet(dataset, labels)
+
+
+def _load_samples(data: Data, seed: int) -> Dataset:
     match data:
         case Digits():
             return load_digits()
@@ -87,6 +103,11 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
     files `LOOKED_AT` evenly spread samples, the first and the last among them, so that a change in others is not seen.
     """
     match dataset:
+        case ConditionalSet():
+            inner, rows = fingerprint(dataset.dataset), dataset.conditions
+            digest = hashlib.sha256(f"{inner['sha256']} {rows.dtype.str} {rows.shape}".encode())
+            digest.update(np.ascontiguousarray(rows).data)
+            return _as_note(dataset, digest.hexdigest())
         case ImageSet():
             arrays = [dataset.images]
         case VectorSet():
@@ -126,8 +147,16 @@ def open_loader(
 
 
 def some_of(dataset: Dataset, n: int) -> np.ndarray:
-    """Samples of the data to look at, `(n, *shape)`, always the same, from everywhere; all where there are fewer."""
+    """Samples of the data to look at, `(n, *shape)`, always the same, from everywhere; all where there are fewer.
+
+    Of data with classes as many of each, class by class, where that can be.
+    """
     chosen = np.random.default_rng(0).choice(dataset.size, min(n, dataset.size), replace=False)
+    if isinstance(dataset, ConditionalSet) and dataset.classes and n % dataset.classes == 0:  # rows of one class
+        mixed = np.random.default_rng(0).permutation(dataset.size)
+        each = [mixed[dataset.conditions[mixed] == c] for c in range(dataset.classes)]
+        if min(map(len, each)) >= n // dataset.classes:
+            chosen = np.concatenate([rows[: n // dataset.classes] for rows in each])
     return as_example(dataset.take(chosen)).x
 
 

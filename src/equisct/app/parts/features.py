@@ -34,6 +34,7 @@ from ...samplers import AbstractSampler, count_evaluations
 from ...train.placement import batch_sharding, keep_whole
 from ..settings.data import Reading
 from ..settings.features import BROUGHT, Network
+from .conditions import Conditions
 from .data import AS_IT_IS, open_data
 from .sampling import CHUNK
 
@@ -165,12 +166,14 @@ def _see_chunk(
     key: Any,
     indices: Any,
     mesh: Mesh,
+    told: Conditions | None,
 ) -> Any:
     model = keep_whole(model, mesh)
 
     def one(index: Any) -> Any:
         z, sampler_key = draw_start(shape, index, key=key)
-        return see(network, sampler(model, z, key=sampler_key), quantise)
+        bound = model if told is None else told.bind(model, index)
+        return see(network, sampler(bound, z, key=sampler_key), quantise)
 
     return keep_whole(jax.vmap(one)(indices), mesh)
 
@@ -185,11 +188,13 @@ def draw_features(
     *,
     key: Any,
     mesh: Mesh,
+    conditions: Conditions | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> Extracted:
     """Features of `n` samples, those of `draw_samples` with the same key, in one program over all devices of `mesh`.
 
-    `model` and `network` are placed there; every process of a run calls this together. `between` is called before each
+    `model` and `network` are placed there; every process of a run calls this together. `conditions` are what samples
+    are drawn under. `between` is called before each
     chunk; it may raise to stop.
 
     Raises:
@@ -203,9 +208,10 @@ def draw_features(
         between()
         chunk = indices[i : i + size]
         placed = jax.make_array_from_callback(chunk.shape, batch_sharding(mesh), chunk.__getitem__)
-        parts.append(_see_chunk(sampler, model, network, shape, quantise, key, placed, mesh))
+        parts.append(_see_chunk(sampler, model, network, shape, quantise, key, placed, mesh, conditions))
     features, probabilities = jax.tree.map(lambda *leaves: np.concatenate([*map(np.asarray, leaves)])[:n], *parts)
     bad = int(np.sum(~np.isfinite(features).all(1)))
     if bad:
         raise ValueError(f"samples: expected finite numbers, found {bad} of {n} that are not")
-    return Extracted(features, probabilities if network.logits else None)
+    wanted = None if conditions is None else conditions.classes(n)
+    return Extracted(features, probabilities if network.logits else None, wanted)

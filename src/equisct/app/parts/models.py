@@ -10,6 +10,7 @@ from ...nn import EmbeddingEntry, HeadMLP, HeadUNet, TorsoMLP, ddpm, ddpmpp, ncs
 from ...preconditioning import BoundaryPreconditioning, EDMPreconditioning, VPPreconditioning
 from ...train.weights import named_arrays, with_arrays
 from ..settings.config import Config, Head, Torso
+from .conditions import told_to_network
 
 T = TypeVar("T")
 Shape = tuple[int, ...]
@@ -77,14 +78,14 @@ def build_torso(config: Config, shape: Shape, *, augment_labels: int = 0, key: K
     Raises:
         ValueError: for settings that the network cannot have; names them.
     """
-    torso = config.torso
+    torso, told = config.torso, told_to_network(config)
     if len(shape) == 1:
-        return TorsoMLP(shape[0], torso.width, depth=torso.blocks, fourier_scale=torso.fourier_scale, key=key)
+        return TorsoMLP(shape[0], torso.width, depth=torso.blocks, fourier_scale=torso.fourier_scale, **told, key=key)
     make = {"ncsnpp": ncsnpp, "ddpmpp": ddpmpp, "ddpm": ddpm}[torso.architecture]
     if augment_labels and torso.architecture == "ddpm":
         raise ValueError("method.augment: expected 0 with torso.architecture ddpm, which takes no labels of it")
-    more = {"fourier_scale": torso.fourier_scale} if torso.architecture == "ncsnpp" else {}
-    more |= {"augment_labels": augment_labels} if augment_labels else {}
+    more: dict[str, Any] = {"fourier_scale": torso.fourier_scale} if torso.architecture == "ncsnpp" else {}
+    more |= told | ({"augment_labels": augment_labels} if augment_labels else {})
     return make(tap_before_norm=torso.tap_before_norm, key=key, **_unet("torso", config, shape), **more)
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..._base.batch import as_example
-from ...data import ArrayRecordSet, Dataset, ImageFolder
+from ...data import ArrayRecordSet, ConditionalSet, Dataset, ImageFolder
 from ...diagnostics import measure_support
 from ...objectives.velocity import ReferenceVelocity
-from ...oracle import Empirical
+from ...oracle import Empirical, Labelled
 from ...oracle.empirical import BLOCK
 from ..settings.config import Config
 
@@ -23,21 +23,28 @@ DRAWN = 64
 """Samples whose posterior means are looked at."""
 
 
-def training_posterior(config: Config, dataset: Dataset) -> Empirical:
-    """Equal point masses on the training set, mirrored images among them where batches are mirrored.
+def training_posterior(config: Config, dataset: Dataset) -> Empirical | Labelled:
+    """Equal point masses on the training set, mirrored images among them where batches are mirrored; by class, if any.
 
     Raises:
-        ValueError: for data that stay on disk.
+        ValueError: for data that stay on disk; for conditions that are no classes.
     """
     if isinstance(dataset, ArrayRecordSet | ImageFolder):
         raise ValueError(  # noqa: TRY004  (a setting)
             "method: expected velocity and target sample with data that are read from disk while training, found "
             "posterior, which needs them all in memory: put them into an .npz file (numpy.savez) and use the preset npz"
         )
-    points = as_example(dataset.take(np.arange(dataset.size))).x
+    points, labels = as_example(dataset.take(np.arange(dataset.size)))
+    if isinstance(dataset, ConditionalSet) and dataset.classes is None:
+        raise ValueError(
+            "method: expected velocity and target sample with data.condition vector, found posterior: no two samples "
+            "share a condition, so that the mean given one would be the sample itself"
+        )
     if getattr(config.data, "flip", False):
         points = np.concatenate([points, points[..., ::-1]])
-    return Empirical(jnp.asarray(points, jnp.float32))
+        labels = None if labels is None else np.concatenate([labels, labels])
+    law = Empirical(jnp.asarray(points, jnp.float32))
+    return law if labels is None else Labelled(law, jnp.asarray(labels))
 
 
 def divided(objective: T, mesh: Mesh | None) -> T:

@@ -14,6 +14,7 @@ from ..._base.types import Key
 from ...discretization import karras_grid
 from ...samplers import AbstractSampler, Euler, Heun, Multistep
 from ..settings.config import Config, Noise
+from .conditions import Conditions
 
 CHUNK = 256
 """Samples drawn at a time."""
@@ -43,10 +44,12 @@ def euler(steps: int, noise: Noise) -> Euler:
 
 
 @eqx.filter_jit
-def _draw_chunk(sampler: AbstractSampler, model: Any, shape: tuple[int, ...], key: Key, indices: Array) -> Array:
+def _draw_chunk(
+    sampler: AbstractSampler, model: Any, shape: tuple[int, ...], key: Key, indices: Array, told: Conditions | None
+) -> Array:
     def one(index: Array) -> Array:
         z, sampler_key = draw_start(shape, index, key=key)
-        return sampler(model, z, key=sampler_key)
+        return sampler(model if told is None else told.bind(model, index), z, key=sampler_key)
 
     return jax.vmap(one)(indices)
 
@@ -63,16 +66,18 @@ def draw_samples(
     n: int,
     *,
     key: Key,
+    conditions: Conditions | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """`n` samples of `shape`; sample i depends on the key and i alone, so all samplers start from the same noise.
 
-    `between` is called before each chunk; it may raise to stop.
+    `conditions` are what they are drawn under; None for no condition, of a model that takes some too. `between` is
+    called before each chunk; it may raise to stop.
     """
     chunk = min(n, CHUNK)
     model = jax.device_get(model)  # one program for the weights on a run's mesh and for those of its checkpoint
     chunks = []
     for i in range(0, n, chunk):
         between()
-        chunks.append(np.asarray(_draw_chunk(sampler, model, shape, key, jnp.arange(i, i + chunk))))
+        chunks.append(np.asarray(_draw_chunk(sampler, model, shape, key, jnp.arange(i, i + chunk), conditions)))
     return np.concatenate(chunks)[:n]

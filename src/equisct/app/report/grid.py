@@ -30,7 +30,10 @@ PLOT, DPI = 3.3, 160
 
 
 def panel_images(
-    panels: dict[str, Float[np.ndarray, "n *shape"]], data: Float[np.ndarray, "m *shape"] | None = None
+    panels: dict[str, Float[np.ndarray, "n *shape"]],
+    data: Float[np.ndarray, "m *shape"] | None = None,
+    *,
+    across: int | None = None,
 ) -> dict[str, Image.Image]:
     """A picture of each panel, without titles, the data's first.
 
@@ -39,10 +42,11 @@ def panel_images(
             bits here, NaN to -1, enlarged by a whole factor; or vectors `(n, d)`, as points over those of the data: of
             more than two coordinates their two principal components; of one, a histogram.
         data: real samples, or None.
+        across: images in a row; by default as many as there are rows.
     """
     real = {} if data is None else {DATA: data}
     if next(iter(panels.values())).ndim == 4:
-        return {title: _tile(np.nan_to_num(each, nan=-1.0)) for title, each in (real | panels).items()}
+        return {title: _tile(np.nan_to_num(each, nan=-1.0), across) for title, each in (real | panels).items()}
     plane = Plane(next(iter(panels.values())) if data is None else data)
     shown = {
         title: _scatter(plane, each, data, COLOURS[i % len(COLOURS)]) for i, (title, each) in enumerate(panels.items())
@@ -51,7 +55,12 @@ def panel_images(
 
 
 def draw_panels(
-    panels: dict[str, np.ndarray], path: Place, *, data: np.ndarray | None = None, notes: dict[str, str] | None = None
+    panels: dict[str, np.ndarray],
+    path: Place,
+    *,
+    data: np.ndarray | None = None,
+    across: int | None = None,
+    notes: dict[str, str] | None = None,
 ) -> None:
     """Writes a PNG of the panels side by side under their titles.
 
@@ -59,18 +68,19 @@ def draw_panels(
         panels: of `panel_images`.
         path: the file, or one in memory.
         data: of `panel_images`.
+        across: of `panel_images`.
         notes: texts stored inside the PNG, such as step and seed; `panels` is added, the places of the panels.
     """
-    images = panel_images(panels, data)
+    images = panel_images(panels, data, across=across)
     font = ImageFont.load_default(16)
-    across = columns_of(len(images))
+    columns = columns_of(len(images))
     width = max(max(image.width, math.ceil(font.getlength(title))) for title, image in images.items())
     height = max(image.height for image in images.values())
-    rows = -(-len(images) // across)
-    sheet = Image.new("RGB", (across * (width + MARGIN) + MARGIN, rows * (height + TITLE + MARGIN) + MARGIN), "white")
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * (width + MARGIN) + MARGIN, rows * (height + TITLE + MARGIN) + MARGIN), "white")
     draw, places = ImageDraw.Draw(sheet), {}
     for i, (title, image) in enumerate(images.items()):
-        left, top = MARGIN + i % across * (width + MARGIN), MARGIN + i // across * (height + TITLE + MARGIN)
+        left, top = MARGIN + i % columns * (width + MARGIN), MARGIN + i // columns * (height + TITLE + MARGIN)
         draw.text((left, top), title, fill="black", font=font)
         sheet.paste(image, (left, top + TITLE))
         places[title] = [left, top + TITLE, left + image.width, top + TITLE + image.height]
@@ -98,11 +108,11 @@ def png(image: Image.Image) -> bytes:
     return out.getvalue()
 
 
-def _tile(samples: Float[np.ndarray, "n c h w"]) -> Image.Image:
-    """A square grid of images, each enlarged by the same whole factor if it is small."""
+def _tile(samples: Float[np.ndarray, "n c h w"], across: int | None) -> Image.Image:
+    """A grid of images, square or of so many columns, each enlarged by the same whole factor if it is small."""
     images = float_to_images(samples)
     n, h, w, c = images.shape
-    side = math.ceil(math.sqrt(n))
+    side = across or math.ceil(math.sqrt(n))
     scale = max(1, -(-IMAGE // max(h, w)), PANEL // (side * max(h, w)))
     gap = max(GAP, scale)  # a pixel of the images: less, and what reaches their edges grows together
     down, right = h * scale + gap, w * scale + gap

@@ -14,6 +14,7 @@ from ...data import Dataset
 from ...evaluation import Reference, load_reference, measure
 from ...evaluation.features import check_shape
 from ...train.placement import place
+from ..parts.conditions import conditions_of_data
 from ..parts.features import draw_features, name_of, network_of, reference_of
 from ..settings.config import Config
 from ..settings.method import System
@@ -46,7 +47,7 @@ class Evaluator:
                 self._reference.check_width(check_shape(network, self._shape))
         except ValueError as error:
             raise ValueError(f"eval.{error}") from error
-        self._network, self._dataset = network, dataset
+        self._network, self._dataset, self._told = network, dataset, conditions_of_data(dataset)
         self._placed = place(network, mesh)  # for samples; of the data each process takes features by itself
 
     @property
@@ -81,7 +82,7 @@ class Evaluator:
             begin = time.monotonic()
             found = draw_features(
                 sampler, model, self._shape, asked.n, self._placed, asked.quantise,
-                key=key, mesh=self._mesh, between=between,
+                key=key, mesh=self._mesh, conditions=self._told, between=between,
             )  # fmt: skip
             seconds, drawn = seconds + time.monotonic() - begin, drawn + asked.n
             measured = measure(found, self._against(), asked.metrics)

@@ -10,6 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from PIL import Image
 
+from ..parts.conditions import conditions_to_show, in_a_row
 from ..parts.data import some_of
 from ..parts.recipe import build_oracle
 from ..parts.sampling import draw_samples
@@ -34,13 +35,16 @@ def draw_sheet(run: Running, models: dict[str, Any], step: int, *, final: bool) 
     """
     job, config, shape = run.job, run.job.config, tuple(run.job.notes["shape"])
     samplers = job.system.samplers(step) + (job.system.last_samplers if final else ())
-    given = {"key": job.sample_key, "between": run.interruption.check}
+    told = conditions_to_show(config, job.dataset, config.sample.n)
+    given = {"key": job.sample_key, "conditions": told, "between": run.interruption.check}
     paths, data = {}, some_of(job.dataset, config.sample.n)
     for name, model in models.items():
         panels = {each.name: draw_samples(each, model, shape, config.sample.n, **given) for each in samplers}
         paths[name] = job.folder / "samples" / f"step_{step:08d}_{name}.png"
         notes = {"step": str(step), "weights": name, "seed": str(config.run.seed), "preset": config.preset}
-        draw_panels(panels, paths[name], data=data, notes=notes | {"settings": settings_hash(job.folder)})
+        across = in_a_row(config, config.sample.n)
+        notes["settings"] = settings_hash(job.folder)
+        draw_panels(panels, paths[name], data=data, across=across, notes=notes)
     for name, path in paths.items():
         with Image.open(path) as picture:
             run.recorder.image(step, f"samples/{name}", np.asarray(picture.convert("RGB")))

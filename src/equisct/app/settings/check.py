@@ -41,6 +41,7 @@ def check(config: Config) -> None:
     _check_network("torso", config.torso)
     _check_network("head", config.head)
     config.method.check(config)
+    _check_condition(config)
     _check_levels(config.noise, config.sample)
     _check_ema(config.ema)
     _check_parallel(config.parallel, config.run.batch)
@@ -82,6 +83,21 @@ def _check_network(name: str, net: Torso | Head) -> None:
         raise ValueError(f"{name}.attention: expected whole numbers >= 1, found {net.attention}")
     if net.width % 4:
         raise ValueError(f"{name}.width: expected a multiple of 4, found {net.width}")
+
+
+def _check_condition(config: Config) -> None:
+    torso, kind = config.torso, getattr(config.data, "condition", "none")
+    check_at_least("torso.condition", torso.condition, 0)
+    check_fraction("torso.condition_dropout", torso.condition_dropout)
+    check_at_least("torso.guidance", torso.guidance, 1)
+    if kind == "none" and torso.condition:
+        raise ValueError(f"torso.condition: expected 0 without a data.condition, found {torso.condition}")
+    if torso.guidance > 1 and kind == "none":
+        expected = "1 without a data.condition, which it would guide towards"
+        raise ValueError(f"torso.guidance: expected {expected}, found {torso.guidance:g}")
+    if torso.guidance > 1 and not config.method.guides:
+        found = f"{torso.guidance:g} with {type(config.method).__name__}"
+        raise ValueError(f"torso.guidance: expected 1 but with ScoreGuidance and ICT, found {found}")
 
 
 def _check_levels(noise: Noise, sample: Sample) -> None:

@@ -35,6 +35,13 @@ class Torso:
     """Standard deviation of the Fourier frequencies of the noise embedding (ncsnpp and vectors only)."""
     tap_before_norm: bool = False
     """Show the head the features before the final norm and SiLU (images only)."""
+    condition: int = 0
+    """Size of the condition that the network is told, with data.condition: the number of classes, or of numbers;
+    0: as the data say."""
+    condition_dropout: float = 0.1
+    """Share of the samples that train as if they had no condition, in [0, 1), where there are any."""
+    guidance: float = 1.0
+    """Greatest scale of guidance that the network is told and trained for (from 1 on); 1: none."""
 
 
 @dataclasses.dataclass(frozen=True)

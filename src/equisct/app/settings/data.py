@@ -6,10 +6,15 @@ from typing import Literal
 
 from ..._base.check import check_at_least, check_positive
 
+Classes = Literal["none", "classes"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Digits:
     """scikit-learn's 1,797 handwritten digits, 8x8 grey; shipped in its wheel, nothing is downloaded."""
+
+    condition: Classes = "none"
+    """Tell the network the class of each image, its digit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +25,8 @@ class CIFAR10:
     """Folder with data_batch_1.bin to data_batch_5.bin, or the archive cifar-10-binary.tar.gz."""
     flip: bool = True
     """Mirror each image left to right with probability 1/2."""
+    condition: Classes = "none"
+    """Tell the network the class of each image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +37,8 @@ class IDX:
     """Folder with train-images-idx3-ubyte[.gz], or one images file."""
     flip: bool = False
     """Mirror each image left to right with probability 1/2."""
+    condition: Classes = "none"
+    """Tell the network the class of each image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +49,11 @@ class Npz:
     """The file; it is read without pickle."""
     array: str | None = None
     """Name of the array in the file; default images, else arr_0, else the only one beside
-    labels."""
+    labels and condition."""
     flip: bool = False
     """Mirror each image left to right with probability 1/2."""
+    condition: Literal["none", "classes", "vector"] = "none"
+    """Tell the network the array labels of the file, integers (n,), or its array condition, float32 (n, d)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ Metric = Literal[
     "density-coverage",
     "memorised",
     "inception-score",
+    "agreement",
     "wasserstein",
     "energy",
 ]

@@ -53,6 +53,8 @@ class Method(abc.ABC):
 
     learns_pairs: ClassVar[bool] = False
     """Whether it learns from stored pairs of noise and sample."""
+    guides: ClassVar[bool] = False
+    """Whether it can train a network that is told a scale of guidance (torso.guidance)."""
     learns_steps: ClassVar[bool] = False
     """Whether `denoise` of what it trains is no posterior mean, but gives the steps of the method's own sampler."""
 
