@@ -25,6 +25,14 @@ ARMS = {
     "iCT, posterior over 512 references": (*ALONE, *EXACT, "--method.references", "512"),
 }
 """The flags of each, beside the preset; the head of the first two learns beside the model and does not guide it."""
+
+_DOUBLING = ("--method.heun-steps", "0", "--method.last", "160", "--method.law-mean", "-1.1")
+FLOW_ARMS = {
+    "iCT": (*_DOUBLING, "--method.velocity", "sample"),
+    "iCT, posterior velocity": _DOUBLING,
+    "iCT, exact flow": (),
+}
+"""The flags beside the preset `digits-posterior`: what it changes, taken back."""
 WEIGHTS = {"average": "ema", "current": "model"}
 
 Words = tuple[str, ...]
@@ -75,6 +83,23 @@ def _written(sets: list[np.ndarray], name: str, features: str, place: pathlib.Pa
     return ("npz", "--data.path", str(paths[0])), (("--ref", str(paths[2]), *own), own)
 
 
+def flow_on_half(seed: int, place: pathlib.Path) -> tuple[Words, Against]:
+    """`half_of_the_digits`, by the preset `digits-posterior`."""
+    from equisct.app.presets import DIGITS_POSTERIOR
+    from equisct.app.settings.codec import to_json
+    from equisct.app.settings.data import Npz
+
+    (_, _, path), against = half_of_the_digits(seed, place)
+    settings = place / f"half-{seed}.config.json"
+    settings.write_text(json.dumps(to_json(dataclasses.replace(DIGITS_POSTERIOR, data=Npz(pathlib.Path(path))))))
+    return ("from-config", str(settings)), against
+
+
+def flow_on_all(seed: int, place: pathlib.Path) -> tuple[Words, Against]:
+    """The preset `digits-posterior`, measured against its own data."""
+    return ("digits-posterior",), all_digits(seed, place)[1]
+
+
 def all_digits(seed: int, place: pathlib.Path) -> tuple[Words, Against]:
     """The preset as it is, measured against its own data."""
     del seed, place
@@ -94,12 +119,14 @@ class Setting:
         updates: of a run.
         data: `(seed, folder) -> words of equisct-train, words of equisct-eval`.
         words: further settings.
+        arms: the flags of each arm.
     """
 
     about: str
     updates: int
     data: Callable[[int, pathlib.Path], tuple[Words, Against]] = all_digits
     words: Words = ()
+    arms: dict[str, Words] = dataclasses.field(default_factory=lambda: ARMS)
 
 
 SETTINGS = {
@@ -114,6 +141,10 @@ SETTINGS = {
         2_500,
         small_fashion,
     ),
+    "flow": Setting("8,000 updates of 64 digits", 8_000, flow_on_all, arms=FLOW_ARMS),
+    "flow-half": Setting(
+        "8,000 updates on one half of the digits, held against the other half", 8_000, flow_on_half, arms=FLOW_ARMS
+    ),
 }
 
 
@@ -127,13 +158,22 @@ class Measured:
     updates: int
     place: pathlib.Path
 
+    @property
+    def folder(self) -> pathlib.Path:
+        """Of the run; its note lies beside."""
+        name = f"{self.arm.replace(',', '').replace(' ', '-')}-{self.seed}"
+        return self.place / (name if self.setting == "digits" else f"{self.setting}-{name}")
+
+    def found(self) -> dict[str, dict[str, float]] | None:
+        """The figures by kind of weights, if they are there."""
+        note = self.folder.with_suffix(".json")
+        return json.loads(note.read_text()) if note.is_file() else None
+
     def __call__(self) -> dict[str, dict[str, float]]:
         """The figures by kind of weights; from the folder if they are there."""
-        name = f"{self.arm.replace(',', '').replace(' ', '-')}-{self.seed}"
-        folder = self.place / (name if self.setting == "digits" else f"{self.setting}-{name}")
-        note = folder.with_suffix(".json")
-        if note.is_file():
-            return json.loads(note.read_text())
+        if before := self.found():
+            return before
+        folder = self.folder
         from equisct.app.cli import evaluate, train
 
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
@@ -143,7 +183,7 @@ class Measured:
         off = {"eval.every": 0, "sample.n": 0, "sample.every": 0, "ema.decay": 0.99}
         words = [word for name, value in (length | off).items() for word in (f"--{name}", str(value))]
         quiet = ("--log.no-tensorboard", "--run.no-report", "--run.dir", str(folder))
-        quietly(train.main, *begin, *ARMS[self.arm], *setting.words, *words, *quiet)
+        quietly(train.main, *begin, *setting.arms[self.arm], *setting.words, *words, *quiet)
         found: dict[str, Any] = {}
         others, own = against
         for name, weights in WEIGHTS.items():
@@ -153,5 +193,5 @@ class Measured:
                 words = ("--n", str(SAMPLES), "--metrics", *metrics, "--ema", weights, *asked, "--out", str(out))
                 quietly(evaluate.main, "model", str(folder), *words)
                 found[name] |= json.loads(out.read_text())["figures"]
-        note.write_text(json.dumps(found))
+        folder.with_suffix(".json").write_text(json.dumps(found))
         return found
