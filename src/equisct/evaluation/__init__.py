@@ -1,5 +1,6 @@
 """How far samples are from data, in features of any kind: features by JAX, statistics by NumPy in float64."""
 
+from .agreement import agreement as agreement
 from .classifier import train_classifier as train_classifier
 from .dinov2 import load_dinov2 as load_dinov2
 from .features import Extracted as Extracted

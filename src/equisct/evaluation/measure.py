@@ -4,9 +4,8 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from .._base.check import is_refusal
+from .agreement import agreement
 from .features import Extracted
 from .frechet import frechet_at_infinity, frechet_distance
 from .inception_score import inception_score
@@ -38,7 +37,7 @@ def _agreed(found: Extracted) -> dict[str, float]:
     if found.probabilities is None or found.wanted is None:
         lacks = "a network with classes" if found.probabilities is None else "samples drawn under classes"
         raise ValueError(f"metrics: expected {lacks} for the agreement, found none")
-    return {"agreement": float(np.mean(found.probabilities.argmax(1) == found.wanted))}
+    return {"agreement": agreement(found.probabilities, found.wanted)}
 
 
 METRICS: dict[str, Callable[[Extracted, Reference], dict[str, float]]] = {
