@@ -50,7 +50,7 @@ def guided(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "guided"
     flags = ["--data.condition", "classes", "--torso.guidance", "2", "--method.velocity", "head", "--sample.n", "20"]
     train.main(["tiny", *flags, "--run.dir", str(folder), "--eval.every", "6", "--eval.n", "16",
-                "--eval.metrics", "agreement"])  # fmt: skip
+                "--eval.metrics", "agreement", "--parallel.devices", "1"])  # fmt: skip
     return folder
 
 
