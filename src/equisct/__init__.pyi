@@ -71,6 +71,8 @@ from .level_sampling import Uniform as Uniform
 from .level_sampling import VPTimes as VPTimes
 from .level_sampling import independent as independent
 from .level_sampling import stratified as stratified
+from .likelihood import bits_per_dimension as bits_per_dimension
+from .likelihood import log_likelihood as log_likelihood
 from .losses import consistency_loss as consistency_loss
 from .losses import denoising_loss as denoising_loss
 from .model import ConsistencyModel as ConsistencyModel
@@ -122,6 +124,7 @@ from .objectives.velocity import ReferenceVelocity as ReferenceVelocity
 from .objectives.velocity import head_velocity as head_velocity
 from .objectives.velocity import one_sample_velocity as one_sample_velocity
 from .objectives.velocity import teacher_head_velocity as teacher_head_velocity
+from .pf_ode import encode as encode
 from .pf_ode import pf_ode_path as pf_ode_path
 from .pf_ode import solve_pf_ode as solve_pf_ode
 from .preconditioning import AbstractPreconditioning as AbstractPreconditioning

@@ -14,7 +14,9 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float
 
+from ._base.check import check_levels
 from ._base.concrete import as_array, check_array, concrete, in_line
+from ._base.defaults import SIGMA_MAX, SIGMA_MIN
 from ._base.types import Denoiser, Level, Levels, Sample
 
 _TOLERANCE = {"float32": 1e-6, "float64": 1e-9}
@@ -92,6 +94,33 @@ def pf_ode_path(
     where = f"pf_ode_path: from and to levels = {_show(None if found is None else found[[0, -1]])}"
     save = diffrax.SaveAt(ts=jnp.log(levels))
     return _solve(denoise, x_t, levels, save, where, rtol, atol, max_steps, throw=throw)
+
+
+def encode(
+    denoise: Denoiser,
+    x: Sample,
+    *,
+    sigma_min: float = SIGMA_MIN,
+    sigma_max: float = SIGMA_MAX,
+    rtol: float | None = None,
+    max_steps: int = 4096,
+) -> Sample:
+    """The unit noise that `one_step` of an exact consistency function turns into `x`: its PF-ODE path, upwards.
+
+    Args:
+        denoise: as in `solve_pf_ode`.
+        x: one sample at level `sigma_min`.
+        sigma_min: its level, > 0.
+        sigma_max: level at which the path ends; what is there is divided by it.
+        rtol: as in `solve_pf_ode`.
+        max_steps: as in `solve_pf_ode`.
+
+    Raises:
+        ValueError: as in `solve_pf_ode`, or levels out of order.
+        RuntimeError: the solver gave up.
+    """
+    check_levels(sigma_min, sigma_max)
+    return solve_pf_ode(denoise, x, sigma_min, sigma_max, rtol=rtol, max_steps=max_steps) / sigma_max
 
 
 def _velocity(s: ArrayLike, x_t: Array, denoise: Denoiser) -> Array:

@@ -32,13 +32,12 @@ DIGITS_POSTERIOR = dataclasses.replace(
 )
 
 DIGITS_CLASSES = dataclasses.replace(
-    DIGITS,
+    DIGITS_POSTERIOR,
     preset="digits-classes",
     data=Digits(condition="classes"),
     torso=dataclasses.replace(DIGITS.torso, condition=10, guidance=3.0),
-    method=ScoreGuidance(last=160, stratify=True, velocity="posterior", target="posterior"),
-    sample=Sample(n=80, every=700),
-    eval=Eval(every=500, metrics=("frechet", "agreement")),
+    sample=Sample(n=80, every=2_000),
+    eval=Eval(every=1_000, metrics=("frechet", "agreement")),
 )
 
 TINY = Config(
