@@ -8,6 +8,10 @@ from .consistency import multistep as multistep
 from .consistency import one_step as one_step
 from .consistency import renoise_full as renoise_full
 from .consistency import renoise_to_level as renoise_to_level
+from .editing import colouring as colouring
+from .editing import edit as edit
+from .editing import inpainting as inpainting
+from .editing import super_resolution as super_resolution
 from .evaluations import count_evaluations as count_evaluations
 from .interface import AbstractLevelSampler as AbstractLevelSampler
 from .interface import AbstractSampler as AbstractSampler
