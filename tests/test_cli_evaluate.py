@@ -218,7 +218,8 @@ def test_samples_of_a_file_give_the_figures_of_the_run(toy, tmp_path):
 
 def test_data_measured_against_themselves(reference, tmp_path):
     out = tmp_path / "digits.json"
-    ended = call(evaluate.main, "images", "digits", "--ref", reference, "--metrics", *METRICS, "--out", out)
+    metrics = [name for name in METRICS if name != "agreement"]  # with classes that data were not drawn under
+    ended = call(evaluate.main, "images", "digits", "--ref", reference, "--metrics", *metrics, "--out", out)
     assert ended.code == 0, ended.err
     figures = {name: each["mean"] for name, each in json.loads(out.read_text())["figures"].items()}
     assert abs(figures["frechet_distance"]) < 1e-6

@@ -46,7 +46,7 @@ TRAIN = {
     "the wrong group": ("tiny --training.seed 5", "did you mean --run.seed?"),
     "a slip in a flag": ("tiny --run.stepz 3", "did you mean --run.steps?"),
     "two of that name": ("tiny --width=8", "did you mean --torso.width or --head.width?"),
-    "a flag of other data": ("tiny --data.path x", "found --data.path; of data there are none here"),
+    "a flag of other data": ("toy --data.path x", "found --data.path; of data there are --data.modes"),
     "a flag of another method": ("cifar10-edm --method.head-weight 1", "of method there are --method.law-mean"),
     "no dashes": ("tiny run.steps=3", "found run.steps=3 too; did you mean --run.steps 3?"),
     "a flag with True": ("images --data.flip True", "--data.flip: takes no value, found True", "--data.no-flip alone"),

@@ -195,6 +195,9 @@ NPZ = dataclasses.replace(
 
 PRESETS: dict[str, tuple[str, Config]] = {
     "digits": ("Real 8x8 digits, nothing to download: minutes on a laptop, readable one-step samples.", DIGITS),
+    "toy": ("A 2-D mixture with a closed-form flow map; prints how far the model is from it. Minutes.", TOY),
+    "tiny": ("A dozen updates of a toy network on the digits, to see that all runs: a minute, mostly compiling.", TINY),
+    "toy-sct": ("The mixture of toy by continuous-time consistency training, sCT. Minutes.", TOY_SCT),
     "digits-posterior": (
         "The digits by the exact mean of the velocity's noise: the best one-step samples here. Minutes.",
         DIGITS_POSTERIOR,
@@ -203,9 +206,6 @@ PRESETS: dict[str, tuple[str, Config]] = {
         "The digits by their class, guided: equisct-sample RUN --condition 7 --guidance 2. Minutes.",
         DIGITS_CLASSES,
     ),
-    "toy": ("A 2-D mixture with a closed-form flow map; prints how far the model is from it. Minutes.", TOY),
-    "tiny": ("A dozen updates of a toy network on the digits, to see that all runs: a minute, mostly compiling.", TINY),
-    "toy-sct": ("The mixture of toy by continuous-time consistency training, sCT. Minutes.", TOY_SCT),
     "cifar10": ("The paper's run as its authors released it: 56M + 26M parameters, 410M images.", CIFAR),
     "cifar10-literal": (
         "The paper's run as its text alone reads: a 25M head, unweighted denoising loss.",

@@ -56,12 +56,12 @@ class ClassEmbedding(eqx.Module):
         return self.classes
 
     def __call__(self, condition: PyTree) -> Float[Array, " classes"]:
-        expected = f"condition: expected one class number, an integer 0 to {self.classes - 1}, found"
+        expected = f"one class number, an integer 0 to {self.classes - 1}"
         if not _is_integer(condition):
-            raise ValueError(f"{expected} {show(condition)}")
+            raise ValueError(f"condition: expected {expected}, found {show(condition)}")
         found = concrete(condition)
         if found is not None and not 0 <= found < self.classes:
-            raise ValueError(f"{expected} {found}")
+            raise ValueError(f"condition: expected {expected}, found {found}")
         return math.sqrt(self.classes) * jax.nn.one_hot(jnp.asarray(condition), self.classes, dtype=jnp.float32)
 
 
