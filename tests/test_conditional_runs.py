@@ -19,11 +19,12 @@ from equisct.app import presets
 from equisct.app.cli import evaluate, sample, train
 from equisct.app.parts.condition_size import with_size
 from equisct.app.parts.data import fingerprint, load_data, some_of
-from equisct.app.parts.posterior import training_posterior
+from equisct.app.parts.posterior import divided, training_posterior
 from equisct.app.settings.data import Digits, Npz
 from equisct.data import ConditionalSet, DataError, VectorSet, load_digits, load_npz
 from equisct.evaluation import Extracted, agreement
 from equisct.evaluation.measure import METRICS
+from equisct.train import data_mesh
 from strategies import untyped
 from test_cli import run
 
@@ -129,6 +130,16 @@ def test_the_posterior_mean_is_taken_within_the_class(files):
     told = dataclasses.replace(config, data=Npz(files / "mine.npz", condition="vector"))
     with pytest.raises(ValueError, match="found posterior: no two samples share a condition"):
         training_posterior(told, load_data(told.data, seed=0))
+
+
+def test_a_labelled_set_is_divided_among_devices_and_says_the_same():
+    law = sct.oracle.Labelled(sct.oracle.Empirical(jnp.asarray(POINTS)), jnp.asarray(LABELS))
+    x_t = jnp.asarray(RNG.normal(size=(6, 2)).astype(np.float32))
+    classes = jnp.arange(6) % 3
+    ask = lambda law: jax.jit(jax.vmap(lambda x, c: law.denoise(x, 0.7, condition=c)))(x_t, classes)
+    parted = divided(law, data_mesh(2))
+    assert parted.law.mesh is not None
+    np.testing.assert_allclose(ask(parted), ask(law), rtol=1e-5)
 
 
 def test_data_to_look_at_stand_class_by_class():
