@@ -89,6 +89,14 @@ def test_labels_and_vectors_of_a_file_come_with_their_samples(files):
     assert len(set(prints)) == 3
 
 
+def test_labels_of_vectors_that_are_no_classes_are_left_alone(tmp_path):
+    for labels in (LABELS / 2, LABELS - 1, LABELS[:3], np.array(["a"] * 40)):
+        np.savez(tmp_path / "odd.npz", points=POINTS, labels=labels)
+        assert load_npz(tmp_path / "odd.npz").labels is None
+        with pytest.raises(DataError, match="expected: labels, an integer >= 0 for the class of each sample"):
+            load_data(Npz(tmp_path / "odd.npz", condition="classes"), seed=0)
+
+
 def test_the_size_of_the_network_is_the_datas(files):
     config = dataclasses.replace(presets.NPZ, data=Npz(files / "mine.npz", condition="classes"))
     dataset = load_data(config.data, seed=0)
@@ -236,7 +244,7 @@ def test_what_cannot_be_drawn_is_refused(name, request, capsys, tmp_path):
 
 
 REFUSED = {
-    "bare": (("npz", "--data.condition", "classes"), "bare.npz", "expected: labels, the class of each sample"),
+    "bare": (("npz", "--data.condition", "classes"), "bare.npz", "expected: labels, an integer >= 0 for the class of"),
     "no vectors": (("npz", "--data.condition", "vector"), "bare.npz", "no array 'condition'"),
     "nothing to guide to": (
         ("npz", "--torso.guidance", "2"), "mine.npz", "torso.guidance: expected 1 without a data.condition"

@@ -432,7 +432,7 @@ def _repaired(config: settings.Config) -> settings.Config:
     if isinstance(method, methods.AbstractDoubling) and method.velocity == "sample":
         method = dataclasses.replace(method, velocity_share=1.0, heun_steps=0)
     told = getattr(config.data, "condition", "none") != "none"
-    if getattr(method, "velocity", "posterior") != "posterior" or (told and method.guides):
+    if hasattr(method, "references") and (method.velocity != "posterior" or told):
         method = dataclasses.replace(method, references=None)
     if isinstance(method, methods.CD) and method.teacher is None:
         method = dataclasses.replace(method, head_weight=1.0)

@@ -9,7 +9,7 @@ import numpy as np
 from ._files import FilePath, check_expansion, existing, printable, read_exactly, refused
 from ._picture_files import named_as_picture
 from .errors import DataError, describe
-from .records import ImageSet, VectorSet, check_images, check_labels, check_points, flat_hint
+from .records import ImageSet, VectorSet, are_labels, check_images, check_labels, check_points, flat_hint
 
 LABELS, CONDITION = "labels", "condition"
 ACCEPTED = """an .npz file as written by numpy.savez, with either
@@ -25,7 +25,8 @@ def load_npz(path: FilePath, key: str | None = None) -> ImageSet | VectorSet:
     It is that named `key`; without one, `images`, else `arr_0`, which has no name of its own, else the only one beside
     `labels` and `condition`.
 
-    Images are (n, h, w, c) or, if grey, (n, h, w); the array `labels`, if there is one, is read with the samples.
+    Images are (n, h, w, c) or, if grey, (n, h, w); the array `labels`, if there is one, is read with them; of vectors,
+    whose `labels` may be anything, where they are class numbers.
 
     Raises:
         DataError: Nothing usable is there, or the array is neither.
@@ -47,7 +48,7 @@ def load_npz(path: FilePath, key: str | None = None) -> ImageSet | VectorSet:
         labels = labels.astype(np.int64) if labels.dtype.kind in "ui" else labels
     if array.dtype.kind == "f" and array.ndim == 2:
         check_points(where, array)
-        return VectorSet(array, name, labels)
+        return VectorSet(array, name, labels if labels is not None and are_labels(labels, len(array)) else None)
     if array.dtype == np.uint8 and array.ndim == 3 and array.shape[-1] not in (1, 3, 4):
         array = array[..., None]
     if array.dtype == np.uint8 and array.size and array.max() <= 1:

@@ -183,9 +183,14 @@ def _dtype_hint(images: np.ndarray) -> str:
     return "scale to [0, 255] first, then np.round(images).astype(np.uint8)"
 
 
+def are_labels(labels: np.ndarray, size: int) -> bool:
+    """Whether these are class numbers of `size` samples: int64, >= 0."""
+    return labels.dtype == np.int64 and labels.shape == (size,) and labels.min() >= 0
+
+
 def check_labels(where: str, labels: np.ndarray, size: int) -> None:
     """Raises `DataError` unless these are labels of `size` samples."""
-    if labels.dtype != np.int64 or labels.shape != (size,) or labels.min() < 0:
+    if not are_labels(labels, size):
         expected = f"an int64 array of shape ({size},), one class number >= 0 for each sample"
         raise DataError(where, f"a {describe(labels)}", expected)
 

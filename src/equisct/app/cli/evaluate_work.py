@@ -118,14 +118,15 @@ def evaluate_model(options: ModelOptions) -> None:
     """`equisct-eval model`."""
     stored = load_run(options.run, options.step)
     sampler = choose_sampler(options, stored)
-    load = lambda: load_data(stored.config.data, seed=stored.config.run.seed, prefix="equisct-train's --data.")
-    told = conditions_of_data(load()) if kind_of(stored.config) != NONE else None
-    told = with_guidance(told, options, stored, sampler)
+    dataset = None
+    if kind_of(stored.config) != NONE or not options.ref:
+        dataset = load_data(stored.config.data, seed=stored.config.run.seed, prefix="equisct-train's --data.")
+    told = with_guidance(None if dataset is None else conditions_of_data(dataset), options, stored, sampler)
     if options.ref:
         reference = load_reference(options.ref)
         network = _network_against(reference, options, stored.shape)
     else:
-        dataset = load()
+        assert dataset is not None
         asked = stored.config.eval if options.features == "auto" and stored.config.eval.every else options
         network = network_of(asked, name_of(dataset), stored.shape)
         reference = reference_of(dataset, network)
@@ -146,7 +147,7 @@ def evaluate_model(options: ModelOptions) -> None:
         "average": stored.config.ema.rule,
         "updates": stored.step,
         "sampler": sampler.name,
-        "guidance": options.guidance or 1.0,
+        "guidance": 1.0 if options.guidance is None else options.guidance,
         "evaluations": evaluations(sampler, stored.shape),
         "seeds": list(options.seeds),
     }

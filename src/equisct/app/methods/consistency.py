@@ -107,7 +107,7 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
         check_at_least("method.first", self.first, 1)
         check_at_least("method.last", self.last, self.first)
         check_positive("method.law_std", self.law_std)
-        check_references(self.velocity, self.references)
+        check_references(self.velocity, self.references, config)
         check_at_least("method.heun_steps", self.heun_steps, 0)
         if self.heun_steps and self.velocity == "sample":
             expected = "0 with the velocity sample, a straight line"
@@ -120,11 +120,6 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
             raise ValueError(
                 "torso.guidance: expected 1 with one sample's noise in the velocity, which cannot be guided, found "
                 f"{config.torso.guidance:g} with the velocity {self.velocity} and its share {self.velocity_share:g}"
-            )
-        if self.references is not None and getattr(config.data, "condition", "none") != "none":
-            raise ValueError(
-                f"method.references: expected none with data.condition, whose classes they would mix up, found "
-                f"{self.references}"
             )
         stages, steps = math.log2(self.last // self.first) + 1, self.grid_steps(config)
         if self.period is not None:
@@ -198,13 +193,16 @@ class AbstractDoubling(AbstractConsistency, abc.ABC):
         return Doubling(self.first, self.last, period=self.period)
 
 
-def check_references(source: HeadSource, references: int | None) -> None:
-    """Raises `ValueError` unless the number of references fits the source of the velocity."""
+def check_references(source: HeadSource, references: int | None, config: Config) -> None:
+    """Raises `ValueError` unless the number of references fits the source of the velocity and the data."""
     if references is None:
         return
     check_at_least("method.references", references, 1)
     if source != "posterior":
         raise ValueError(f"method.references: expected none with the velocity {source}, found {references}")
+    if getattr(config.data, "condition", "none") != "none":
+        expected = "none with data.condition, whose classes they would mix up"
+        raise ValueError(f"method.references: expected {expected}, found {references}")
 
 
 def velocity_slot(source: HeadSource, share: float, references: int | None, law: "Callable[[], Law]") -> "Velocity":

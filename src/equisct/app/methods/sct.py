@@ -44,7 +44,7 @@ class SCT(Method):
 
     def check(self, config: Config) -> None:
         check_positive("method.law_std", self.law_std)
-        check_references(self.velocity, self.references)
+        check_references(self.velocity, self.references, config)
         if self.warmup is not None:
             check_at_least("method.warmup", self.warmup, 0)
         if self.tangent_c is not None:

@@ -71,7 +71,7 @@ def _load(data: Data, seed: int) -> Dataset:
         return ConditionalSet(dataset, load_conditions(data.path))
     labels = getattr(dataset, "labels", None)
     if labels is None:
-        expected = "labels, the class of each sample, with --data.condition classes"
+        expected = "labels, an integer >= 0 for the class of each sample, with --data.condition classes"
         raise DataError(getattr(data, "path", "data"), "samples alone", expected, "take --data.condition none")
     return ConditionalSet(dataset, labels)
 

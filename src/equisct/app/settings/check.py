@@ -97,7 +97,7 @@ def _check_condition(config: Config) -> None:
         raise ValueError(f"torso.guidance: expected {expected}, found {torso.guidance:g}")
     if torso.guidance > 1 and not config.method.guides:
         found = f"{torso.guidance:g} with {type(config.method).__name__}"
-        raise ValueError(f"torso.guidance: expected 1 but with ScoreGuidance and ICT, found {found}")
+        raise ValueError(f"torso.guidance: expected 1 but with ScoreGuidance, ICT and ECT, found {found}")
 
 
 def _check_levels(noise: Noise, sample: Sample) -> None:
